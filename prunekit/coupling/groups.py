@@ -1,0 +1,80 @@
+"""The values that coupling yields: groups of units, and what runs through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Member:
+    """One axis of one parameter or buffer that a group runs through.
+
+    ``unit_of`` has shape (axis length,), int64: the unit that owns each coordinate, or -1 where the
+    group does not reach. A tied tensor appears once, under its first state name.
+    """
+
+    tensor: str
+    axis: int
+    unit_of: Tensor
+    is_buffer: bool = False
+
+    def coordinates(self, unit: int) -> Tensor:
+        """Coordinates (int64, ascending) of ``unit`` on this axis."""
+        return torch.nonzero(self.unit_of == unit).flatten()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Interchangeable units: one width of the network.
+
+    Attributes:
+        name: ``tensor:axis`` of the first parameter that the units own, e.g. ``fc1.weight:0``.
+        role: what the group is for, e.g. ``embedding``, ``attention.heads``, ``attention.head_dim``,
+            ``mlp.hidden``, ``channels``.
+        size: number of units before pruning.
+        members: every parameter axis and buffer axis that shrinks with the group.
+        normalised: whether a reduction over the units (a norm, softmax or mean) reads the group, so that
+            removing a unit is not the same as masking it.
+        block: module path of the residual block or module that owns the group's first member; groups of one
+            architecture position in different blocks share the role and differ in the block.
+    """
+
+    name: str
+    role: str
+    size: int
+    members: tuple[Member, ...]
+    normalised: bool = False
+    block: str = ""
+
+    @property
+    def parameters(self) -> tuple[Member, ...]:
+        return tuple(m for m in self.members if not m.is_buffer)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A width that cannot be pruned, and why."""
+
+    name: str
+    size: int
+    reason: str
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Groups that must keep equal counts, and the reason."""
+
+    groups: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place where a feature can be read by a hook: the first positional input or the output of a module."""
+
+    module: str
+    side: str  # "input" or "output"

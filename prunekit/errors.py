@@ -1,0 +1,84 @@
+"""Every error that prunekit raises on purpose.
+
+    PrunekitError
+    ├── InputError          example inputs, ratio, patterns or settings that cannot be used
+    ├── TraceError          the forward pass cannot be recorded
+    ├── NothingToPruneError every group is frozen; lists each group and its reason
+    ├── SelectionError      the requested widths cannot be chosen
+    ├── PlanError           a plan does not fit the model that it is given
+    ├── VerificationError   the pruned model is not what was predicted
+    ├── ScorerError         a scorer lacks something it needs
+    ├── DataError           a data folder, image or annotation cannot be used
+    ├── CheckpointError     weights cannot be read or do not fit
+    ├── RecipeError         a recipe or one of its settings cannot be used
+    └── RegistryError       an unknown name; says the nearest known ones
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PrunekitError(Exception):
+    """What went wrong, where, and what to do next, as one readable message."""
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
+        text = what
+        if where:
+            text += f" [at {where}]"
+        if hint:
+            text += f"\n  next: {hint}"
+        super().__init__(text)
+
+
+class InputError(PrunekitError):
+    """Example inputs, a ratio, a pattern or a setting that cannot be used."""
+
+
+class TraceError(PrunekitError):
+    """The forward pass cannot be recorded."""
+
+
+class NothingToPruneError(PrunekitError):
+    """Every group is frozen."""
+
+
+class SelectionError(PrunekitError):
+    """The requested widths cannot be chosen."""
+
+
+class PlanError(PrunekitError):
+    """A plan does not fit the model that it is given."""
+
+
+class VerificationError(PrunekitError):
+    """The pruned model is not what was predicted."""
+
+
+class ScorerError(PrunekitError):
+    """A scorer lacks something that it needs."""
+
+
+class DataError(PrunekitError):
+    """A data folder, an image or an annotation cannot be used."""
+
+
+class CheckpointError(PrunekitError):
+    """Weights cannot be read or do not fit the model."""
+
+
+class RecipeError(PrunekitError):
+    """A recipe or one of its settings cannot be used."""
+
+
+class RegistryError(PrunekitError):
+    """An unknown name; the message lists the nearest known ones."""
+
+    @classmethod
+    def unknown(cls, kind: str, name: str, known: Iterable[str]) -> RegistryError:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
+        return cls(f"unknown {kind} {name!r}", hint=hint)
