@@ -1,0 +1,132 @@
+"""What a plug-in brings, and how plug-ins are found: one frozen ``Plugin`` per entry point of a group."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:  # recipes stand above the plug-ins: a plug-in brings them as values
+    from prunekit.recipes.stages import Recipe
+    from prunekit.scorers import Scorer
+
+GROUP = "prunekit.plugins"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images of one task, and how to turn them into what the pruned part reads.
+
+    Attributes:
+        items: the samples, of whatever type the plug-in's evaluators and exporters expect.
+        encode: samples -> a batch for the pruned part, e.g. float (B, 3, H, W), preprocessed, on the CPU.
+        generated: whether the samples were generated because no folder was given.
+    """
+
+    items: Sequence[Any]
+    encode: Callable[[Sequence[Any]], Tensor]
+    generated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """The samples ``indices`` as one batch for the pruned part."""
+        return self.encode([self.items[index] for index in indices])
+
+
+class Dataset(Protocol):
+    """Yields samples for a model: from ``folder``, or generated where it is None.
+
+    ``split`` is ``"train"`` or ``"val"``; ``count`` bounds the samples, None asks for all of a folder. Raises DataError.
+    """
+
+    def __call__(
+        self, model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int
+    ) -> Samples: ...
+
+
+class Evaluator(Protocol):
+    """Scores a whole model on samples: metric name -> value, higher is better. The first metric is the main one.
+
+    ``progress`` is called with (done, total).
+    """
+
+    def __call__(
+        self, model: nn.Module, samples: Samples, progress: Callable[[int, int], None]
+    ) -> Mapping[str, float]: ...
+
+
+class Exporter(Protocol):
+    """Writes one file about a finished run to ``path``; the whole models before and after are in evaluation mode."""
+
+    def __call__(self, before: nn.Module, after: nn.Module, samples: Samples, path: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model that a plug-in can build.
+
+    Attributes:
+        factory: (checkpoint path or None) -> the whole model. Raises CheckpointError.
+        part: path of the submodule that recipes prune and distil; "" is the whole model.
+        rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
+        dataset, evaluator, exporters: names in the plug-in's tables; "" where the generic ones of prunekit do.
+        recipe: what a recipe without a MODEL argument may choose this model for.
+        generated: recipe settings that suit this model when its data are generated rather than given.
+    """
+
+    factory: Callable[[Path | None], nn.Module]
+    part: str = ""
+    rest: Callable[[nn.Module], object] | None = None
+    dataset: str = ""
+    evaluator: str = ""
+    exporters: tuple[str, ...] = ()
+    generated: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Everything that one distribution adds, by name. Models are asked for as ``<plug-in name>:<model name>``.
+
+    ``roles`` maps a role name to a sentence about it, for people. ``exporters`` maps a file name to its writer.
+    """
+
+    name: str
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    scorers: Mapping[str, Callable[[], Scorer]] = field(default_factory=dict)
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+    exporters: Mapping[str, Exporter] = field(default_factory=dict)
+
+
+def discover() -> tuple[Plugin, ...]:
+    """Every installed plug-in that loads, by name. One that does not is named in a warning and left out."""
+    return load_all(tuple(sorted(entry_points(group=GROUP), key=lambda point: point.name)))
+
+
+@cache
+def load_all(points: tuple[EntryPoint, ...]) -> tuple[Plugin, ...]:
+    """The plug-ins behind ``points``; cached, so that a broken one warns once a process."""
+    found = []
+    for point in points:
+        try:
+            plugin = point.load()
+        except Exception as error:  # whatever a plug-in raises while it loads must not stop the others
+            logger.warning("plug-in %r (%s) is broken and left out: %r", point.name, point.value, error)
+            continue
+        if isinstance(plugin, Plugin):
+            found.append(plugin)
+        else:
+            logger.warning("plug-in %r (%s) is left out: it is not a prunekit.plugins.Plugin", point.name, point.value)
+    return tuple(found)
