@@ -93,7 +93,7 @@ class Recipe:
 COMMON: Mapping[str, Any] = {
     "ranking": "local",  # local | global
     "normaliser": "gaussian",  # of the scores, under global ranking
-    "accumulation": "per_image",  # of gradients over images
+    "accumulation": "abs",  # of w*g over images: abs | squared | signed
     "images": 64,  # that scores are taken from
     "val_images": 32,  # that metrics and the learning rate are taken from
     "train_images": 0,  # that distillation sees; 0 is all

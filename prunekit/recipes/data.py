@@ -1,0 +1,71 @@
+"""Samples for models that no plug-in speaks for: generated images, or any folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.errors import DataError
+from prunekit.inputs import generated, infer, tensors_in
+from prunekit.plugins import Samples
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a model does not say
+VAL_STREAM = 1_000_003  # generated validation images come from another seed than the training images
+
+
+def images(model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int) -> Samples:
+    """Images for a model that reads one (B, C, H, W) batch: from ``folder``, else generated with natural spectra.
+
+    Images are resized to the input size that the model states, and normalised as its ``pretrained_cfg`` says. Raises
+    DataError for a missing or empty folder at once, for an unreadable image when it is read, and InputError where the
+    model states no input.
+    """
+    example = infer(model)
+    if folder is None:
+        made = generated(example, count or 64, seed + (VAL_STREAM if split == "val" else 0))
+        return Samples([next(tensors_in(inputs)) for inputs in made], torch.cat, generated=True)
+    files = image_files(folder)[:count]
+    shape = next(tensors_in(example)).shape
+    if len(shape) != 4:
+        raise DataError(f"the model reads inputs of shape {tuple(shape)}, not images", hint="leave the folder out")
+    return Samples(files, _reader(model, (int(shape[2]), int(shape[3]))))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of ``folder``, by name. Raises DataError where there is none."""
+    if not folder.is_dir():
+        raise DataError(f"no folder at {folder}", hint="give a folder of images")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"no images in {folder}", hint=f"it must hold {', '.join(SUFFIXES)} files")
+    return files
+
+
+def _reader(model: nn.Module, size: tuple[int, int]) -> Callable[[Sequence[Any]], Tensor]:
+    config = getattr(model, "pretrained_cfg", None)
+    stated = config if isinstance(config, Mapping) else {}
+    mean = torch.tensor(stated.get("mean", MEAN)).view(-1, 1, 1)
+    std = torch.tensor(stated.get("std", STD)).view(-1, 1, 1)
+
+    def read(files: Sequence[Any]) -> Tensor:
+        return torch.stack([(_pixels(file, size) - mean) / std for file in files])
+
+    return read
+
+
+def _pixels(file: Path, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) in [0, 1]."""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            resized = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read the image {file}: {error}", hint="it may be truncated; copy it again") from error
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255

@@ -1,0 +1,218 @@
+"""Running a recipe: its stages in order over one model, and what there is to say about it afterwards."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from prunekit.compose import compose
+from prunekit.errors import InputError, RecipeError
+from prunekit.plan import Plan
+from prunekit.plugins import Samples
+from prunekit.recipes.cut import cut, seeded, structure_of
+from prunekit.recipes.data import images
+from prunekit.recipes.distil import Settings, distil
+from prunekit.recipes.evaluate import evaluator_for
+from prunekit.recipes.report import report
+from prunekit.recipes.stages import Distil, Evaluate, Prune, Recipe
+from prunekit.registry import Built
+from prunekit.scorers import Scorer
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of one stage: ``done`` of ``total`` in ``unit``, and figures worth showing."""
+
+    stage: int
+    title: str
+    done: int
+    total: int
+    unit: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Hears of every step that a recipe makes."""
+
+    def __call__(self, event: Event) -> None: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished recipe. It can be given to ``prunekit.save``.
+
+    Attributes:
+        model: the whole model, slimmed; the object that was given.
+        before: a copy of the whole model as it was.
+        plan: of ``part``, from the original to what it is now; None where nothing was pruned.
+        report: JSON values: counts, metrics, widths, verification, settings.
+        val: the samples that were evaluated.
+        spec, options, part: how to build the original again, and which submodule the plan is about.
+    """
+
+    model: nn.Module
+    before: nn.Module
+    plan: Plan
+    report: Mapping[str, Any]
+    val: Samples
+    spec: str
+    options: Mapping[str, Any]
+    part: str
+
+
+def run(
+    built: Built,
+    recipe: Recipe,
+    scorer: Scorer,
+    *,
+    ratio: float = 0.5,
+    data: Path | None = None,
+    val: Path | None = None,
+    device: str | torch.device = "cpu",
+    listen: Listener | None = None,
+) -> Run:
+    """Run ``recipe`` on ``built.model``, in place.
+
+    Args:
+        ratio: share of units that every prune stage removes, in [0, 1).
+        data, val: folders of training and validation samples; None generates them, each from its own stream.
+        listen: hears of progress.
+
+    Raises InputError for a ratio out of range, DataError for unusable folders, RecipeError for a recipe that does not
+    fit the model. The model is changed by a stage that has succeeded only; keep a copy to be safe against later ones.
+    """
+    if isinstance(ratio, bool) or not 0 <= ratio < 1 or math.isnan(ratio):
+        raise InputError(f"ratio {ratio} is out of range", hint="the share to remove, at least 0 and below 1")
+    if not any(isinstance(stage, Prune) for stage in recipe.stages):
+        raise RecipeError(f"recipe {recipe.name} has no prune stage")
+    return _Runner(built, recipe, scorer, ratio, data, val, torch.device(device), listen or (lambda event: None)).run()
+
+
+@dataclass
+class _Runner:
+    """One run. The state between stages lives here and nowhere else."""
+
+    built: Built
+    recipe: Recipe
+    scorer: Scorer
+    ratio: float
+    data: Path | None
+    val_folder: Path | None
+    device: torch.device
+    listen: Listener
+
+    def run(self) -> Run:
+        started = time.perf_counter()
+        self.settings = dict(self.recipe.settings)
+        seeded(int(self.settings["seed"]))
+        self.train, self.val = self._samples()
+        self.model = self.built.model.eval().to(self.device)
+        self.part = self.model.get_submodule(self.built.part)
+        self.structure = structure_of(self.part, self.train)
+        self.original = copy.deepcopy(self.model)
+        self.teachers = {"original": self.original.get_submodule(self.built.part)}
+        self.evaluate = evaluator_for(self.built, self.original)
+        self.metrics: dict[str, Mapping[str, float]] = {}
+        self.stages: list[dict[str, Any]] = []
+        self.plan: Plan | None = None
+        for number, stage in enumerate(self.recipe.stages):
+            if isinstance(stage, Distil) and not self.settings["distill"]:
+                continue
+            began = time.perf_counter()
+            figures = self._stage(number, stage)
+            self.stages.append({"title": stage.title, "seconds": time.perf_counter() - began, **figures})
+        assert self.plan is not None  # run() refuses recipes without a prune stage
+        # "after" is measured below, on the model as it stands, so nothing that a stage remembered can flatter it
+        numbers = report(
+            self.built, self.original, self.train, self.plan, self.metrics, self.settings, self.structure
+        )
+        return Run(
+            model=self.model,
+            before=self.original,
+            plan=self.plan,
+            report={
+                "recipe": self.recipe.name,
+                "model": self.built.spec,
+                "part": self.built.part,
+                "ratio": self.ratio,
+                "scorer": repr(self.scorer),
+                **numbers,
+                "settings": self.settings,
+                "stages": self.stages,
+                "device": str(self.device),
+                "seconds": time.perf_counter() - started,
+            },
+            val=self.val,
+            spec=self.built.spec,
+            options=self.built.options,
+            part=self.built.part,
+        )
+
+    def _samples(self) -> tuple[Samples, Samples]:
+        entry, plugin = self.built.entry, self.built.plugin
+        dataset = plugin.datasets[entry.dataset] if entry and plugin and entry.dataset else images
+        seed = int(self.settings["seed"])
+        asked = int(self.settings["train_images"])
+        # A folder is used whole unless train_images says otherwise; generated images have no natural number
+        count = asked or (None if self.data else int(self.settings["images"]))
+        needed = None if count is None else max(count, int(self.settings["images"]))
+        train = dataset(self.built.model, self.data, "train", needed, seed)
+        val = dataset(self.built.model, self.val_folder, "val", int(self.settings["val_images"]), seed)
+        train.batch([0])  # an unreadable sample is worth knowing before anything is built or copied
+        return train, val
+
+    def _stage(self, number: int, stage: Prune | Distil | Evaluate) -> dict[str, Any]:
+        if isinstance(stage, Prune):
+            return self._prune(number, stage)
+        if isinstance(stage, Distil):
+            return self._distil(number, stage)
+        figures = dict(self.evaluate(self.model, self.val, self._progress(number, stage.title, "images")))
+        self.metrics[stage.key] = figures
+        return figures
+
+    def _prune(self, number: int, stage: Prune) -> dict[str, Any]:
+        structure = structure_of(self.part, self.train)
+        if any(isinstance(later, Distil) for later in self.recipe.stages[number:]) and self.settings["distill"]:
+            self.teachers["previous"] = copy.deepcopy(self.part)
+        plan = cut(
+            self.part,
+            stage,
+            structure,
+            self.train,
+            self.scorer,
+            self.ratio,
+            self.settings,
+            self._progress(number, stage.title, "images"),
+        )
+        self.plan = plan if self.plan is None else compose(self.plan, plan)
+        return {"widths": len(plan.widths)}
+
+    def _distil(self, number: int, stage: Distil) -> dict[str, Any]:
+        structure = structure_of(self.part, self.train)
+        wanted = {term.teacher for term in stage.terms}
+
+        def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
+            self.listen(Event(number, stage.title, done, total, "steps", figures))
+
+        asked = int(self.settings["train_images"])
+        train = Samples(self.train.items[:asked], self.train.encode) if asked else self.train
+        return distil(
+            self.part,
+            {name: teacher for name, teacher in self.teachers.items() if name in wanted},
+            stage,
+            train,
+            structure.taps,
+            Settings.of(self.settings),
+            progress,
+        )
+
+    def _progress(self, number: int, title: str, unit: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.listen(Event(number, title, done, total, unit))
