@@ -1,0 +1,70 @@
+"""Make scores of different groups comparable before they are ranked together.
+
+The six that the reference code of SlimSAM (arXiv 2312.05284) offers; gaussian is the one of the published models. All
+of them are monotone: the order inside a group stays. A group whose scores do not differ carries no order: where a
+normaliser would divide by zero it divides by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from prunekit.errors import RegistryError
+
+Normaliser = Callable[[Tensor], Tensor]
+
+
+def unchanged(scores: Tensor) -> Tensor:
+    """x"""
+    return scores
+
+
+def by_sum(scores: Tensor) -> Tensor:
+    """x / sum(x)"""
+    return scores / _divisor(scores.sum())
+
+
+def by_mean(scores: Tensor) -> Tensor:
+    """x / mean(x)"""
+    return scores / _divisor(scores.mean())
+
+
+def by_max(scores: Tensor) -> Tensor:
+    """x / max(x)"""
+    return scores / _divisor(scores.max())
+
+
+def gaussian(scores: Tensor) -> Tensor:
+    """(x - mean(x)) / std(x)"""
+    spread = scores.std() if scores.numel() > 1 else torch.zeros_like(scores[0])
+    return (scores - scores.mean()) / _divisor(spread)
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """(x - min(x)) / (max(x) - min(x))"""
+    return (scores - scores.min()) / _divisor(scores.max() - scores.min())
+
+
+def _divisor(value: Tensor) -> Tensor:
+    # A negative divisor would turn the order round; scores of a custom criterion may have a negative sum.
+    return torch.where(value == 0, torch.ones_like(value), value.abs())
+
+
+NORMALISERS: dict[str, Normaliser] = {
+    "none": unchanged,
+    "sum": by_sum,
+    "mean": by_mean,
+    "max": by_max,
+    "gaussian": gaussian,
+    "standardisation": standardised,
+}
+
+
+def normaliser(name: str) -> Normaliser:
+    """The normaliser of that name. Raises RegistryError on another."""
+    if name not in NORMALISERS:
+        raise RegistryError.unknown("normaliser", name, NORMALISERS)
+    return NORMALISERS[name]

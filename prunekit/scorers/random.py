@@ -1,0 +1,24 @@
+"""Random: the control that every other criterion has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from prunekit.coupling.groups import Group
+from prunekit.scorers.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Random:
+    """Uniform in [0, 1). Determined by the seed and the group's name, so the order of groups does not matter."""
+
+    seed: int = 0
+
+    def score(self, group: Group, statistics: Statistics) -> Tensor:
+        """Importance (group.size,), float64; the global RNG is not touched."""
+        generator = torch.Generator("cpu").manual_seed((self.seed * 2**32 + crc32(group.name.encode())) % 2**63)
+        return torch.rand(group.size, generator=generator, device="cpu", dtype=torch.float64)

@@ -1,0 +1,82 @@
+"""From a number per weight to a number per unit.
+
+A unit owns coordinates of several parameters. Inside each parameter the values of a unit's elements are averaged (or
+summed), which gives one row per parameter; across parameters the rows are reduced to the score. The mean across
+parameters is the group reduction of SlimSAM (arXiv 2312.05284, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prunekit.coupling.groups import Group
+from prunekit.errors import RegistryError, ScorerError
+
+Within = Literal["mean", "sum"]
+Reducer = Callable[[Tensor], Tensor]
+
+
+def mean(rows: Tensor) -> Tensor:
+    """(parameters, units) -> (units,): the mean over the parameters that reach a unit."""
+    return rows.nanmean(0)
+
+
+def total(rows: Tensor) -> Tensor:
+    """(parameters, units) -> (units,): the sum over parameters."""
+    return rows.nansum(0)
+
+
+def largest(rows: Tensor) -> Tensor:
+    """(parameters, units) -> (units,): the largest over parameters; rows are not negative."""
+    return rows.nan_to_num(0.0).amax(0)
+
+
+REDUCERS: dict[str, Reducer] = {"mean": mean, "sum": total, "max": largest}
+
+
+def reducer(name: str) -> Reducer:
+    """The reducer across parameters of that name. Raises RegistryError on another."""
+    if name not in REDUCERS:
+        raise RegistryError.unknown("reducer", name, REDUCERS)
+    return REDUCERS[name]
+
+
+def rows(group: Group, values: Callable[[str], Tensor], within: Within = "mean") -> Tensor:
+    """(parameters, units), float64 on the CPU: each member parameter's |values| gathered per unit.
+
+    ``values(name)`` is a tensor in the shape of the parameter. NaN marks a unit that a parameter does not reach.
+    Raises ScorerError where the group has no parameter, a unit none, or a shape does not fit.
+    """
+    if within not in ("mean", "sum"):
+        raise RegistryError.unknown("reduction within a parameter", within, ("mean", "sum"))
+    if not group.parameters:
+        raise ScorerError(f"group {group.name} owns no parameter", where=group.name, hint="score it by other means")
+    gathered = []
+    for member in group.parameters:
+        tensor = values(member.tensor)
+        if member.axis >= tensor.ndim or tensor.shape[member.axis] != len(member.unit_of):
+            raise ScorerError(
+                f"{member.tensor} has shape {tuple(tensor.shape)}, group {group.name} expects "
+                f"{len(member.unit_of)} coordinates on axis {member.axis}",
+                where=member.tensor,
+                hint="trace the model again",
+            )
+        lines = tensor.abs().movedim(member.axis, 0).reshape(len(member.unit_of), -1)
+        # Summed on the CPU: atomic adds on a GPU would make equal runs differ.
+        per_coordinate = lines.sum(1, dtype=torch.float64).cpu()
+        unit_of = member.unit_of.cpu()
+        owned = unit_of >= 0
+        sums = torch.zeros(group.size, device="cpu", dtype=torch.float64).index_add_(
+            0, unit_of[owned], per_coordinate[owned]
+        )
+        elements = torch.bincount(unit_of[owned], minlength=group.size) * lines.shape[1]
+        reached = sums if within == "sum" else sums / elements
+        gathered.append(torch.where(elements > 0, reached, torch.nan))
+    stacked = torch.stack(gathered)
+    if bool(stacked.isnan().all(0).any()):
+        raise ScorerError(f"a unit of group {group.name} owns no parameter element", where=group.name)
+    return stacked

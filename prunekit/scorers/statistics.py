@@ -1,0 +1,74 @@
+"""What scorers may ask for, computed on first use and once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.errors import ScorerError
+from prunekit.inputs import Sample
+from prunekit.scorers.accumulate import accumulation as accumulation_named
+from prunekit.scorers.calibrate import Progress, products
+from prunekit.scorers.contract import Objective
+
+
+class Statistics:
+    """Weights of a model, and products weight x gradient over calibration samples.
+
+    Args:
+        model: is read and run, and left as it was.
+        samples: calibration samples of batch size 1; may be empty for scorers that read weights only.
+        parameters: names whose products will be asked for; None means all. Fewer cost less memory.
+        progress: called as ``progress(done, total)`` after each sample.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        samples: Sequence[Sample] = (),
+        *,
+        parameters: Collection[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._model = model
+        self._samples = samples
+        self._weights = dict(model.named_parameters())
+        self._progress = progress
+        self._products: dict[tuple[Objective, str, int], Mapping[str, Tensor]] = {}
+        names = self._weights if parameters is None else parameters
+        self._scored = {n: self.weight(n) for n in names if self.weight(n).is_floating_point()}
+
+    def weight(self, name: str) -> nn.Parameter:
+        """The parameter itself. Raises ScorerError on an unknown name."""
+        if name not in self._weights:
+            near = get_close_matches(name, self._weights, n=3)
+            raise ScorerError(f"the model has no parameter {name}", hint=f"near: {', '.join(near)}" if near else "")
+        return self._weights[name]
+
+    def parameter(self, name: str) -> Tensor:
+        """The weight, detached. Raises ScorerError where it is unknown or not finite."""
+        weight = self.weight(name).detach()
+        if not bool(torch.isfinite(weight).all()):
+            raise ScorerError(f"the weight {name} is not finite", where=name, hint="check the checkpoint")
+        return weight
+
+    def products(self, objective: Objective, accumulation: str, limit: int | None = None) -> Mapping[str, Tensor]:
+        """Accumulated products of each parameter, in its shape and float32 at least, over the first ``limit`` samples.
+
+        Raises ScorerError without samples and where a weight, loss or gradient is not finite, RegistryError on an
+        unknown accumulation.
+        """
+        count = len(self._samples) if limit is None else min(limit, len(self._samples))
+        if count < 1:
+            raise ScorerError("there is no calibration sample", hint="pass data, or let prunekit generate inputs")
+        key = (objective, accumulation, count)
+        if key not in self._products:
+            how = accumulation_named(accumulation)
+            used = [self._samples[i] for i in range(count)]
+            found = products(self._model, used, objective, how, self._scored, self._progress)
+            self._products[key] = MappingProxyType(found)
+        return self._products[key]

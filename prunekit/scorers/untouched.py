@@ -1,0 +1,73 @@
+"""Run a model for its gradients and leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
+    """Inside: eval mode, gradients on for the parameters ``wanted`` and no others.
+
+    Afterwards, failure included, requires_grad flags, training modes, buffers, tensor caches and the global RNG of
+    torch are what they were. ``.grad`` is not written by torch.autograd.grad, so nobody need restore it.
+    """
+    parameters = dict(model.named_parameters())
+    flags = {name: p.requires_grad for name, p in parameters.items()}
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    caches = tensor_caches(model)
+    devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+            # The flag and not eval(): some modules override train() to merge weights, which does not round-trip.
+            for module, _ in modes:
+                module.training = False
+            # A tensor that an earlier call left with its graph cannot be differentiated again.
+            for _, _, value, content in caches:
+                for key in [key for key, tensor in content.items() if tensor.grad_fn is not None]:
+                    del value[key]
+            for name, p in parameters.items():
+                if p.is_leaf and p.is_floating_point():
+                    p.requires_grad_(name in wanted)
+            yield
+    finally:
+        for name, p in parameters.items():
+            p.requires_grad_(flags[name])
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+        restore_caches(caches)
+
+
+Cache = tuple[nn.Module, str, dict[Any, Any], dict[Any, Any]]
+
+
+def tensor_caches(model: nn.Module) -> list[Cache]:
+    """Dict attributes that hold tensors or nothing.
+
+    A tensor derived from a parameter that a forward pass leaves there keeps its graph, and the next backward pass
+    would run through a graph that is already freed.
+    """
+    return [
+        (module, name, value, dict(value))
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if type(value) is dict and not name.startswith("_") and all(isinstance(v, Tensor) for v in value.values())
+    ]
+
+
+def restore_caches(caches: list[Cache]) -> None:
+    """Put the dicts back, and their contents at the time of ``tensor_caches``."""
+    for module, name, value, content in caches:
+        value.clear()
+        value.update(content)
+        setattr(module, name, value)

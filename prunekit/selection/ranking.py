@@ -1,0 +1,94 @@
+"""How widths are shared out: each group by its own ratio, or a pool of groups by one ranking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from prunekit.selection.ratio import Rounding, aligned, widths
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Groups that keep one common count: a single group, or tied ones.
+
+    ``ranked`` (size,) holds scores in descending order, comparable between allocations; those of tied groups are
+    averaged rank by rank. ``share`` is what remains of the size before alignment.
+    """
+
+    groups: tuple[str, ...]
+    size: int
+    step: int
+    share: Fraction
+    ranked: Tensor
+
+    @property
+    def target(self) -> Fraction:
+        return self.size * self.share
+
+
+def local(allocations: Sequence[Allocation], rounding: Rounding) -> list[int]:
+    """Width of each allocation by its own share."""
+    return [aligned(a.target, a.size, a.step, rounding) for a in allocations]
+
+
+def ranked_together(allocations: Sequence[Allocation], floor: Fraction, rounding: Rounding) -> list[int]:
+    """Width of each allocation when the units of all are ranked together.
+
+    Every allocation starts at its floor. The rest of the pool's total goes out in alignment steps, best mean score of
+    the step first, until the next step would pass the total; with ``rounding="nearest"`` that step is still taken
+    where it brings the total closer. So the total is exact where steps are 1, and one step off at most elsewhere, save
+    where the floors alone are more. Steps go out in an order that does not depend on the total: a smaller ratio never
+    narrows a group.
+    """
+    exact = sum((len(a.groups) * a.target for a in allocations), Fraction(0))
+    total = Fraction(math.floor(exact) if rounding == "down" else math.floor(exact + Fraction(1, 2)))
+    counts = [_floor(a, floor) for a in allocations]
+    spent = sum(len(a.groups) * count for a, count in zip(allocations, counts, strict=True))
+    steps: list[tuple[float, int, int, int]] = []
+    for index, (a, count) in enumerate(zip(allocations, counts, strict=True)):
+        start = count
+        for width in widths(a.size, a.step):
+            if width > start:
+                steps.append((-float(a.ranked[start:width].mean()), index, width, len(a.groups) * (width - start)))
+                start = width
+    for _, index, width, cost in sorted(_in_order(steps)):
+        if spent + cost > total:
+            closer = spent + cost - total < total - spent
+            if rounding == "nearest" and closer:
+                counts[index] = width
+            break
+        counts[index] = width
+        spent += cost
+    return counts
+
+
+def _in_order(steps: list[tuple[float, int, int, int]]) -> list[tuple[float, int, int, int]]:
+    """Steps of one allocation in ascending width: rounding in a mean must not put a later step before an earlier."""
+    ordered: list[tuple[float, int, int, int]] = []
+    for step in steps:
+        if ordered and ordered[-1][1] == step[1] and step[0] < ordered[-1][0]:
+            step = (ordered[-1][0], *step[1:])
+        ordered.append(step)
+    return ordered
+
+
+def _floor(a: Allocation, floor: Fraction) -> int:
+    """The least width: ``floor`` of the size, less where the ratio itself asks for less, and one step at least."""
+    least = min(math.ceil(a.size * floor), math.floor(a.target))
+    return next(width for width in widths(a.size, a.step) if width >= min(least, a.size))
+
+
+def average_by_rank(scores: Sequence[Tensor]) -> Tensor:
+    """(size,) of each group -> (size,): mean over groups of the best, second best, ... score."""
+    return torch.stack([s.sort(descending=True).values for s in scores]).mean(0)
+
+
+def best(scores: Tensor, count: int) -> Tensor:
+    """The ``count`` highest-scored units, ascending, int64; of equal scores the lower index."""
+    return torch.argsort(scores, descending=True, stable=True)[:count].sort().values

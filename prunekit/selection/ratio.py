@@ -1,0 +1,109 @@
+"""How much goes: a ratio per group, and the widths that alignment allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from typing import Literal, TypeVar
+
+from prunekit.coupling.groups import Group
+from prunekit.errors import InputError
+
+T = TypeVar("T")
+
+Ratio = float | Mapping[str, float]
+Align = int | Mapping[str, int] | None
+Rounding = Literal["down", "nearest"]
+
+HEADS = "attention.heads"
+UNALIGNED_ROLES = (HEADS, "attention.head_dim")
+DEFAULT_STEP = 8
+ALIGNED_FROM = 64
+
+
+def exact_ratio(value: float, where: str = "ratio") -> Fraction:
+    """The share to remove, as the decimal that was written: 0.9 of 10 units leaves 1, not 0.99999. In [0, 1)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not 0 <= number < 1:
+        raise InputError(
+            f"{value!r} is not a pruning ratio", where=where, hint="pass 0 <= ratio < 1, the share to remove"
+        )
+    return Fraction(repr(number))
+
+
+def ratios(groups: Sequence[Group], ratio: Ratio) -> dict[str, Fraction | None]:
+    """Share to remove for each group name; None where a mapping says nothing about the group.
+
+    Keys of a mapping are a group name, a role, or a glob over both; the most exact one counts, then the first.
+    Raises InputError where a ratio is outside [0, 1) or a key matches nothing.
+    """
+    if not isinstance(ratio, Mapping):
+        share = exact_ratio(ratio)
+        return {group.name: share for group in groups}
+    shares = {key: exact_ratio(value, f"ratio[{key!r}]") for key, value in ratio.items()}
+    check_keys(shares, groups, "ratio")
+    return {group.name: pick(shares, group) for group in groups}
+
+
+def steps(groups: Sequence[Group], align: Align) -> dict[str, int]:
+    """Alignment step for each group name: widths are multiples of it.
+
+    By default 8 from 64 units on and 1 below; a number applies to every group. Attention heads are counted, not
+    aligned, and within-head widths are only aligned on demand. A mapping of roles, names or globs decides where it
+    says something, and the default elsewhere. Raises InputError on a step below 1 or a key that matches nothing.
+    """
+    values = align.values() if isinstance(align, Mapping) else [] if align is None else [align]
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{value!r} is not an alignment", where="align", hint="pass a whole number >= 1")
+    if isinstance(align, Mapping):
+        check_keys(align, groups, "align")
+        return {group.name: pick(align, group) or default_step(group) for group in groups}
+    if align is None:
+        return {group.name: default_step(group) for group in groups}
+    return {group.name: 1 if group.role == HEADS else align for group in groups}
+
+
+def default_step(group: Group) -> int:
+    """8 from 64 units on, 1 below and inside attention."""
+    return DEFAULT_STEP if group.size >= ALIGNED_FROM and group.role not in UNALIGNED_ROLES else 1
+
+
+def pick(settings: Mapping[str, T], group: Group) -> T | None:
+    """The setting for a group: its name, else its role, else the first glob over either."""
+    for key in (group.name, group.role):
+        if key in settings:
+            return settings[key]
+    return next((value for key, value in settings.items() if matches(key, group)), None)
+
+
+def matches(pattern: str, group: Group) -> bool:
+    """Whether a glob matches the group's name or role."""
+    return fnmatchcase(group.name, pattern) or fnmatchcase(group.role, pattern)
+
+
+def check_keys(settings: Mapping[str, object], groups: Sequence[Group], what: str) -> None:
+    """Raise InputError where a key matches no group; the message lists the roles."""
+    for key in settings:
+        if not any(key in (group.name, group.role) or matches(key, group) for group in groups):
+            known = ", ".join(sorted({group.role for group in groups}))
+            raise InputError(f"{key!r} matches no group", where=what, hint=f"known roles: {known}")
+
+
+def widths(size: int, step: int) -> list[int]:
+    """Widths that a group may take, ascending: the multiples of ``step`` up to ``size``, and ``size`` itself."""
+    found = list(range(step, size + 1, step))
+    return found if found and found[-1] == size else [*found, size]
+
+
+def aligned(width: Fraction, size: int, step: int, rounding: Rounding) -> int:
+    """The allowed width nearest to ``width`` (the larger of two), or the largest below; at least the smallest one."""
+    allowed = widths(size, step)
+    if rounding == "down":
+        return max([w for w in allowed if w <= width], default=allowed[0])
+    return min(allowed, key=lambda w: (abs(w - width), -w))
