@@ -37,6 +37,8 @@ def products(
         ScorerError: a weight, loss or gradient is not finite (names it), or the loss reaches no parameter.
     """
     names = list(weights)
+    for name, w in weights.items():
+        finite(w, f"the weight {name} is not finite", name)
     totals = [torch.zeros_like(w, dtype=wide(w), memory_format=torch.contiguous_format) for w in weights.values()]
     scales = HALF_SCALES if any(w.dtype == torch.float16 for w in weights.values()) else (1.0,)
     seen: Counter[int] = Counter()
@@ -60,10 +62,14 @@ def products(
     for name, total in zip(names, totals, strict=True):
         weight = weights[name].detach().to(total.dtype)
         finished[name] = accumulation.finish(weight, total, len(samples))
-        if not bool(torch.isfinite(finished[name]).all()):
-            kind = "gradient" if bool(torch.isfinite(weight).all()) else "weight"
-            raise ScorerError(f"the {kind} of {name} is not finite", where=name, hint="check the weights and the data")
+        finite(finished[name], f"the gradient of {name} is not finite", name)
     return finished
+
+
+def finite(tensor: Tensor, what: str, where: str) -> None:
+    """Raise ScorerError ``what`` unless every element is finite."""
+    if not bool(torch.isfinite(tensor).all()):
+        raise ScorerError(what, where=where, hint="check the checkpoint and the data")
 
 
 def gradients(loss: Tensor, weights: Sequence[Tensor], scales: Sequence[float]) -> list[Tensor | None]:
@@ -94,8 +100,7 @@ def checked(loss: Tensor, index: int) -> Tensor:
             where=where,
             hint="does the forward pass run under torch.no_grad, or detach its output?",
         )
-    if not bool(torch.isfinite(loss)):
-        raise ScorerError("the loss is not finite", where=where, hint="check the weights and the data")
+    finite(loss, "the loss is not finite", where)
     return loss.reshape(())
 
 

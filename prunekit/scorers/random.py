@@ -20,5 +20,6 @@ class Random:
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64; the global RNG is not touched."""
-        generator = torch.Generator("cpu").manual_seed((self.seed * 2**32 + crc32(group.name.encode())) % 2**63)
+        # One 32-bit number: the CPU generator of torch ignores the higher bits of a seed.
+        generator = torch.Generator("cpu").manual_seed(crc32(f"{self.seed} {group.name}".encode()))
         return torch.rand(group.size, generator=generator, device="cpu", dtype=torch.float64)

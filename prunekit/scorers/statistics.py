@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
 
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
-from prunekit.scorers.calibrate import Progress, products
+from prunekit.scorers.calibrate import Progress, finite, products
 from prunekit.scorers.contract import Objective
 
 
@@ -52,8 +51,7 @@ class Statistics:
     def parameter(self, name: str) -> Tensor:
         """The weight, detached. Raises ScorerError where it is unknown or not finite."""
         weight = self.weight(name).detach()
-        if not bool(torch.isfinite(weight).all()):
-            raise ScorerError(f"the weight {name} is not finite", where=name, hint="check the checkpoint")
+        finite(weight, f"the weight {name} is not finite", name)
         return weight
 
     def products(self, objective: Objective, accumulation: str, limit: int | None = None) -> Mapping[str, Tensor]:

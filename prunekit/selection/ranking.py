@@ -17,11 +17,13 @@ from prunekit.selection.ratio import Rounding, aligned, widths
 class Allocation:
     """Groups that keep one common count: a single group, or tied ones.
 
-    ``ranked`` (size,) holds scores in descending order, comparable between allocations; those of tied groups are
+    A unit of one group may be worth several of a tied one (pairs of rotary positions against single positions):
+    group i keeps ``multiples[i]`` times the count, of ``multiples[i] * size`` units. ``ranked`` (size,) holds scores in descending order, comparable between allocations; those of tied groups are
     averaged rank by rank. ``share`` is what remains of the size before alignment.
     """
 
     groups: tuple[str, ...]
+    multiples: tuple[int, ...]
     size: int
     step: int
     share: Fraction
@@ -46,16 +48,16 @@ def ranked_together(allocations: Sequence[Allocation], floor: Fraction, rounding
     where the floors alone are more. Steps go out in an order that does not depend on the total: a smaller ratio never
     narrows a group.
     """
-    exact = sum((len(a.groups) * a.target for a in allocations), Fraction(0))
+    exact = sum((sum(a.multiples) * a.target for a in allocations), Fraction(0))
     total = Fraction(math.floor(exact) if rounding == "down" else math.floor(exact + Fraction(1, 2)))
     counts = [_floor(a, floor) for a in allocations]
-    spent = sum(len(a.groups) * count for a, count in zip(allocations, counts, strict=True))
+    spent = sum(sum(a.multiples) * count for a, count in zip(allocations, counts, strict=True))
     steps: list[tuple[float, int, int, int]] = []
     for index, (a, count) in enumerate(zip(allocations, counts, strict=True)):
         start = count
         for width in widths(a.size, a.step):
             if width > start:
-                steps.append((-float(a.ranked[start:width].mean()), index, width, len(a.groups) * (width - start)))
+                steps.append((-float(a.ranked[start:width].mean()), index, width, sum(a.multiples) * (width - start)))
                 start = width
     for _, index, width, cost in sorted(_in_order(steps)):
         if spent + cost > total:
@@ -84,9 +86,9 @@ def _floor(a: Allocation, floor: Fraction) -> int:
     return next(width for width in widths(a.size, a.step) if width >= min(least, a.size))
 
 
-def average_by_rank(scores: Sequence[Tensor]) -> Tensor:
-    """(size,) of each group -> (size,): mean over groups of the best, second best, ... score."""
-    return torch.stack([s.sort(descending=True).values for s in scores]).mean(0)
+def average_by_rank(scores: Sequence[Tensor], size: int) -> Tensor:
+    """(multiple * size,) of each group -> (size,): mean over groups of the best, second best, ... score or run."""
+    return torch.stack([s.sort(descending=True).values.reshape(size, -1).mean(1) for s in scores]).mean(0)
 
 
 def best(scores: Tensor, count: int) -> Tensor:

@@ -77,8 +77,8 @@ def select(
         shares = [(members, ranked_together(members, least, rounding)) for members in pooled.values()]
     for members, counts in shares:
         for allocation, count in zip(members, counts, strict=True):
-            for name in allocation.groups:
-                kept[name] = best(values[name], count)
+            for name, multiple in zip(allocation.groups, allocation.multiples, strict=True):
+                kept[name] = best(values[name], count * multiple)
     return kept
 
 
@@ -100,9 +100,10 @@ def allocate(
             if asked - {Fraction(0)}:
                 logger.info("%s stay whole: they are tied to a group that is not pruned", ", ".join(here))
             continue
-        sizes = {by_name[name].size for name in here}
-        if len(sizes) > 1 or len(asked) > 1:
-            what = "sizes" if len(sizes) > 1 else "ratios"
+        sizes = [by_name[name].size for name in here]
+        least = min(sizes)
+        if any(size % least for size in sizes) or len(asked) > 1:
+            what = "sizes" if any(size % least for size in sizes) else "ratios"
             raise SelectionError(
                 f"tied groups must keep equal counts but have different {what}: {', '.join(here)}",
                 where=here[0],
@@ -113,10 +114,11 @@ def allocate(
             found.append(
                 Allocation(
                     groups=tuple(here),
-                    size=sizes.pop(),
-                    step=math.lcm(*(step_of[name] for name in here)),
+                    multiples=tuple(size // least for size in sizes),
+                    size=least,
+                    step=math.lcm(*(step_of[n] // math.gcd(step_of[n], s // least) for n, s in zip(here, sizes, strict=True))),
                     share=1 - share,
-                    ranked=average_by_rank([normalise(values[name]) for name in here]),
+                    ranked=average_by_rank([normalise(values[name]) for name in here], least),
                 )
             )
     return found
