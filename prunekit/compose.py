@@ -61,7 +61,8 @@ def _edits(first: tuple[Edit, ...], second: tuple[Edit, ...]) -> Iterator[Edit]:
             continue
         if again.before != edit.after:
             raise PlanError(
-                f"the second plan expects {edit.module}.{edit.attribute} = {again.before}, the first leaves {edit.after}",
+                f"the second plan expects {edit.module}.{edit.attribute} = {again.before}, "
+                f"the first leaves {edit.after}",
                 hint="make the second plan for the model that the first one leaves",
             )
         yield Edit(edit.module, edit.attribute, edit.index, edit.before, again.after)

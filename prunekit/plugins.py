@@ -46,11 +46,12 @@ class Samples:
 class Dataset(Protocol):
     """Yields samples for a model: from ``folder``, or generated where it is None.
 
-    ``split`` is ``"train"`` or ``"val"``; ``count`` bounds the samples, None asks for all of a folder. Raises DataError.
+    ``split`` is ``"train"`` or ``"val"``; ``count`` bounds the samples, None asks for all of a folder.
+    Raises DataError.
     """
 
     def __call__(
-        self, model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int
+        self, model: nn.Module, /, folder: Path | None, split: str, count: int | None, seed: int
     ) -> Samples: ...
 
 

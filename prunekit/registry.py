@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 from prunekit.errors import RegistryError
 from prunekit.plugins import ModelEntry, Plugin, discover
+from prunekit.scorers import DisturbedTaylor, Magnitude, Random, Scorer, Taylor
 from prunekit.weights import load_state, read_state
 
 
@@ -70,6 +72,29 @@ def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:
     """Every model of every plug-in, as ``<plug-in>:NAME``."""
     known = discover() if plugins is None else plugins
     return tuple(f"{plugin.name}:{name}" for plugin in known for name in plugin.models)
+
+
+def known_scorers(plugins: Iterable[Plugin] | None = None) -> dict[str, Callable[..., Scorer]]:
+    """Every criterion by name: prunekit's own and those of the plug-ins."""
+    own: dict[str, Callable[..., Scorer]] = {
+        "disturbed_taylor": DisturbedTaylor,
+        "magnitude": Magnitude,
+        "random": Random,
+        "taylor": Taylor,
+    }
+    for plugin in discover() if plugins is None else plugins:
+        own |= plugin.scorers
+    return own
+
+
+def scorer(name: str, plugins: Iterable[Plugin] | None = None, **options: Any) -> Scorer:
+    """The criterion ``name``, with those of ``options`` that it takes. Raises RegistryError with the nearest names."""
+    known = known_scorers(plugins)
+    plain = name.strip().lower().replace("-", "_")
+    if plain not in known:
+        raise RegistryError.unknown("scorer", name, known)
+    taken = inspect.signature(known[plain]).parameters
+    return known[plain](**{key: value for key, value in options.items() if key in taken})
 
 
 def _timm(name: str, options: Mapping[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Weights without pickle: reading state dicts, checking that they fit, safetensors with tied tensors, atomic folders."""
+"""Weights without pickle: reading state dicts and checking that they fit, tied tensors, folders all or nothing."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ def write_state(model: nn.Module, path: Path) -> None:
         # a copy, because safetensors refuses views that share their storage
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
     save_file(tensors, path, metadata={ALIASES: json.dumps(aliases)})
+    path.chmod(0o644)  # safetensors makes it private; the other files of a folder are not
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def check_target(folder: Path) -> None:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
             aliases: dict[str, str] = json.loads((file.metadata() or {}).get(ALIASES, "{}"))
         return state | {name: state[other] for name, other in aliases.items()}

@@ -1,52 +1,59 @@
-"""The prune stage: score, select, plan, apply."""
+"""The prune stage: score, select, plan, verify, apply."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from prunekit.api import make_plan, trace
+from prunekit.api import choose, draft, trace
 from prunekit.apply import apply
-from prunekit.coupling import Group, Structure
+from prunekit.coupling.groups import Group
+from prunekit.coupling.structure import Structure
 from prunekit.errors import RecipeError
 from prunekit.inputs import Inputs, Sample
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
 from prunekit.recipes.stages import Prune
 from prunekit.scorers import Scorer, Statistics
-from prunekit.selection import select
-from prunekit.selection.select import Ranking
 
 HEADS = "attention.heads"
-# Two ways to narrow an attention that exclude each other in one cut: whole heads go, or every head gets thinner.
-# A stage that names no role takes the heads.
-EITHER_OR = "attention.head_dim"
 
 
 @dataclass(frozen=True)
-class Batches:
-    """The first ``count`` samples as a sequence for ``Statistics``; each is encoded when it is asked for."""
+class Batches(Sequence[Sample]):
+    """The first ``limit`` samples, each encoded when it is asked for: a thousand large images do not fit in memory."""
 
     samples: Samples
-    count: int
+    limit: int
 
     def __len__(self) -> int:
-        return min(self.count, len(self.samples))
+        return min(self.limit, len(self.samples))
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return Sample(Inputs((self.samples.batch([index]),)))
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A scorer that has its scores already."""
+
+    scores: Mapping[str, Tensor]
+    needs_samples = False
+
+    def score(self, group: Group, statistics: Statistics) -> Tensor:
+        return self.scores[group.name]
+
+
 def structure_of(part: nn.Module, samples: Samples) -> Structure:
     """The structure of ``part`` as it stands, traced with one sample's input. Raises TraceError."""
-    device = next(part.parameters()).device
+    device = next((p.device for p in part.parameters()), torch.device("cpu"))
     return trace(part, samples.batch([0]).to(device))
 
 
@@ -59,58 +66,58 @@ def cut(
     ratio: float,
     settings: Mapping[str, Any],
     progress: Callable[[int, int], None],
-) -> Plan:
-    """Prune ``part`` in place as ``stage`` says and return the plan that did it.
+) -> tuple[Plan, dict[str, Any]]:
+    """Prune ``part`` in place as ``stage`` says; the plan that did it, and what its verification found.
 
-    Widths are rounded down to a multiple of their alignment. Raises RecipeError where a role of the stage has no group.
+    Widths are rounded down to a multiple of their alignment. Raises RecipeError where a role of the stage has no group,
+    and what ``prunekit.plan`` raises.
     """
-    groups = reached(structure, stage)
+    roles = reached(structure, stage)
+    groups = choose(structure, roles=roles)
     statistics = Statistics(
         part,
-        cast(Any, Batches(samples, int(settings["images"]))),
+        Batches(samples, int(settings["images"])),
         parameters={member.tensor for group in groups for member in group.parameters},
         progress=progress,
     )
-    scores = {group.name: scorer.score(group, statistics) for group in groups}
     heads = head_count(structure)
-    kept = select(
-        groups,
-        structure.ties,
-        scores,
+    made = draft(
+        part,
+        scorer=Scored({group.name: scorer.score(group, statistics) for group in groups}),
         ratio=ratio,
-        ranking=cast(Ranking, settings["ranking"]),
+        roles=roles,
         align={role: heads if step == "heads" else int(step) for role, step in stage.align.items()} or None,
+        ranking=cast(Any, settings["ranking"]),
         normaliser=str(settings["normaliser"]),
         pools=stage.pools or None,
         rounding="down" if stage.pools else "nearest",
+        structure=structure,
+        seed=int(settings["seed"]),
     )
-    plan = make_plan(structure, kept)
-    apply(part, plan)
-    return plan
+    apply(part, made.plan)
+    verified: dict[str, Any] = {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
+    if made.symmetry is not None:
+        verified["symmetry"] = "passed" if made.symmetry.passed else "broken groups left alone"
+        verified["symmetry_error"] = made.symmetry.error
+    return made.plan, verified
 
 
-def reached(structure: Structure, stage: Prune) -> tuple[Group, ...]:
-    """The groups that the stage prunes."""
-    roles = {group.role for group in structure.groups}
+def reached(structure: Structure, stage: Prune) -> list[str] | None:
+    """The roles that the stage prunes; None leaves the choice to the toolkit."""
     if not stage.pools:
-        wanted = roles - ({EITHER_OR} if HEADS in roles else set())
-    else:
-        wanted = {role for pool in stage.pools for role in pool}
-        if missing := sorted(wanted - roles):
-            frozen = "; ".join(f"{f.name}: {f.reason}" for f in structure.frozen[:3])
-            raise RecipeError(
-                f"the model has no group with the role {', '.join(missing)}",
-                where=stage.title,
-                hint=f"its roles: {', '.join(sorted(roles)) or 'none'}" + (f"; frozen: {frozen}" if frozen else ""),
-            )
-    return tuple(group for group in structure.groups if group.role in wanted)
+        return None
+    roles = {group.role for group in structure.groups}
+    wanted = [role for pool in stage.pools for role in pool]
+    if missing := [role for role in wanted if role not in roles]:
+        frozen = "; ".join(f"{f.name}: {f.reason}" for f in structure.frozen[:3])
+        raise RecipeError(
+            f"the model has no group with the role {', '.join(missing)}",
+            where=stage.title,
+            hint=f"its roles: {', '.join(sorted(roles)) or 'none'}" + (f"; frozen: {frozen}" if frozen else ""),
+        )
+    return wanted
 
 
 def head_count(structure: Structure) -> int:
     """What all numbers of attention heads in the model are multiples of; 1 without attention."""
     return math.gcd(*(group.size for group in structure.groups if group.role == HEADS)) or 1
-
-
-def seeded(seed: int) -> None:
-    """Make what follows repeatable, on every device."""
-    torch.manual_seed(seed)

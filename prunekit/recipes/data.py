@@ -28,7 +28,8 @@ def images(model: nn.Module, folder: Path | None, split: str, count: int | None,
     example = infer(model)
     if folder is None:
         made = generated(example, count or 64, seed + (VAL_STREAM if split == "val" else 0))
-        return Samples([next(tensors_in(inputs)) for inputs in made], torch.cat, generated=True)
+        tensors = [next(tensors_in(inputs)) for inputs in made]
+        return Samples(tensors, lambda items: torch.cat(list(items)), generated=True)
     files = image_files(folder)[:count]
     shape = next(tensors_in(example)).shape
     if len(shape) != 4:

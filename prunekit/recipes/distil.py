@@ -85,7 +85,9 @@ def distil(
             epoch, epoch_sums = now, {}
         alpha = stage.alpha(epoch, settings.align_epochs)
         losses = term_losses(student, teachers, stage.terms, taps, alpha, reader(indices), indices, outputs)
-        loss = torch.stack([_weight(term, alpha) * losses[term.name] for term in stage.terms if term.name in losses]).sum()
+        loss = torch.stack(
+            [_weight(term, alpha) * losses[term.name] for term in stage.terms if term.name in losses]
+        ).sum()
         if not bool(torch.isfinite(loss)):
             raise RecipeError(
                 f"the loss is not finite at step {step} of {total}", where=stage.title, hint="lower it: --set lr=1e-5"

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from prunekit.compose import compose
 from prunekit.errors import InputError, RecipeError
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
-from prunekit.recipes.cut import cut, seeded, structure_of
+from prunekit.recipes.cut import cut, structure_of
 from prunekit.recipes.data import images
 from prunekit.recipes.distil import Settings, distil
 from prunekit.recipes.evaluate import evaluator_for
@@ -52,7 +53,7 @@ class Run:
     Attributes:
         model: the whole model, slimmed; the object that was given.
         before: a copy of the whole model as it was.
-        plan: of ``part``, from the original to what it is now; None where nothing was pruned.
+        plan: of ``part``, from the original to what it is now.
         report: JSON values: counts, metrics, widths, verification, settings.
         val: the samples that were evaluated.
         spec, options, part: how to build the original again, and which submodule the plan is about.
@@ -112,32 +113,32 @@ class _Runner:
     def run(self) -> Run:
         started = time.perf_counter()
         self.settings = dict(self.recipe.settings)
-        seeded(int(self.settings["seed"]))
+        torch.manual_seed(int(self.settings["seed"]))
         self.train, self.val = self._samples()
         self.model = self.built.model.eval().to(self.device)
         self.part = self.model.get_submodule(self.built.part)
         self.structure = structure_of(self.part, self.train)
         self.original = copy.deepcopy(self.model)
         self.teachers = {"original": self.original.get_submodule(self.built.part)}
+        self.plans: list[Plan] = []
         self.evaluate = evaluator_for(self.built, self.original)
         self.metrics: dict[str, Mapping[str, float]] = {}
         self.stages: list[dict[str, Any]] = []
-        self.plan: Plan | None = None
+        self.verified: list[dict[str, Any]] = []
         for number, stage in enumerate(self.recipe.stages):
             if isinstance(stage, Distil) and not self.settings["distill"]:
                 continue
             began = time.perf_counter()
             figures = self._stage(number, stage)
             self.stages.append({"title": stage.title, "seconds": time.perf_counter() - began, **figures})
-        assert self.plan is not None  # run() refuses recipes without a prune stage
-        # "after" is measured below, on the model as it stands, so nothing that a stage remembered can flatter it
+        plan = reduce(compose, self.plans)
         numbers = report(
-            self.built, self.original, self.train, self.plan, self.metrics, self.settings, self.structure
+            self.built, self.original, self.train, plan, self.metrics, self.verified, self.settings, self.structure
         )
         return Run(
             model=self.model,
             before=self.original,
-            plan=self.plan,
+            plan=plan,
             report={
                 "recipe": self.recipe.name,
                 "model": self.built.spec,
@@ -182,7 +183,7 @@ class _Runner:
         structure = structure_of(self.part, self.train)
         if any(isinstance(later, Distil) for later in self.recipe.stages[number:]) and self.settings["distill"]:
             self.teachers["previous"] = copy.deepcopy(self.part)
-        plan = cut(
+        plan, verified = cut(
             self.part,
             stage,
             structure,
@@ -192,8 +193,9 @@ class _Runner:
             self.settings,
             self._progress(number, stage.title, "images"),
         )
-        self.plan = plan if self.plan is None else compose(self.plan, plan)
-        return {"widths": len(plan.widths)}
+        self.plans.append(plan)
+        self.verified.append(verified)
+        return {"groups": len(plan.widths)}
 
     def _distil(self, number: int, stage: Distil) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)

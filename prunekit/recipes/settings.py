@@ -46,7 +46,7 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
 def _typed(name: str, value: object, default: Setting) -> Setting:
     kind = type(default)
     if type(value) is kind:
-        return value  # type: ignore[return-value]  # kind is the type of a Setting
+        return value
     text = str(value).strip()
     try:
         if kind is bool:

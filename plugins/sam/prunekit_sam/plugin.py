@@ -1,0 +1,108 @@
+"""What this distribution brings to prunekit, found through the entry-point group ``prunekit.plugins``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor, nn
+
+from prunekit.plugins import ModelEntry, Plugin, Samples
+
+from . import data, models
+from .evaluate import evaluate
+from .picture import masks_picture
+from .recipe import FULL_SIZE, NANO, SLIMSAM
+
+# Generated scenes come from numbered streams; these are apart from the ones that the bundled model was trained and
+# evaluated on, and from each other.
+TRAIN_STREAM, VAL_STREAM = 500_000, 700_000
+GENERATED_SIDE = 128  # pixels of a scene; larger models resize it
+
+
+def preprocessed(sam: nn.Module, samples: Sequence[data.Sample]) -> Tensor:
+    """Samples as the image encoder reads them: float (B, 3, S, S), longest side S, normalised, padded; on the CPU."""
+    model = cast(Sam, sam)
+    transform = ResizeLongestSide(model.image_encoder.img_size)
+    rows = []
+    for sample in samples:
+        pixels = torch.as_tensor(transform.apply_image(sample.image)).permute(2, 0, 1)[None].float()
+        rows.append(model.preprocess(pixels.to(model.device)).cpu())
+    return torch.cat(rows)
+
+
+def scenes(sam: nn.Module, folder: Path | None, split: str, count: int | None, seed: int) -> Samples:
+    """Samples of an SA-1B folder, or generated scenes. Masks are read for validation only. Raises DataError."""
+    encode = partial(preprocessed, sam)
+    if folder is None:
+        stream = (TRAIN_STREAM if split == "train" else VAL_STREAM) + seed
+        return Samples(data.GeneratedScenes(count or 64, stream, GENERATED_SIDE), encode, generated=True)
+    found: Sequence[data.Sample] = data.Folder(folder, masks=split == "val")
+    return Samples(_First(found, count) if count is not None and count < len(found) else found, encode)
+
+
+class _First(Sequence[data.Sample]):
+    """The first ``count`` samples, still decoded one by one."""
+
+    def __init__(self, samples: Sequence[data.Sample], count: int) -> None:
+        self._samples, self._count = samples, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._samples[index]
+
+
+def miou(model: nn.Module, samples: Samples, progress: Callable[[int, int], None]) -> Mapping[str, float]:
+    """Mean IoU with one point and with one box an annotation."""
+    sam, count = cast(Sam, model), len(samples)
+    point = evaluate(sam, samples.items, "point", progress=lambda done, total: progress(done, 2 * total))
+    box = evaluate(sam, samples.items, "box", progress=lambda done, total: progress(count + done, 2 * total))
+    return {"point_miou": point.miou, "box_miou": box.miou}
+
+
+def decode_once(model: nn.Module) -> object:
+    """Everything but the image encoder, once: one point on an empty embedding."""
+    sam = cast(Sam, model)
+    side = sam.prompt_encoder.image_embedding_size
+    embedding = torch.zeros(1, sam.prompt_encoder.embed_dim, *side, device=sam.device)
+    point = torch.full((1, 1, 2), 8.0, device=sam.device), torch.ones(1, 1, device=sam.device)
+    sparse, dense = sam.prompt_encoder(points=point, boxes=None, masks=None)
+    return sam.mask_decoder(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=False)
+
+
+def _entry(name: str) -> ModelEntry:
+    return ModelEntry(
+        factory=lambda checkpoint: models.build(name, checkpoint),
+        part="image_encoder",
+        rest=decode_once,
+        dataset="sa1b",
+        evaluator="miou",
+        exporters=("masks.png",),
+        generated=NANO if name == "nano" else FULL_SIZE,
+    )
+
+
+plugin = Plugin(
+    name="sam",
+    models={name: _entry(name) for name in models.NAMES},
+    roles={
+        "embedding": "the residual stream through all blocks of the image encoder",
+        "attention.head_dim": "positions within the heads of a block; the relative position tables follow",
+        "mlp.hidden": "hidden features of a block's MLP",
+    },
+    recipes={SLIMSAM.name: SLIMSAM},
+    datasets={"sa1b": scenes},
+    evaluators={"miou": miou},
+    exporters={"masks.png": masks_picture},
+)

@@ -1,0 +1,54 @@
+"""``prunekit list``: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+KINDS = ("scorers", "recipes", "models", "plugins")
+
+
+def list_names(
+    kind: Annotated[str, typer.Argument(help="|".join(KINDS))],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: name -> description.")] = False,
+) -> None:
+    """List the scorers, recipes, models or plug-ins that are installed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from prunekit.cli.notices import heard
+    from prunekit.errors import RegistryError
+
+    console = Console()
+    if kind not in KINDS:
+        raise RegistryError.unknown("kind of list", kind, KINDS)
+    with heard(None if as_json else console):
+        rows = _rows(kind)
+    if as_json:
+        console.file.write(json.dumps(rows, indent=1) + "\n")
+        return
+    table = Table("name", "what it is", title=kind, title_justify="left", box=None, header_style="bold")
+    for name, text in rows.items():
+        table.add_row(name, text)
+    console.print(table)
+
+
+def _rows(kind: str) -> dict[str, str]:
+    from prunekit.plugins import discover
+    from prunekit.recipes import known_recipes
+    from prunekit.registry import known_scorers, names
+
+    if kind == "plugins":
+        return {p.name: f"{len(p.models)} models, {len(p.recipes)} recipes" for p in discover()}
+    if kind == "models":
+        own = dict.fromkeys(names(), "from a plug-in")
+        return own | {
+            "timm:NAME": "any model of timm",
+            "torchvision:NAME": "any model of torchvision",
+            "python:pkg.mod:factory": "whatever your own function returns",
+        }
+    if kind == "recipes":
+        return {name: recipe.description for name, recipe in known_recipes().items()}
+    return {name: (factory.__doc__ or "").strip().split("\n")[0] for name, factory in known_scorers().items()}

@@ -1,0 +1,141 @@
+"""``prunekit prune``: one model, one recipe, one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunekit.errors import InputError, RecipeError, RegistryError
+
+if TYPE_CHECKING:
+    from prunekit.recipes import Recipe, Run
+    from prunekit.registry import Built
+    from prunekit.scorers import Scorer
+
+DEFAULT_SCORER = "disturbed_taylor"
+
+
+def prune(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="sam:NAME, timm:NAME, torchvision:NAME or python:pkg.mod:factory; a recipe may bring one."),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe to run; without, prune once.")] = None,
+    ratio: Annotated[float, typer.Option(help="Share of units to remove, in [0, 1).")] = 0.5,
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth or .pt.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of training images; without, they are generated.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Folder of validation images; without, generated.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the result; appears only on success.")] = Path("out/pruned"),
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    scorer: Annotated[str, typer.Option(help="Criterion; see: prunekit list scorers.")] = DEFAULT_SCORER,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
+) -> None:
+    """Slim a model and keep it: weights, plan, report and pictures in one folder."""
+    # whatever can be refused without loading torch is refused first
+    if not 0 <= ratio < 1:  # NaN too
+        raise InputError(f"--ratio {ratio} is out of range", hint="the share to remove, at least 0 and below 1")
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative")
+    if checkpoint is not None and not checkpoint.is_file():
+        from prunekit.errors import CheckpointError
+
+        raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
+
+    from rich.console import Console
+
+    from prunekit.checkpoint import save
+    from prunekit.cli.notices import heard
+    from prunekit.cli.show import Bars, show
+    from prunekit.cli.widths import widths_picture
+    from prunekit.weights import check_target
+
+    console = Console()
+    check_target(out)
+    with heard(None if as_json else console):
+        chosen, spec = _recipe(recipe, model)
+        _check_device(device)
+        built = _build(spec, checkpoint, seed)
+        chosen = _settled(chosen, built, settings or [], seed, generated=data is None)
+        criterion = _scorer(scorer, chosen)
+        with Bars(None if as_json else console, chosen) as bars:
+            from prunekit.recipes import run
+
+            result = run(built, chosen, criterion, ratio=ratio, data=data, val=val, device=device, listen=bars)
+        extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
+        save(result, out, extras=extras)
+    if as_json:
+        import json
+
+        console.file.write(json.dumps({**result.report, "out": str(out)}, indent=1, default=str) + "\n")
+    else:
+        show(console, result.report, out)
+
+
+def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:
+    from prunekit.recipes import known_recipes
+    from prunekit.recipes.once import ONCE
+
+    known = known_recipes()
+    if name is not None and name not in known:
+        raise RegistryError.unknown("recipe", name, known)
+    recipe = ONCE if name is None else known[name]
+    spec = model or recipe.model
+    if not spec:
+        raise RecipeError("no model given", hint="for example: prunekit prune timm:deit_tiny_patch16_224")
+    return recipe, spec
+
+
+def _build(spec: str, checkpoint: Path | None, seed: int) -> Built:
+    import torch
+
+    from prunekit.registry import build
+
+    torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
+    return build(spec, checkpoint=checkpoint)
+
+
+def _settled(recipe: Recipe, built: Built, pairs: list[str], seed: int, *, generated: bool) -> Recipe:
+    """The recipe with its settings: the model's own for generated data, then the user's."""
+    from prunekit.recipes import override, parse
+
+    values: dict[str, Any] = {"seed": seed}
+    if generated:
+        suits = built.entry.generated if built.entry else GENERATED
+        values |= {name: value for name, value in suits.items() if name in recipe.settings}
+    return override(override(recipe, values), parse(pairs))
+
+
+# For models that no plug-in speaks for, on generated images: minutes rather than days
+GENERATED = {"images": 32, "train_images": 64, "val_images": 16, "epochs": 2, "align_epochs": 1}
+
+
+def _scorer(name: str, recipe: Recipe) -> Scorer:
+    from prunekit.registry import scorer
+
+    wanted: dict[str, Any] = {key: recipe.settings[key] for key in ("accumulation", "seed") if key in recipe.settings}
+    return scorer(name, **wanted)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise InputError(f"--device {device} cannot be used: {first}", hint="--device cpu always can") from error
+
+
+def _exports(built: Built, result: Run) -> dict[str, Any]:
+    if not built.entry or not built.plugin:
+        return {}
+    exporters = built.plugin.exporters
+
+    def writer(name: str) -> Any:
+        return lambda path: exporters[name](result.before, result.model, result.val, path)
+
+    return {name: writer(name) for name in built.entry.exporters}
