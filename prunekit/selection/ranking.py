@@ -18,8 +18,9 @@ class Allocation:
     """Groups that keep one common count: a single group, or tied ones.
 
     A unit of one group may be worth several of a tied one (pairs of rotary positions against single positions):
-    group i keeps ``multiples[i]`` times the count, of ``multiples[i] * size`` units. ``ranked`` (size,) holds scores in descending order, comparable between allocations; those of tied groups are
-    averaged rank by rank. ``share`` is what remains of the size before alignment.
+    group i keeps ``multiples[i]`` times the count, of ``multiples[i] * size`` units. ``ranked`` (size,) holds scores
+    in descending order, comparable between allocations; those of tied groups are averaged rank by rank. ``share`` is
+    what remains of the size before alignment.
     """
 
     groups: tuple[str, ...]

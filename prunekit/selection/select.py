@@ -116,7 +116,9 @@ def allocate(
                     groups=tuple(here),
                     multiples=tuple(size // least for size in sizes),
                     size=least,
-                    step=math.lcm(*(step_of[n] // math.gcd(step_of[n], s // least) for n, s in zip(here, sizes, strict=True))),
+                    step=math.lcm(
+                        *(step_of[n] // math.gcd(step_of[n], s // least) for n, s in zip(here, sizes, strict=True))
+                    ),
                     share=1 - share,
                     ranked=average_by_rank([normalise(values[name]) for name in here], least),
                 )

@@ -1,0 +1,131 @@
+"""Applies a plan to a model: all or nothing, with undo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.errors import PlanError
+from prunekit.plan import Cut, Edit, Plan
+from prunekit.solve import fingerprint
+from prunekit.trace.standin import state_tensors
+
+
+class Undo:
+    """Puts a model back to what it was before ``apply``, bit for bit, with the very same tensors. Works once."""
+
+    def __init__(self, steps: list[Callable[[], None]]) -> None:
+        self._steps = steps
+
+    def __call__(self) -> None:
+        while self._steps:
+            self._steps.pop()()
+
+
+def apply(model: nn.Module, plan: Plan) -> Undo:
+    """Cuts ``model`` in place as ``plan`` says and returns the way back.
+
+    Every new tensor is made before the first one is put in; if anything fails the model is bit-identical to what
+    came in. Parameters are replaced by new ones: create optimizers afterwards.
+
+    Raises:
+        PlanError: if the plan was made for another structure, or an attribute does not hold its recorded value.
+    """
+    if fingerprint(model) != plan.fingerprint:
+        raise PlanError(
+            "the plan was made for a model of another structure",
+            hint="build the model exactly as it was when the plan was made, or plan again",
+        )
+    _check_edits(model, plan.edits)
+    replacements = _replacements(model, plan)
+    steps: list[Callable[[], None]] = []
+    undo = Undo(steps)
+    try:
+        for module in model.modules():
+            for store in (module._parameters, module._buffers):
+                for name, tensor in list(store.items()):
+                    if tensor is not None and id(tensor) in replacements:
+                        steps.append(_putter(store, name, tensor))
+                        store[name] = replacements[id(tensor)]  # type: ignore[assignment]
+            _replace_lists(module, replacements, steps)
+        for edit in plan.edits:
+            _edit(model, edit, steps)
+    except BaseException:
+        undo()
+        raise
+    return undo
+
+
+def _putter(store: dict[str, Any], name: str, value: Any) -> Callable[[], None]:
+    def put() -> None:
+        store[name] = value
+
+    return put
+
+
+def _replacements(model: nn.Module, plan: Plan) -> dict[int, Tensor]:
+    state = state_tensors(model)
+    by_tensor: dict[str, list[Cut]] = {}
+    for cut in plan.cuts:
+        by_tensor.setdefault(cut.tensor, []).append(cut)
+    found: dict[int, Tensor] = {}
+    for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds)]):
+        tensor = state.get(name)
+        if tensor is None:
+            raise PlanError(f"the model has no tensor {name}", hint="plan again for this model")
+        new = tensor.detach()
+        for cut in by_tensor.get(name, []):
+            if new.shape[cut.axis] != cut.size:
+                raise PlanError(f"axis {cut.axis} of {name} has length {new.shape[cut.axis]}, not {cut.size}")
+            new = new.index_select(cut.axis, torch.tensor(cut.kept, dtype=torch.long, device=new.device))
+        for fold in (f for f in plan.folds if f.tensor == name):
+            rows = torch.tensor(fold.rows, dtype=torch.long, device=new.device)
+            scaled = new.index_select(fold.axis, rows) * fold.factor
+            new = new.index_copy(fold.axis, rows, scaled)
+        if isinstance(tensor, nn.Parameter):
+            new = nn.Parameter(new.contiguous(), requires_grad=tensor.requires_grad)
+        found[id(tensor)] = new
+    return found
+
+
+def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: list[Callable[[], None]]) -> None:
+    """Plain attributes that hold state tensors, or caches of tensors that depend on the old sizes."""
+    for name, value in list(module.__dict__.items()):
+        if name in ("_parameters", "_buffers", "_modules"):
+            continue
+        if isinstance(value, Tensor) and id(value) in replacements:
+            steps.append(_putter(module.__dict__, name, value))
+            module.__dict__[name] = replacements[id(value)]
+        elif type(value) in (list, tuple) and any(isinstance(v, Tensor) and id(v) in replacements for v in value):
+            steps.append(_putter(module.__dict__, name, value))
+            items = [replacements.get(id(v), v) if isinstance(v, Tensor) else v for v in value]
+            module.__dict__[name] = type(value)(items)
+        elif type(value) is dict and value and any(isinstance(v, Tensor) for v in value.values()):
+            steps.append(_putter(module.__dict__, name, value))
+            module.__dict__[name] = {}  # a cache keyed by shape or device: forward fills it again
+
+
+def _check_edits(model: nn.Module, edits: tuple[Edit, ...]) -> None:
+    for e in edits:
+        try:
+            value = getattr(model.get_submodule(e.module), e.attribute)
+            value = value if e.index is None else value[e.index]
+        except (AttributeError, IndexError, TypeError) as error:
+            raise PlanError(f"the model has no attribute {e.module}.{e.attribute}", hint="plan again") from error
+        if value != e.before:
+            raise PlanError(f"{e.module}.{e.attribute} is {value}, the plan expects {e.before}", hint="plan again")
+
+
+def _edit(model: nn.Module, edit: Edit, steps: list[Callable[[], None]]) -> None:
+    store = model.get_submodule(edit.module).__dict__
+    before = store[edit.attribute]
+    after: Any = edit.after
+    if edit.index is not None:
+        items = list(before)
+        items[edit.index] = edit.after
+        after = type(before)(items)
+    steps.append(_putter(store, edit.attribute, before))
+    store[edit.attribute] = after

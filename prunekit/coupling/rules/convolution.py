@@ -1,0 +1,62 @@
+"""Convolutions of any rank, grouped, depthwise and transposed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prunekit.coupling.coupler import Coupler, rule
+from prunekit.coupling.labels import Axis
+from prunekit.trace.record import Call, Op
+
+
+@rule("aten.convolution", "aten._convolution")
+def convolution(c: Coupler, op: Op) -> None:
+    base, weight, bias = op.args[0], op.args[1], op.args[2]
+    transposed, groups = bool(op.args[6]), int(op.args[8])
+    out = op.outputs[0]
+    data, kernel = c.of(base), c.of(weight)
+    batched = len(base.shape) == len(weight.shape)
+    channel = 1 if batched else 0
+    for axis in data[channel + 1 :]:
+        c.freeze(axis, "a convolution slides over it")
+    for axis in kernel[2:]:
+        c.freeze(axis, "it is a kernel size")
+    for axis in kernel[:2]:
+        c.labels.flag(axis, "conv")
+    produced = _channels(c, op, data[channel], kernel, transposed, groups, base.shape[channel], out.shape[channel])
+    if bias is not None:
+        c.unite(produced, c.of(bias)[0])
+    c.set(out, [*data[:channel], produced, *([None] * (len(out.shape) - channel - 1))])
+
+
+def _channels(
+    c: Coupler, op: Op, channels: Axis, kernel: list[Axis], transposed: bool, groups: int, read: int, written: int
+) -> Axis:
+    """Unites the input channels with the kernel and returns the labels of the output channels."""
+    if groups == 1:
+        c.unite(channels, kernel[0 if transposed else 1])
+        return kernel[1 if transposed else 0]
+    grouped, within = c.labels.split(channels, (groups, read // groups))
+    if transposed:  # weight (in, out / groups, ...)
+        rows, columns = c.labels.split(kernel[0], (groups, read // groups))
+        c.unite(grouped, rows)
+        c.unite(within, columns)
+        produced = c.labels.merge([rows, kernel[1]], (groups, written // groups))
+        out_rows = rows
+    else:  # weight (out, in / groups, ...)
+        out_rows, _ = c.labels.split(kernel[0], (groups, written // groups))
+        c.unite(grouped, out_rows)
+        c.unite(within, kernel[1])
+        produced = kernel[0]
+    _count_follows(c, op.call, out_rows, groups)
+    return produced
+
+
+def _count_follows(c: Coupler, call: Call | None, rows: Axis, groups: int) -> None:
+    value: Any = None
+    if call is not None and call.name.startswith("conv"):
+        value = call.args[6] if len(call.args) > 6 else call.kwargs.get("groups")
+    if value is None:
+        c.freeze(rows, "the number of convolution groups cannot be followed")
+    else:
+        c.equate(value, rows, groups)

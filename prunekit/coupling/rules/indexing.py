@@ -1,0 +1,71 @@
+"""Look-ups by index: an indexed axis stays whole, the others pass through."""
+
+from __future__ import annotations
+
+from prunekit.coupling.coupler import Coupler, rule
+from prunekit.coupling.labels import Axis
+from prunekit.trace.record import Op, Ref
+
+
+@rule("aten.embedding")
+def embedding(c: Coupler, op: Op) -> None:
+    table, index = op.args[0], op.args[1]
+    rows, width = c.of(table)
+    c.freeze(rows, "its rows are looked up by index")
+    c.labels.flag(width, "linear")
+    c.set(op.outputs[0], [*c.of(index), width])
+
+
+@rule("aten.index_select")
+def index_select(c: Coupler, op: Op) -> None:
+    base, dim = op.args[0], op.args[1]
+    axes = list(c.of(base))
+    c.freeze(axes[dim], "positions along it are selected by index")
+    axes[dim] = None
+    c.set(op.outputs[0], axes)
+
+
+@rule("aten.index")
+def index(c: Coupler, op: Op) -> None:
+    base, indices = op.args[0], list(op.args[1])
+    axes = list(c.of(base))
+    indices += [None] * (len(axes) - len(indices))
+    if any(i is not None and not i.dtype.is_floating_point and i.dtype.itemsize == 1 for i in indices):
+        c.refuse(op, "aten.index with a mask")
+        return
+    used = [k for k, i in enumerate(indices) if i is not None]
+    for k in used:
+        c.freeze(axes[k], "it is indexed by number")
+    rank = max((len(i.shape) for i in indices if i is not None), default=0)
+    kept: list[Axis] = [a for k, a in enumerate(axes) if k not in used]
+    adjacent = used == list(range(used[0], used[-1] + 1)) if used else True
+    at = used[0] if used and adjacent else 0
+    c.set(op.outputs[0], [*kept[:at], *([None] * rank), *kept[at:]])
+
+
+@rule("aten.gather", "aten.take_along_dim")
+def gather(c: Coupler, op: Op) -> None:
+    base, where = op.args[0], op.args[2]
+    for axis in c.of(base):
+        c.freeze(axis, "values along it are gathered by index")
+    c.set(op.outputs[0], [None] * len(where.shape))
+
+
+@rule("aten.index_put")
+def index_put(c: Coupler, op: Op) -> None:
+    base, indices, values = op.args[0], list(op.args[1]), op.args[2]
+    axes = list(c.of(base))
+    indices += [None] * (len(axes) - len(indices))
+    for k, i in enumerate(indices):
+        if i is not None:
+            c.freeze(axes[k], "it is written by index")
+    trailing = [k for k in range(len(axes)) if all(i is None for i in indices[k:])]
+    if isinstance(values, Ref):
+        for offset, k in enumerate(reversed(trailing)):
+            j = len(values.shape) - 1 - offset
+            if j >= 0 and values.shape[j] > 1:
+                c.unite(axes[k], c.of(values)[j])
+        for axis in c.of(values)[: max(0, len(values.shape) - len(trailing))]:
+            c.freeze(axis, "it is written by index")
+    if op.outputs[0].id not in c.axes:
+        c.set(op.outputs[0], axes)

@@ -1,0 +1,65 @@
+"""Operators that put tensors side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prunekit.coupling.coupler import Coupler, rule
+from prunekit.coupling.labels import FIXED, Axis, _frozen_copy
+from prunekit.trace.record import Op, Ref
+
+
+@rule("aten.cat", "aten.concat", "aten.concatenate")
+def cat(c: Coupler, op: Op) -> None:
+    tensors: list[Ref] = [t for t in op.args[0] if 0 not in t.shape or len(t.shape) > 1]
+    out = op.outputs[0]
+    dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(out.shape)
+    axes: list[Axis] = []
+    for k in range(len(out.shape)):
+        if k == dim:
+            axes.append(_joined([c.of(t)[k] for t in tensors], [t.shape[k] for t in tensors]))
+        else:
+            first = c.of(tensors[0])[k]
+            for t in tensors[1:]:
+                c.unite(first, c.of(t)[k])
+            axes.append(first)
+    c.set(out, axes)
+
+
+def _joined(parts: list[Axis], sizes: list[int]) -> Axis:
+    if all(p is None for p in parts):
+        return None
+    filled = [np.full(s, FIXED, np.int64) if p is None else p for p, s in zip(parts, sizes, strict=True)]
+    return _frozen_copy(np.concatenate(filled))
+
+
+@rule("aten.stack")
+def stack(c: Coupler, op: Op) -> None:
+    tensors: list[Ref] = list(op.args[0])
+    out = op.outputs[0]
+    dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(out.shape)
+    axes = list(c.of(tensors[0]))
+    for t in tensors[1:]:
+        for a, b in zip(axes, c.of(t), strict=True):
+            c.unite(a, b)
+    axes.insert(dim, None)
+    c.set(out, axes)
+
+
+@rule("aten.constant_pad_nd")
+def constant_pad(c: Coupler, op: Op) -> None:
+    base, out, pad = op.args[0], op.outputs[0], op.args[1]
+    axes = list(c.of(base))
+    for i in range(len(pad) // 2):
+        d = len(axes) - 1 - i
+        before, after = pad[2 * i], pad[2 * i + 1]
+        axis = axes[d]
+        if axis is None or (before == 0 and after == 0):
+            continue
+        if before < 0 or after < 0:
+            c.freeze(axis, "it is cropped by a constant")
+            axes[d] = None
+            continue
+        ends = [np.full(n, FIXED, np.int64) for n in (before, after)]
+        axes[d] = _frozen_copy(np.concatenate([ends[0], axis, ends[1]]))
+    c.set(out, axes)

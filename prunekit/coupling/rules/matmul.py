@@ -1,0 +1,74 @@
+"""Matrix products: contracted axes are read in lockstep, the others pass through."""
+
+from __future__ import annotations
+
+from prunekit.coupling.coupler import Coupler, rule
+from prunekit.coupling.labels import Axis
+from prunekit.trace.record import Op, Ref
+
+
+@rule("aten.mm")
+def mm(c: Coupler, op: Op) -> None:
+    c.set(op.outputs[0], _product(c, op.args[0], op.args[1]))
+
+
+@rule("aten.addmm")
+def addmm(c: Coupler, op: Op) -> None:
+    _with_bias(c, op, _product(c, op.args[1], op.args[2]))
+
+
+@rule("aten.bmm")
+def bmm(c: Coupler, op: Op) -> None:
+    c.set(op.outputs[0], _batched(c, op.args[0], op.args[1]))
+
+
+@rule("aten.baddbmm")
+def baddbmm(c: Coupler, op: Op) -> None:
+    _with_bias(c, op, _batched(c, op.args[1], op.args[2]))
+
+
+@rule("aten.mv")
+def mv(c: Coupler, op: Op) -> None:
+    matrix, vector = op.args[0], op.args[1]
+    c.unite(c.of(matrix)[1], c.of(vector)[0])
+    c.set(op.outputs[0], c.of(matrix)[:1])
+
+
+@rule("aten.dot", "aten.vdot")
+def dot(c: Coupler, op: Op) -> None:
+    c.unite(c.of(op.args[0])[0], c.of(op.args[1])[0])
+    c.set(op.outputs[0], [])
+
+
+def _product(c: Coupler, a: Ref, b: Ref) -> list[Axis]:
+    c.unite(c.of(a)[1], c.of(b)[0])
+    for ref in (a, b):
+        if ref.id in c.weights:
+            for axis in c.of(ref):
+                c.labels.flag(axis, "linear")
+    return [c.of(a)[0], c.of(b)[1]]
+
+
+def _batched(c: Coupler, a: Ref, b: Ref) -> list[Axis]:
+    c.unite(c.of(a)[0], c.of(b)[0])
+    c.unite(c.of(a)[2], c.of(b)[1])
+    result = [c.of(a)[0], c.of(a)[1], c.of(b)[2]]
+    if a.id in c.dependent and b.id in c.dependent:
+        # A product of two activations is attention: what it is batched over are heads, the rest is inside a head.
+        c.labels.flag(result[0], "heads")
+        for axis in (c.of(a)[1], c.of(a)[2], c.of(b)[2]):
+            c.labels.flag(axis, "head_dim")
+    for ref in (a, b):
+        if ref.id in c.weights:
+            for axis in c.of(ref):
+                c.labels.flag(axis, "linear")
+    return result
+
+
+def _with_bias(c: Coupler, op: Op, axes: list[Axis]) -> None:
+    bias, out = op.args[0], op.outputs[0]
+    offset = len(axes) - len(bias.shape)
+    for k, axis in enumerate(c.of(bias)):
+        if bias.shape[k] > 1:
+            c.unite(axes[k + offset], axis)
+    c.set(out, axes)

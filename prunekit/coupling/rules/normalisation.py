@@ -1,0 +1,120 @@
+"""Normalisation layers: affine parameters follow the axis, and removing a unit changes the statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prunekit.coupling.coupler import Coupler, rule
+from prunekit.coupling.labels import Axis
+from prunekit.trace.record import Call, Op, Ref
+
+
+@rule(
+    "aten.native_batch_norm",
+    "aten._native_batch_norm_legit",
+    "aten._native_batch_norm_legit_no_training",
+    "aten._native_batch_norm_legit_functional",
+    "aten.cudnn_batch_norm",
+    "aten._batch_norm_no_update",
+    "aten._batch_norm_with_update",
+    "aten.batch_norm",
+)
+def batch_norm(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    axes = list(c.of(base))
+    for ref in op.args[1:5]:
+        if isinstance(ref, Ref):
+            c.unite(axes[1], c.of(ref)[0])
+    c.set(out, axes)
+    for saved in op.outputs[1:]:
+        c.set(saved, [axes[1] if s == base.shape[1] else None for s in saved.shape])
+
+
+@rule("aten.native_layer_norm", "aten.layer_norm")
+def layer_norm(c: Coupler, op: Op) -> None:
+    base, shape = op.args[0], op.args[1]
+    axes = list(c.of(base))
+    _affine(c, axes, len(shape), [r for r in op.args[2:4] if isinstance(r, Ref)])
+    _shape_follows(c, op.call, axes, len(shape), base)
+    c.set(op.outputs[0], axes)
+    _statistics(c, op.outputs[1:], axes, len(shape))
+
+
+@rule("aten._fused_rms_norm", "aten.rms_norm")
+def rms_norm(c: Coupler, op: Op) -> None:
+    base, shape = op.args[0], op.args[1]
+    axes = list(c.of(base))
+    _affine(c, axes, len(shape), [r for r in op.args[2:3] if isinstance(r, Ref)])
+    _shape_follows(c, op.call, axes, len(shape), base)
+    c.set(op.outputs[0], axes)
+    _statistics(c, op.outputs[1:], axes, len(shape))
+
+
+def _affine(c: Coupler, axes: list[Axis], rank: int, affine: list[Ref]) -> None:
+    for ref in affine:
+        for a, b in zip(axes[-rank:], c.of(ref), strict=True):
+            c.unite(a, b)
+    for axis in axes[-rank:]:
+        c.labels.flag(axis, "normalised")
+
+
+def _shape_follows(c: Coupler, call: Call | None, axes: list[Axis], rank: int, base: Ref) -> None:
+    value: Any = None
+    if call is not None and call.name in ("layer_norm", "rms_norm", "native_layer_norm"):
+        value = call.args[1] if len(call.args) > 1 else call.kwargs.get("normalized_shape")
+    for k in range(rank):
+        axis = axes[len(axes) - rank + k]
+        if isinstance(value, (tuple, list)):
+            c.equate(value[k], axis, base.shape[len(axes) - rank + k])
+        else:
+            c.freeze(axis, "the normalised shape cannot be followed")
+
+
+def _statistics(c: Coupler, outputs: tuple[Ref, ...], axes: list[Axis], rank: int) -> None:
+    for out in outputs:
+        kept = axes[: len(out.shape)] if len(out.shape) == len(axes) else [None] * len(out.shape)
+        c.set(out, [a if i < len(axes) - rank else None for i, a in enumerate(kept)])
+
+
+@rule("aten.native_group_norm")
+def group_norm(c: Coupler, op: Op) -> None:
+    base, groups = op.args[0], int(op.args[6])
+    axes = list(c.of(base))
+    for ref in op.args[1:3]:
+        if isinstance(ref, Ref):
+            c.unite(axes[1], c.of(ref)[0])
+    rows, _ = c.labels.split(axes[1], (groups, base.shape[1] // groups))
+    c.labels.flag(axes[1], "normalised")
+    call = op.call
+    value: Any = None
+    if call is not None and call.name == "group_norm":
+        value = call.args[1] if len(call.args) > 1 else call.kwargs.get("num_groups")
+    if groups > 1 and value is None:
+        c.freeze(rows, "the number of norm groups cannot be followed")
+    elif groups > 1:
+        c.equate(value, rows, groups)
+    c.set(op.outputs[0], axes)
+
+
+@rule("aten._softmax", "aten._log_softmax", "aten._safe_softmax", "aten.softmax", "aten.log_softmax")
+def softmax(c: Coupler, op: Op) -> None:
+    base = op.args[0]
+    axes = list(c.of(base))
+    if axes:
+        c.labels.flag(axes[op.args[1] % len(axes)], "normalised")
+    c.set(op.outputs[0], axes)
+
+
+@rule("aten._weight_norm_interface", "aten._weight_norm")
+def weight_norm(c: Coupler, op: Op) -> None:
+    v, g, dim = op.args[0], op.args[1], op.args[2] if len(op.args) > 2 else 0
+    axes = list(c.of(v))
+    if g.shape[dim] > 1:
+        c.unite(axes[dim], c.of(g)[dim])
+    for k, axis in enumerate(axes):
+        if k != dim:
+            c.labels.flag(axis, "normalised")
+    c.set(op.outputs[0], axes)
+    c.show(op.outputs[0], v)
+    for out in op.outputs[1:]:
+        c.set(out, c.of(g))

@@ -1,0 +1,186 @@
+"""Operators that take a part of an axis, or cut it into parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prunekit.coupling.coupler import Coupler, rule
+from prunekit.coupling.labels import Axis, Vector, _frozen_copy
+from prunekit.trace.provenance import TracedInt, expression_of
+from prunekit.trace.record import Call, Op, Ref
+
+
+@rule("aten.select")
+def select(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    dim = op.args[1] % len(base.shape)
+    axes = list(c.of(base))
+    c.freeze(axes.pop(dim), "one position of it is selected by number")
+    c.set(out, axes)
+
+
+@rule("aten.unbind")
+def unbind(c: Coupler, op: Op) -> None:
+    base = op.args[0]
+    dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(base.shape)
+    axes = list(c.of(base))
+    c.freeze(axes.pop(dim), "it is unpacked position by position")
+    for out in op.outputs:
+        c.set(out, axes)
+
+
+@rule("aten.slice")
+def slice_(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    dim, start, stop, step = (list(op.args[1:]) + [0, None, None, 1][len(op.args) - 1 :])[:4]
+    dim %= len(base.shape)
+    size = base.shape[dim]
+    axes = list(c.of(base))
+    axis = axes[dim]
+    begin = _clamp(start or 0, size)
+    end = _clamp(size if stop is None else stop, size)
+    step = 1 if step is None else step
+    if axis is not None and step > 1:
+        axis = _strided(c, axis, step)
+    if axis is not None:
+        _bounds(c, op, base, dim, axis, begin, end)
+        axes[dim] = _frozen_copy(axis[begin:end:step])
+    elif out.shape[dim] != size:
+        axes[dim] = None
+    c.set(out, axes)
+    if begin == 0 and end == size and step == 1:
+        c.show(out, base)
+
+
+def _clamp(index: int, size: int) -> int:
+    return max(0, min(size, index + size if index < 0 else index))
+
+
+def _strided(c: Coupler, axis: Vector, step: int) -> Axis:
+    """Every ``step``-th position: the runs of ``step`` neighbours must stay whole."""
+    if axis.size % step:
+        c.freeze(axis, "it is read with a stride that does not divide it")
+        return None
+    first = axis.reshape(-1, step)
+    for j in range(1, step):
+        c.unite(_frozen_copy(first[:, 0]), _frozen_copy(first[:, j]))
+    return axis
+
+
+def _bounds(c: Coupler, op: Op, base: Ref, dim: int, axis: Vector, begin: int, end: int) -> None:
+    """What was cut off in front and behind must keep step with the Python expressions of the bounds."""
+    if begin == 0 and end == axis.size:
+        return
+    found = slice_arguments(op.call, base, dim)
+    if found is None:
+        c.freeze(axis, "a part of it is taken by position")
+        return
+    for value, edge in zip(found, (begin, end), strict=True):
+        if edge in (0, axis.size):
+            continue
+        if isinstance(value, int) and value < 0:
+            value = TracedInt(edge, ("+", ("size", base.id, dim), expression_of(value)))
+        c.equate(value, _frozen_copy(axis[:edge]), edge)
+
+
+def slice_arguments(call: Call | None, base: Ref, dim: int) -> tuple[Any, Any] | None:
+    """The Python start and stop behind an ATen slice, where the call shows them; None if it does not."""
+    if call is None:
+        return None
+    if call.name == "narrow":
+        begin, length = call.args[2], call.args[3]
+        return begin, begin + length
+    if call.name not in ("__getitem__", "__setitem__") or call.args[0] is None:
+        return None
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    rank = len(call.args[0].shape)
+    used = sum(1 for i in index if i is not None and i is not Ellipsis)
+    at = 0
+    for item in index:
+        if item is None:
+            at += 1
+        elif item is Ellipsis:
+            at += rank - used
+        elif isinstance(item, slice):
+            if at == dim and (item.start is not None or item.stop is not None):
+                return item.start or 0, item.stop if item.stop is not None else base.shape[dim]
+            at += 1
+        elif isinstance(item, int):
+            continue
+        else:
+            at += 1
+    return None
+
+
+@rule("aten.split", "aten.split_with_sizes", "aten.chunk", "aten.unsafe_split", "aten.unsafe_chunk")
+def split(c: Coupler, op: Op) -> None:
+    base = op.args[0]
+    dim = (op.args[2] if len(op.args) > 2 else op.kwargs.get("dim", 0)) % len(base.shape)
+    axes = list(c.of(base))
+    axis = axes[dim]
+    pieces: list[Axis] = [None] * len(op.outputs)
+    if axis is not None:
+        edges, at = [], 0
+        for out in op.outputs:
+            edges.append((at, at + out.shape[dim]))
+            at += out.shape[dim]
+        pieces = [_frozen_copy(axis[a:b]) for a, b in edges]
+        _sizes_follow(c, op, pieces)
+    for out, piece in zip(op.outputs, pieces, strict=True):
+        c.set(out, [*axes[:dim], piece, *axes[dim + 1 :]])
+
+
+def _sizes_follow(c: Coupler, op: Op, pieces: list[Axis]) -> None:
+    """Pieces of named sizes are repaired through their expressions; equal pieces must stay equal."""
+    call = op.call
+    sizes = None
+    if call is not None and call.name in ("split", "split_with_sizes", "unsafe_split", "tensor_split"):
+        sizes = call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()), None)
+    if isinstance(sizes, (tuple, list)) and len(sizes) == len(pieces):
+        for value, piece in zip(sizes, pieces, strict=True):
+            if piece is not None:
+                c.equate(value, piece, piece.size)
+        return
+    if isinstance(sizes, int):
+        c.equate(sizes, pieces[0], op.outputs[0].shape[0] if pieces[0] is None else pieces[0].size)
+    for piece in pieces[1:]:
+        if piece is not None and pieces[0] is not None and piece.size == pieces[0].size:
+            c.unite(pieces[0], piece)
+        else:
+            c.freeze(pieces[0], "it is cut into unequal pieces of a fixed size")
+            c.freeze(piece, "it is cut into unequal pieces of a fixed size")
+
+
+@rule("aten.glu")
+def glu(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    dim = (op.args[1] if len(op.args) > 1 else -1) % len(base.shape)
+    axes = list(c.of(base))
+    axis = axes[dim]
+    if axis is not None:
+        half = axis.size // 2
+        first = _frozen_copy(axis[:half])
+        c.unite(first, _frozen_copy(axis[half:]))
+        axes[dim] = first
+    c.set(out, axes)
+
+
+@rule("aten.unfold")
+def unfold(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    axes = list(c.of(base))
+    dim = op.args[1] % len(axes)
+    c.freeze(axes[dim], "windows are taken along it")
+    axes[dim] = None
+    c.set(out, [*axes, None])
+
+
+@rule("aten.diagonal")
+def diagonal(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    axes = list(c.of(base))
+    a = (op.args[2] if len(op.args) > 2 else 0) % len(axes)
+    b = (op.args[3] if len(op.args) > 3 else 1) % len(axes)
+    for d in (a, b):
+        c.freeze(axes[d], "its diagonal is taken")
+    c.set(out, [*(x for i, x in enumerate(axes) if i not in (a, b)), None])

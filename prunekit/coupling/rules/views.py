@@ -1,0 +1,173 @@
+"""Operators that rearrange axes without looking at the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prunekit.coupling.coupler import Coupler, packet, rule
+from prunekit.coupling.labels import Axis, _frozen_copy
+from prunekit.trace.record import Op, Ref
+
+
+@rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias", "aten._reshape_copy", "aten.flatten")
+def reshape(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    if 0 in base.shape:
+        c.set(out, [None] * len(out.shape))
+        return
+    c.set(out, c.labels.reshape(c.of(base), base.shape, out.shape))
+    c.show(out, base)
+
+
+@rule("aten.permute", "aten.transpose", "aten.t", "aten.movedim", "aten.numpy_T", "aten.adjoint")
+def permute(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    order = list(range(len(base.shape)))
+    if packet(op) == "aten.permute":
+        order = [d % len(order) for d in op.args[1]]
+    elif packet(op) == "aten.transpose":
+        a, b = op.args[1] % len(order), op.args[2] % len(order)
+        order[a], order[b] = order[b], order[a]
+    else:
+        order = order[::-1]
+    axes = c.of(base)
+    fitted = [axes[i] for i in order]
+    if out is base:  # transposed in place
+        c.axes[out.id] = fitted
+        return
+    c.set(out, fitted)
+    c.show(out, base)
+
+
+@rule("aten.unsqueeze")
+def unsqueeze(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    axes = list(c.of(base))
+    axes.insert(op.args[1] % len(out.shape), None)
+    c.set(out, axes)
+    c.show(out, base)
+
+
+@rule("aten.squeeze")
+def squeeze(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    dims = op.args[1] if len(op.args) > 1 else list(range(len(base.shape)))
+    gone = {d % len(base.shape) for d in (dims if isinstance(dims, (list, tuple)) else [dims])} if base.shape else set()
+    c.set(out, [a for i, a in enumerate(c.of(base)) if not (i in gone and base.shape[i] == 1)])
+    c.show(out, base)
+
+
+@rule("aten.expand", "aten.broadcast_to", "aten.expand_copy")
+def expand(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    offset = len(out.shape) - len(base.shape)
+    axes: list[Axis] = [*([None] * offset), *c.of(base)]
+    c.set(out, axes)
+    c.origin[out.id] = base.id
+
+
+@rule("aten.repeat", "aten.tile")
+def repeat(c: Coupler, op: Op) -> None:
+    base, out, times = op.args[0], op.outputs[0], op.args[1]
+    offset = len(out.shape) - len(base.shape)
+    axes: list[Axis] = [None] * offset
+    for axis, count in zip(c.of(base), list(times)[offset:], strict=True):
+        axes.append(None if axis is None else axis if count == 1 else _frozen_copy(np.tile(axis, count)))
+    c.set(out, axes)
+
+
+@rule("aten.repeat_interleave")
+def repeat_interleave(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    dim = op.args[2] if len(op.args) > 2 else op.kwargs.get("dim")
+    if not isinstance(op.args[1], int) or dim is None:
+        c.refuse(op, "aten.repeat_interleave")
+        return
+    axes = list(c.of(base))
+    axis = axes[dim % len(axes)]
+    axes[dim % len(axes)] = None if axis is None else _frozen_copy(np.repeat(axis, op.args[1]))
+    c.set(out, axes)
+
+
+@rule("aten.flip")
+def flip(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    axes = list(c.of(base))
+    for d in op.args[1]:
+        axis = axes[d]
+        axes[d] = None if axis is None else _frozen_copy(axis[::-1])
+    c.set(out, axes)
+
+
+@rule("aten.roll")
+def roll(c: Coupler, op: Op) -> None:
+    """A shift by a constant would move across what was removed, so a rolled axis cannot shrink."""
+    base, out = op.args[0], op.outputs[0]
+    dims = op.args[2] if len(op.args) > 2 else op.kwargs.get("dims", [])
+    rolled = {d % len(base.shape) for d in dims} if dims else set(range(len(base.shape)))
+    axes = list(c.of(base))
+    for d in rolled:
+        c.freeze(axes[d], "it is rolled by a constant shift")
+        axes[d] = None
+    c.set(out, axes)
+
+
+@rule("aten.pixel_shuffle")
+def pixel_shuffle(c: Coupler, op: Op) -> None:
+    base, out, r = op.args[0], op.outputs[0], int(op.args[1])
+    axes = list(c.of(base))
+    channel = len(axes) - 3
+    axes[channel] = c.labels.collapse(axes[channel], (base.shape[channel] // (r * r), r * r), 0, c.where)
+    for d in (-1, -2):
+        c.freeze(axes[d], "pixel shuffle interleaves it")
+        axes[d] = None
+    c.set(out, axes)
+
+
+@rule("aten.pixel_unshuffle")
+def pixel_unshuffle(c: Coupler, op: Op) -> None:
+    base, out, r = op.args[0], op.outputs[0], int(op.args[1])
+    axes = list(c.of(base))
+    channel = len(axes) - 3
+    axis = axes[channel]
+    axes[channel] = None if axis is None else _frozen_copy(np.repeat(axis, r * r))
+    for d in (-1, -2):
+        c.freeze(axes[d], "pixel unshuffle splits it")
+        axes[d] = None
+    c.set(out, axes)
+
+
+@rule("aten.channel_shuffle", "aten.native_channel_shuffle")
+def channel_shuffle(c: Coupler, op: Op) -> None:
+    base, out, groups = op.args[0], op.outputs[0], int(op.args[1])
+    axes = list(c.of(base))
+    size = base.shape[1]
+    rows, columns = c.labels.split(axes[1], (groups, size // groups))
+    axes[1] = c.labels.merge([columns, rows], (size // groups, groups))
+    c.set(out, axes)
+
+
+@rule("aten.im2col")
+def im2col(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    axes = list(c.of(base))
+    _freeze_spatial(c, base, axes, len(axes) - 2)
+    axis = axes[-3]
+    window = int(np.prod(op.args[1]))
+    fitted = [*axes[:-3], None if axis is None else _frozen_copy(np.repeat(axis, window)), None]
+    c.set(out, fitted)
+
+
+@rule("aten.col2im")
+def col2im(c: Coupler, op: Op) -> None:
+    base, out = op.args[0], op.outputs[0]
+    axes = list(c.of(base))
+    window = int(np.prod(op.args[2]))
+    channel = c.labels.collapse(axes[-2], (base.shape[-2] // window, window), 0, c.where)
+    c.freeze(axes[-1], "it is folded into an image")
+    c.set(out, [*axes[:-2], channel, None, None])
+
+
+def _freeze_spatial(c: Coupler, base: Ref, axes: list[Axis], start: int) -> None:
+    for axis in axes[start:]:
+        c.freeze(axis, "an operator slides a window over it")

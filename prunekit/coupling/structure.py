@@ -1,0 +1,129 @@
+"""What prunekit knows about a model after tracing and coupling it; everything later reads only this."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunekit.coupling import rules as _rules
+from prunekit.coupling.assemble import Assembly, assemble
+from prunekit.coupling.cost import Cost, measure_ops
+from prunekit.coupling.coupler import Coupler, Equation
+from prunekit.coupling.groups import Frozen, Group, Tap, Tie
+from prunekit.coupling.labels import Axis
+from prunekit.coupling.resolve import Fates, resolve
+from prunekit.coupling.taps import find_taps
+from prunekit.coupling.ties import find_ties
+from prunekit.inputs import Inputs
+from prunekit.trace.record import Trace
+
+assert _rules  # importing the package registers the rules
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """The groups of a model, what is frozen and why, and how every size follows from what is kept.
+
+    Attributes:
+        groups: every width that can shrink.
+        frozen: widths that cannot, with the reason.
+        ties: groups that must keep equal counts.
+        inputs: the example inputs of the trace.
+        unknown: operators without a coupling rule that touched a prunable axis -> where.
+    """
+
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    ties: tuple[Tie, ...]
+    inputs: Inputs
+    unknown: Mapping[str, str]
+    trace: Trace
+    coupler: Coupler
+    fates: Fates
+    assembly: Assembly
+
+    def group(self, name: str) -> Group:
+        return next(g for g in self.groups if g.name == name)
+
+    def alive(self, kept: Mapping[str, Tensor]) -> NDArray[np.bool_]:
+        """For each class of coordinates whether it survives when each named group keeps the given units."""
+        units = np.ones(self.fates.frozen.size, dtype=bool)
+        for number, group in enumerate(self.groups):
+            if group.name in kept:
+                keep = np.zeros(group.size, dtype=bool)
+                keep[kept[group.name].cpu().numpy()] = True
+                classes = np.nonzero(self.assembly.group_of == number)[0]
+                units[classes] = keep[self.assembly.unit_of[classes]]
+        padded = np.append(units, True)  # owner -1 points at the last entry: always alive
+        return np.asarray(padded[self.fates.owners].all(axis=1))
+
+    def overlaps(self) -> dict[str, set[str]]:
+        """For each group the groups that share coordinates with it, such as heads and positions within a head."""
+        found: dict[str, set[str]] = {}
+        owners = self.fates.owners[(self.fates.owners[:, 1] >= 0)]
+        if not owners.size:
+            return found
+        padded = np.append(self.assembly.group_of, -1)
+        for row in np.unique(padded[owners], axis=0):
+            names = [self.groups[g].name for g in row if g >= 0]
+            for name in names:
+                found.setdefault(name, set()).update(n for n in names if n != name)
+        return found
+
+    def survivors(self, axis: Axis, alive: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """Mask over the coordinates of one axis, None where the axis is fixed."""
+        return None if axis is None else alive[self.fates.fate[axis]]
+
+    def count(self, axis: Axis, size: int, alive: NDArray[np.bool_]) -> int:
+        return size if axis is None else int(alive[self.fates.fate[axis]].sum())
+
+    def shapes(self, alive: NDArray[np.bool_]) -> dict[int, tuple[int, ...]]:
+        """Predicted shape of every traced tensor by id."""
+        memo: dict[int, int] = {}
+
+        def size(axis: Axis, before: int) -> int:
+            if axis is None:
+                return before
+            if id(axis) not in memo:
+                memo[id(axis)] = int(alive[self.fates.fate[axis]].sum())
+            return memo[id(axis)]
+
+        found = {}
+        for op in self.trace.ops:
+            for ref in op.outputs:
+                if ref.id not in found:
+                    axes = self.coupler.of(ref)
+                    found[ref.id] = tuple(size(a, s) for a, s in zip(axes, ref.shape, strict=True))
+        for ref in self.trace.state.values():
+            axes = self.coupler.of(ref)
+            found[ref.id] = tuple(size(a, s) for a, s in zip(axes, ref.shape, strict=True))
+        return found
+
+    @property
+    def equations(self) -> list[Equation]:
+        return self.coupler.equations
+
+    def cost(self, kept: Mapping[str, Tensor] | None = None) -> Cost:
+        """Parameters and multiply-adds when each named group keeps the given units; everything by default."""
+        alive = self.alive(kept or {})
+        return measure_ops(self.trace, self.coupler, self.shapes(alive))
+
+    def taps(self, roles: Collection[str]) -> tuple[Tap, ...]:
+        """Where hooks read the features of these roles: residual streams as module inputs, hidden ones as outputs."""
+        wanted = {i for i, g in enumerate(self.groups) if g.role in roles}
+        return find_taps(self.trace, self.coupler, self.fates, self.assembly, self.groups, wanted)
+
+
+def couple(trace: Trace, inputs: Inputs) -> Structure:
+    """Groups of units that live and die together, found from one trace."""
+    coupler = Coupler(trace)
+    coupler.run()
+    fates = resolve(coupler.labels)
+    fates = find_ties(coupler, fates).settle(coupler, fates)
+    assembly = assemble(coupler, fates)
+    ties = find_ties(coupler, fates).named(fates, assembly)
+    return Structure(assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)

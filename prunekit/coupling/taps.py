@@ -1,0 +1,63 @@
+"""Places where hooks can read the features that a role carries, found in the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from prunekit.coupling.assemble import Assembly
+from prunekit.coupling.coupler import Coupler
+from prunekit.coupling.groups import Group, Tap
+from prunekit.coupling.resolve import Fates
+from prunekit.trace.record import ModuleCall, Ref, Trace
+
+
+def find_taps(
+    trace: Trace, coupler: Coupler, fates: Fates, assembly: Assembly, groups: Sequence[Group], wanted: Collection[int]
+) -> tuple[Tap, ...]:
+    """Inputs of leaf modules that read a sum of a wanted residual stream; outputs of modules that write another role.
+
+    Every place is named once, in order of execution.
+    """
+    streams = {i for i in wanted if groups[i].role == "embedding"}
+    hidden = set(wanted) - streams
+    writers = _writers(groups, hidden)
+    taps: dict[Tap, None] = {}
+    for call in trace.modules:
+        if not call.is_leaf:
+            continue
+        reads_sum = bool(streams and call.inputs) and _is_sum(coupler, call.inputs[0])
+        if reads_sum and _carries(call.inputs[0], coupler, fates, assembly) & streams:
+            taps[Tap(call.module, "input")] = None
+        if call.outputs and call.module in writers and _writes(call, coupler, fates, assembly, hidden):
+            taps[Tap(call.module, "output")] = None
+    return tuple(taps)
+
+
+def _writers(groups: Sequence[Group], wanted: Collection[int]) -> set[str]:
+    return {m.tensor.rpartition(".")[0] for i in wanted for m in groups[i].members if not m.is_buffer}
+
+
+def _writes(call: ModuleCall, coupler: Coupler, fates: Fates, assembly: Assembly, wanted: Collection[int]) -> bool:
+    before = set().union(*(_carries(r, coupler, fates, assembly) for r in call.inputs)) if call.inputs else set()
+    after = _carries(call.outputs[0], coupler, fates, assembly)
+    return bool((after - before) & set(wanted))
+
+
+def _carries(ref: Ref, coupler: Coupler, fates: Fates, assembly: Assembly) -> set[int]:
+    """Indices of the groups that the axes of a tensor belong to."""
+    found: set[int] = set()
+    for axis in coupler.of(ref):
+        if axis is not None:
+            units = np.unique(fates.owners[fates.fate[axis]])
+            found |= {int(g) for g in np.unique(assembly.group_of[units[units >= 0]]) if g >= 0}
+    return found
+
+
+def _is_sum(coupler: Coupler, ref: Ref) -> bool:
+    """Whether the tensor is the result of an addition, seen through views of it."""
+    at = ref.id
+    while at not in coupler.added and at in coupler.origin:
+        at = coupler.origin[at]
+    return at in coupler.added

@@ -1,0 +1,68 @@
+"""Attributes that size several axes at once: those axes must keep equal counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunekit.coupling.assemble import Assembly
+from prunekit.coupling.coupler import Coupler, Equation
+from prunekit.coupling.groups import Tie
+from prunekit.coupling.labels import Vector
+from prunekit.coupling.resolve import Fates, resolve
+from prunekit.trace.provenance import render
+
+
+@dataclass(frozen=True, eq=False)
+class SharedSizes:
+    """For each attribute that is a size by itself: the equations in which it is."""
+
+    by_attribute: dict[tuple[object, ...], list[Equation]]
+
+    def settle(self, coupler: Coupler, fates: Fates) -> Fates:
+        """Freezes what shares an attribute with a fixed axis, until nothing changes."""
+        while True:
+            changed = False
+            for attribute, equations in self.by_attribute.items():
+                held = [e for e in equations if _fixed(e, fates)]
+                if not held:
+                    continue
+                for e in equations:
+                    if e.axis is not None and not _fixed(e, fates):
+                        reason = f"{render(attribute)} also sizes a width that cannot shrink"
+                        coupler.labels.freeze(e.axis, reason, held[0].where)
+                        changed = True
+            if not changed:
+                return fates
+            fates = resolve(coupler.labels)
+
+    def named(self, fates: Fates, assembly: Assembly) -> tuple[Tie, ...]:
+        ties: dict[tuple[str, ...], Tie] = {}
+        for attribute, equations in self.by_attribute.items():
+            indices = set()
+            for e in equations:
+                if e.axis is not None:
+                    indices |= _groups(fates.fate[e.axis], fates, assembly)
+            if len(indices) > 1:
+                names = tuple(assembly.groups[i].name for i in sorted(indices))
+                ties.setdefault(names, Tie(names, f"{render(attribute)} is the size of each"))
+        return tuple(ties.values())
+
+
+def _fixed(equation: Equation, fates: Fates) -> bool:
+    return equation.axis is None or bool(fates.frozen[fates.fate[equation.axis]].all())
+
+
+def _groups(classes: Vector, fates: Fates, assembly: Assembly) -> set[int]:
+    units = np.unique(fates.owners[classes])
+    return {int(g) for g in np.unique(assembly.group_of[units[units >= 0]]) if g >= 0}
+
+
+def find_ties(coupler: Coupler, fates: Fates) -> SharedSizes:
+    """Attributes that are by themselves the size of more than one axis, or of a fixed one."""
+    found: dict[tuple[object, ...], list[Equation]] = {}
+    for e in coupler.equations:
+        if e.expression[0] == "attribute":
+            found.setdefault(e.expression, []).append(e)
+    return SharedSizes({a: es for a, es in found.items() if len(es) > 1 or es[0].axis is None})

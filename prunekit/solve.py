@@ -1,0 +1,178 @@
+"""From kept units to a plan: cuts, attribute edits and folds, all solved and rehearsed before anything is cut."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prunekit.coupling.coupler import Equation
+from prunekit.coupling.structure import Structure
+from prunekit.errors import PlanError
+from prunekit.plan import Cut, Edit, Plan, Width
+from prunekit.trace.provenance import Expression, evaluate, leaves, render
+from prunekit.trace.standin import AttributeKey, state_tensors
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Identifies a structure: names and shapes of all parameters and buffers, 16 hex digits."""
+    text = ";".join(f"{n}{tuple(t.shape)}" for n, t in sorted(state_tensors(model).items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_plan(model: nn.Module, structure: Structure, kept: Mapping[str, Tensor]) -> Plan:
+    """The plan that keeps the given units of each named group.
+
+    Args:
+        kept: group name -> units that survive, ascending int64; groups that are not named stay whole.
+
+    Raises:
+        PlanError: if an attribute of the model would have to hold two values at once, or none fits.
+    """
+    alive = structure.alive(kept)
+    edits = solve_attributes(structure, alive)
+    cuts = _cuts(structure, alive)
+    widths = tuple(
+        Width(g.name, g.role, g.size, tuple(int(u) for u in kept[g.name]))
+        for g in structure.groups
+        if g.name in kept and len(kept[g.name]) < g.size
+    )
+    edits += _layer_attributes(model, cuts, edits)
+    return Plan(fingerprint(model), widths, tuple(cuts), tuple(edits), (), structure.frozen)
+
+
+def _cuts(structure: Structure, alive: NDArray[np.bool_]) -> list[Cut]:
+    found = []
+    for name, ref in structure.trace.state.items():
+        for k, axis in enumerate(structure.coupler.of(ref)):
+            mask = structure.survivors(axis, alive)
+            if mask is None or mask.all():
+                continue
+            if not mask.any():
+                raise PlanError(f"nothing of {name} would be left on axis {k}", hint="lower the ratio")
+            found.append(Cut(name, k, int(mask.size), tuple(int(i) for i in np.nonzero(mask)[0])))
+    return found
+
+
+def solve_attributes(structure: Structure, alive: NDArray[np.bool_]) -> list[Edit]:
+    """New values of the int attributes that size arguments read, so that every argument equals its predicted size."""
+    known = dict(structure.trace.attributes)
+    values: dict[AttributeKey, int] = {}
+
+    def leaf(expression: Expression) -> int:
+        if expression[0] == "attribute":
+            key: AttributeKey = (expression[1], expression[2], expression[3])
+            return values.get(key, known[key])
+        axis = structure.coupler.axes[expression[1]][expression[2]]
+        if axis is not None:
+            return structure.count(axis, 0, alive)
+        return sizes[expression[1]][expression[2]]
+
+    sizes = _sizes(structure)
+    for e in structure.equations:
+        if e.expression[0] == "attribute":
+            _assign(values, e, structure.count(e.axis, e.size, alive))
+    for e in structure.equations:
+        target = structure.count(e.axis, e.size, alive)
+        if not _holds(e, leaf, target):
+            _search(e, target, values, known, leaf)
+    wrong = [e for e in structure.equations if not _holds(e, leaf, structure.count(e.axis, e.size, alive))]
+    if wrong:
+        e = wrong[0]
+        raise PlanError(
+            f"{render(e.expression)} cannot become {structure.count(e.axis, e.size, alive)}",
+            where=e.where,
+            hint="choose widths that keep this size argument true, or exclude the group",
+        )
+    return [Edit(m, a, i, known[m, a, i], v) for (m, a, i), v in values.items() if v != known[m, a, i]]
+
+
+def _sizes(structure: Structure) -> dict[int, tuple[int, ...]]:
+    found = {r.id: r.shape for r in structure.trace.state.values()}
+    for op in structure.trace.ops:
+        found.update({r.id: r.shape for r in op.outputs})
+    for call in structure.trace.modules:
+        found.update({r.id: r.shape for r in (*call.inputs, *call.outputs)})
+    for c in structure.trace.calls:
+        found.update({a.id: a.shape for a in c.args if hasattr(a, "shape") and hasattr(a, "id")})
+    return found
+
+
+def _holds(e: Equation, leaf: object, target: int) -> bool:
+    try:
+        return evaluate(e.expression, leaf) == target  # type: ignore[arg-type]
+    except ZeroDivisionError:
+        return False
+
+
+def _assign(values: dict[AttributeKey, int], e: Equation, target: int) -> None:
+    key: AttributeKey = (e.expression[1], e.expression[2], e.expression[3])
+    if values.setdefault(key, target) != target:
+        raise PlanError(
+            f"{render(e.expression)} would have to be {values[key]} and {target} at once",
+            where=e.where,
+            hint="keep the widths that share this attribute equal",
+        )
+
+
+def _search(
+    e: Equation, target: int, values: dict[AttributeKey, int], known: Mapping[AttributeKey, int], leaf: object
+) -> None:
+    """One unsolved attribute inside an expression: the value nearest below its old one that makes it true."""
+    free = {
+        (x[1], x[2], x[3]) for x in leaves(e.expression) if x[0] == "attribute" and (x[1], x[2], x[3]) not in values
+    }
+    if len(free) != 1:
+        return
+    key = next(iter(free))
+    for candidate in range(known[key], 0, -1):
+        values[key] = candidate
+        if _holds(e, leaf, target):
+            return
+    del values[key]
+
+
+_LAYER_ATTRIBUTES = {
+    "out_features": ("weight", 0),
+    "in_features": ("weight", 1),
+    "num_features": ("running_mean", 0),
+    "num_channels": ("weight", 0),
+    "embedding_dim": ("weight", 1),
+}
+
+
+def _layer_attributes(model: nn.Module, cuts: list[Cut], edits: list[Edit]) -> list[Edit]:
+    """Sizes that torch's own layers only display, such as ``in_features``: kept true though forward reads none."""
+    done = {(e.module, e.attribute) for e in edits}
+    groups_after = {e.module: e.after for e in edits if e.attribute == "groups"}
+    found = []
+    cut = {(c.tensor, c.axis): (c.size, len(c.kept)) for c in cuts}
+    for path in sorted({c.tensor.rpartition(".")[0] for c in cuts}):
+        module = model.get_submodule(path)
+        table = dict(_LAYER_ATTRIBUTES)
+        scale = {}
+        if isinstance(module, nn.modules.conv._ConvNd):
+            before, after = module.groups, groups_after.get(path, module.groups)
+            shared = "out_channels" if module.transposed else "in_channels"
+            other = "in_channels" if module.transposed else "out_channels"
+            table = {shared: ("weight", 1), other: ("weight", 0)}
+            scale = {shared: (before, after)}
+        for attribute, (tensor, axis) in table.items():
+            value = getattr(module, attribute, None)
+            name = f"{path}.{tensor}" if path else tensor
+            times_before, times_after = scale.get(attribute, (1, 1))
+            default = _length(module, tensor, axis)
+            old, new = cut.get((name, axis), (default, default))
+            if type(value) is not int or (path, attribute) in done:
+                continue
+            if value == old * times_before and value != new * times_after:
+                found.append(Edit(path, attribute, None, value, new * times_after))
+    return found
+
+
+def _length(module: nn.Module, tensor: str, axis: int) -> int:
+    found = getattr(module, tensor, None)
+    return int(found.shape[axis]) if isinstance(found, Tensor) and found.dim() > axis else -1

@@ -1,0 +1,80 @@
+"""What a trace consists of: tensors, operators, Python calls and module calls, in order of execution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ref:
+    """A tensor seen during the trace.
+
+    ``kind`` is ``parameter``, ``buffer``, ``input``, ``constant`` or ``computed``; ``name`` is the state name of
+    parameters and buffers. ``value`` holds the real content of small tensors that do not depend on float inputs
+    or weights (masks, index tables), None otherwise.
+    """
+
+    id: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kind: str
+    name: str = ""
+    value: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a C-level torch function: its Python arguments, with tensors replaced by Refs.
+
+    ``args`` and ``kwargs`` keep traced ints as they were passed, before they became C ints.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Ref, ...] = ()
+    module: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One ATen operator with its arguments (tensors replaced by Refs) and its outputs."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Ref, ...]
+    call: Call | None
+    module: str
+    source: str
+
+    @property
+    def where(self) -> str:
+        return " ".join(part for part in (self.module, self.source) if part)
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleCall:
+    """One execution of a module: the tensors that its first positional argument and its output hold."""
+
+    module: str
+    is_leaf: bool
+    inputs: tuple[Ref, ...]
+    outputs: tuple[Ref, ...]
+
+
+@dataclass(eq=False)
+class Trace:
+    """One forward pass: operators and calls in order, state tensors by name, and the model's outputs."""
+
+    ops: list[Op] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    modules: list[ModuleCall] = field(default_factory=list)
+    state: dict[str, Ref] = field(default_factory=dict)
+    outputs: tuple[Ref, ...] = ()
+    attributes: dict[tuple[str, str, int | None], int] = field(default_factory=dict)

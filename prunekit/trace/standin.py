@@ -1,0 +1,108 @@
+"""Runs a model on meta stand-ins of its own tensors, and puts everything back afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.trace.provenance import TracedInt
+
+AttributeKey = tuple[str, str, int | None]
+
+
+def state_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, a tied tensor once, under its first name; non-persistent buffers included."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor
+    return found
+
+
+def _traced(path: str, name: str, value: Any, seen: dict[AttributeKey, int], values: Mapping[AttributeKey, int]) -> Any:
+    """``value`` with every int replaced by one that remembers its attribute; other values unchanged."""
+    if type(value) is int:
+        value = values.get((path, name, None), value)
+        seen[path, name, None] = value
+        return TracedInt(value, ("attribute", path, name, None))
+    if type(value) in (tuple, list) and any(type(v) is int for v in value):
+        items = []
+        for i, v in enumerate(value):
+            if type(v) is int:
+                v = values.get((path, name, i), v)
+                seen[path, name, i] = v
+                v = TracedInt(v, ("attribute", path, name, i))
+            items.append(v)
+        return type(value)(items)
+    return value
+
+
+@contextlib.contextmanager
+def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+    """Inside the context the model holds ``replace(name, tensor)`` for each state tensor and is in eval mode.
+
+    On leaving, every module's ``__dict__`` is what it was, whatever forward did to it: tensors, caches, counters,
+    training mode; the global random state as well.
+    """
+    names = {id(t): n for n, t in state_tensors(model).items()}
+    stood: dict[int, Any] = {}
+    saved: list[tuple[nn.Module, dict[str, Any], dict[str, Any], dict[str, Any]]] = []
+    rng = torch.get_rng_state()
+    try:
+        for module in model.modules():
+            saved.append((module, dict(module.__dict__), dict(module._parameters), dict(module._buffers)))
+            for store in (module._parameters, module._buffers):
+                for name, tensor in store.items():
+                    if tensor is None:
+                        continue
+                    if id(tensor) not in stood:
+                        stood[id(tensor)] = replace(names[id(tensor)], tensor)
+                    store[name] = stood[id(tensor)]
+            for name, value in list(module.__dict__.items()):
+                module.__dict__[name] = _own(name, value, stood)
+            module.__dict__["training"] = False
+        yield
+    finally:
+        for module, attributes, parameters, buffers in saved:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            for store, content in ((module._parameters, parameters), (module._buffers, buffers)):
+                store.clear()
+                store.update(content)
+        torch.set_rng_state(rng)
+
+
+def _own(name: str, value: Any, stood: dict[int, Any]) -> Any:
+    """A copy of what forward may write into, and lists of state tensors with the stand-ins in them."""
+    if name in ("_parameters", "_buffers", "_modules") or name.endswith("_hooks"):
+        return value
+    if type(value) is dict:
+        return {} if any(isinstance(v, Tensor) for v in value.values()) else dict(value)
+    if type(value) is list and any(id(v) in stood for v in value):
+        return [stood.get(id(v), v) for v in value]
+    return value
+
+
+@contextlib.contextmanager
+def stand_in(
+    model: nn.Module, replace: Callable[[str, Tensor], Tensor], values: Mapping[AttributeKey, int]
+) -> Iterator[dict[AttributeKey, int]]:
+    """``swapped``, and every int attribute remembers where it came from; ``values`` overrides some.
+
+    Yields the attributes that were replaced, with their values.
+    """
+    seen: dict[AttributeKey, int] = {}
+    with swapped(model, replace):
+        for path, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            for name, value in list(module.__dict__.items()):
+                if type(value) in (int, tuple, list):
+                    module.__dict__[name] = _traced(path, name, value, seen, values)
+        yield seen

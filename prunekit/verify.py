@@ -1,0 +1,133 @@
+"""Verification 2: units of a group are interchangeable, so permuting them must leave the output unchanged.
+
+A wrong coupling, such as channels that are cut into other heads, changes the output and is found before anything
+is cut. The weights are perturbed for the test, so that layers that all start alike (norms at 1, biases at 0) are
+told apart too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.groups import Group
+from prunekit.errors import VerificationError
+from prunekit.inputs import Inputs
+from prunekit.inputs.values import map_tensors
+from prunekit.trace.recorder import output_tensors
+from prunekit.trace.standin import swapped
+
+TOLERANCE = 1e-3  # of the largest output, in float32
+EXACT_TOLERANCE = 1e-7  # the same in float64
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Largest change of an output, relative to its largest value, and the groups that broke the symmetry."""
+
+    error: float
+    broken: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.broken
+
+
+def symmetry(model: nn.Module, groups: Sequence[Group], inputs: Inputs, *, seed: int = 0) -> Symmetry:
+    """Permutes the units of all groups at once; where the output changes, the culprits are found by halving.
+
+    The model is run in eval mode on perturbed copies of its tensors and left as it was.
+
+    Raises:
+        VerificationError: if the perturbed model yields values that are not finite, so that nothing can be compared.
+    """
+    check = _Check(model, inputs, seed)
+    error = check.error(groups)
+    if error <= check.tolerance:
+        return Symmetry(error, ())
+    exact = _Check(model, inputs, seed, torch.float64)
+    try:
+        if exact.error(groups) <= exact.tolerance:
+            return Symmetry(error, ())
+        check = exact
+    except RuntimeError:
+        pass  # the model mixes in float32 of its own; the float32 check decides
+    return Symmetry(error, tuple(g.name for g in check.culprits(list(groups))))
+
+
+class _Check:
+    def __init__(self, model: nn.Module, inputs: Inputs, seed: int, dtype: torch.dtype | None = None) -> None:
+        self.model, self.seed, self.dtype = model, seed, dtype
+        self.tolerance = EXACT_TOLERANCE if dtype is torch.float64 else TOLERANCE
+        self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
+        self.base: list[Tensor] | None = None
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if self.dtype and tensor.is_floating_point() else tensor
+
+    def error(self, groups: Sequence[Group]) -> float:
+        if self.base is None:
+            self.base = self._run({})
+            if not all(bool(torch.isfinite(t).all()) for t in self.base):
+                raise VerificationError(
+                    "the outputs are not finite, so symmetry cannot be checked", hint="check the weights and the inputs"
+                )
+        permuted = self._run(_permutations(groups, self.seed))
+        worst = 0.0
+        for a, b in zip(self.base, permuted, strict=True):
+            scale = float(a.abs().max()) or 1.0
+            difference = float((a - b).abs().max()) / scale
+            worst = max(worst, difference if difference == difference else float("inf"))
+        return worst
+
+    def culprits(self, groups: list[Group]) -> list[Group]:
+        if self.error(groups) <= self.tolerance:
+            return []
+        if len(groups) == 1:
+            return groups
+        half = len(groups) // 2
+        return self.culprits(groups[:half]) + self.culprits(groups[half:])
+
+    def _run(self, permutations: dict[tuple[str, int], Tensor]) -> list[Tensor]:
+        by_name: dict[str, list[tuple[int, Tensor]]] = {}
+        for (name, axis), index in permutations.items():
+            by_name.setdefault(name, []).append((axis, index))
+
+        def replace(name: str, tensor: Tensor) -> Tensor:
+            new = self._cast(tensor.detach())
+            if isinstance(tensor, nn.Parameter) and new.is_floating_point():
+                new = _perturbed(name, new, self.seed)
+            for axis, index in by_name.get(name, []):
+                new = new.index_select(axis, index.to(new.device))
+            return nn.Parameter(new, requires_grad=False) if isinstance(tensor, nn.Parameter) else new.clone()
+
+        with swapped(self.model, replace), torch.no_grad():
+            result = self.model(*self.inputs.args, **self.inputs.kwargs)
+        return [t.detach().float() if t.dtype != torch.float64 else t for t in output_tensors(result)]
+
+
+def _perturbed(name: str, tensor: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed + sum(name.encode()) * 7919 + tensor.numel())
+    noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float32).to(tensor)
+    spread = float(tensor.float().std()) if tensor.numel() > 1 else 0.0
+    scale = max(0.1 * spread, 0.05 * float(tensor.float().abs().mean()), 0.01)
+    return tensor + scale * noise
+
+
+def _permutations(groups: Sequence[Group], seed: int) -> dict[tuple[str, int], Tensor]:
+    """An index vector for each (tensor, axis) that realises one random permutation of units a group."""
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[tuple[str, int], Tensor] = {}
+    for group in groups:
+        order = torch.randperm(group.size, generator=generator)
+        for member in group.members:
+            held = torch.nonzero(member.unit_of >= 0).flatten()
+            by_unit = held[torch.argsort(member.unit_of[held], stable=True)].reshape(group.size, -1)
+            index = torch.arange(member.unit_of.numel())
+            index[by_unit] = by_unit[order]
+            key = (member.tensor, member.axis)
+            found[key] = found[key][index] if key in found else index
+    return found
