@@ -1,4 +1,4 @@
-"""A pruned model as a folder: ``model.safetensors``, ``plan.json``, ``report.json``, ``model.json``. Nothing is pickled."""
+"""A pruned model as a folder of safetensors and JSON: weights, plan, report, and how to build the model again."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     that module, so load such folders only from those you trust. With ``model``, a fresh instance of the original class,
     that instance is pruned in place and returned.
 
-    Raises CheckpointError for files that are missing, truncated or foreign and for weights that do not fit, RegistryError
-    for an unknown name, PlanError for a plan that does not fit the model.
+    Raises CheckpointError for files that are missing, truncated or foreign and for weights that do not fit,
+    RegistryError for an unknown name, PlanError for a plan that does not fit the model.
     """
     folder = Path(folder)
     description = _description(folder)

@@ -1,4 +1,4 @@
-"""SlimSAM as data (Chen et al., arXiv 2312.05284): two cuts, each followed by a distillation that knows what was cut."""
+"""SlimSAM as data (Chen et al., arXiv 2312.05284): two cuts, each followed by a distillation that fits it."""
 
 from __future__ import annotations
 
