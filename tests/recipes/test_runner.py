@@ -1,0 +1,78 @@
+"""The engine, a recipe and a model that no plug-in speaks for, end to end."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import prunekit
+from prunekit.errors import InputError, RecipeError
+from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term, override, run
+from prunekit.registry import build
+from prunekit.scorers import Magnitude
+
+RECIPE = Recipe(
+    "two cuts",
+    "",
+    (
+        Evaluate("before", "before"),
+        Prune("embedding", (("embedding",),), {"embedding": "heads"}),
+        Distil("bottleneck", (Term("b", "a", roles=("attention.head_dim", "mlp.hidden")), Term("output", "1-a"))),
+        Prune("bottleneck", (("attention.head_dim",), ("mlp.hidden",)), {"mlp.hidden": "heads"}),
+        Distil(
+            "embedding", (Term("e", "a", roles=("embedding",), teacher="previous"), Term("output", "1-a")), "linear"
+        ),
+        Evaluate("after", "after"),
+    ),
+    {**COMMON, "images": 2, "train_images": 2, "val_images": 2, "epochs": 3, "align_epochs": 2, "latency": False},
+)
+
+
+def built():
+    torch.manual_seed(0)
+    options = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5, "embed_dim": 48, "num_heads": 3}
+    return build("timm:vit_tiny_patch16_224", plugins=[], **options)
+
+
+def test_every_stage_runs_and_one_plan_says_it_all(tmp_path):
+    model = built()
+    original = copy.deepcopy(model.model)
+    events = []
+    result = run(model, RECIPE, Magnitude(), ratio=0.5, listen=events.append)
+    assert [stage["title"] for stage in result.report["stages"]] == [stage.title for stage in RECIPE.stages]
+    assert {event.title for event in events} == {stage.title for stage in RECIPE.stages if stage.title != "none"}
+    roles = {width.role: width.after for width in result.plan.widths}
+    assert roles["embedding"] == 24
+    assert roles["attention.head_dim"] == 8
+    assert roles["mlp.hidden"] == 96
+    prunekit.apply(original, result.plan)
+    assert {n: p.shape for n, p in original.state_dict().items()} == {
+        n: p.shape for n, p in result.model.state_dict().items()
+    }
+    folder = prunekit.save(result, tmp_path / "out")
+    again, x = prunekit.load(folder), torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(again(x), result.model(x), rtol=0, atol=0)
+    report = result.report
+    assert report["params"]["after"] == sum(p.numel() for p in again.parameters())
+    assert report["metric"]["name"] == "output_cosine"
+    assert report["metric"]["before"] == pytest.approx(1)
+    assert report["verify"]["shapes"] == "passed"
+    assert {"macs", "layer_macs", "whole_params", "whole_macs", "whole_layer_macs"} <= set(report)
+
+
+def test_without_distillation_only_the_cuts_run():
+    result = run(built(), override(RECIPE, {"distill": False}), Magnitude(), ratio=0.5)
+    assert [stage["title"] for stage in result.report["stages"]] == ["before", "embedding", "bottleneck", "after"]
+
+
+@pytest.mark.parametrize("ratio", [1, -0.1, float("nan"), True])
+def test_a_ratio_out_of_range_is_refused(ratio):
+    with pytest.raises(InputError, match="ratio"):
+        run(built(), RECIPE, Magnitude(), ratio=ratio)
+
+
+def test_a_role_that_the_model_lacks_is_named():
+    with pytest.raises(RecipeError, match=r"attention\.head_dim"):
+        run(build("torchvision:squeezenet1_1", plugins=[]), RECIPE, Magnitude())
