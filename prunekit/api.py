@@ -17,6 +17,7 @@ from prunekit.errors import InputError, NothingToPruneError, PlanError, TraceErr
 from prunekit.fold import Note, with_folds
 from prunekit.inputs import Sample, as_samples, generated, infer, normalise
 from prunekit.plan import Plan
+from prunekit.reconcile import reconcile
 from prunekit.rehearse import rehearse
 from prunekit.scorers import Magnitude, Scorer, Statistics
 from prunekit.selection import filter_groups, select
@@ -172,6 +173,7 @@ def draft(
             pools=pools,
             rounding=rounding,
         )
+        kept = reconcile(structure, chosen, kept, scores)
         try:
             made = make_plan(model, structure, kept)
             made, notes = with_folds(made, structure, rehearse(model, structure, made, kept))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunekit.coupling.coupler import Equation
+from prunekit.coupling.labels import Axis
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError
 from prunekit.plan import Cut, Edit, Plan, Width
@@ -59,27 +60,7 @@ def _cuts(structure: Structure, alive: NDArray[np.bool_]) -> list[Cut]:
 
 def solve_attributes(structure: Structure, alive: NDArray[np.bool_]) -> list[Edit]:
     """New values of the int attributes that size arguments read, so that every argument equals its predicted size."""
-    known = dict(structure.trace.attributes)
-    values: dict[AttributeKey, int] = {}
-
-    def leaf(expression: Expression) -> int:
-        if expression[0] == "attribute":
-            key: AttributeKey = (expression[1], expression[2], expression[3])
-            return values.get(key, known[key])
-        axis = structure.coupler.axes[expression[1]][expression[2]]
-        if axis is not None:
-            return structure.count(axis, 0, alive)
-        return sizes[expression[1]][expression[2]]
-
-    sizes = _sizes(structure)
-    for e in structure.equations:
-        if e.expression[0] == "attribute":
-            _assign(values, e, structure.count(e.axis, e.size, alive))
-    for e in structure.equations:
-        target = structure.count(e.axis, e.size, alive)
-        if not _holds(e, leaf, target):
-            _search(e, target, values, known, leaf)
-    wrong = [e for e in structure.equations if not _holds(e, leaf, structure.count(e.axis, e.size, alive))]
+    values, wrong = _solve(structure, alive, structure.equations)
     if wrong:
         e = wrong[0]
         raise PlanError(
@@ -87,18 +68,50 @@ def solve_attributes(structure: Structure, alive: NDArray[np.bool_]) -> list[Edi
             where=e.where,
             hint="choose widths that keep this size argument true, or exclude the group",
         )
+    known = structure.trace.attributes
     return [Edit(m, a, i, known[m, a, i], v) for (m, a, i), v in values.items() if v != known[m, a, i]]
 
 
-def _sizes(structure: Structure) -> dict[int, tuple[int, ...]]:
-    found = {r.id: r.shape for r in structure.trace.state.values()}
-    for op in structure.trace.ops:
-        found.update({r.id: r.shape for r in op.outputs})
-    for call in structure.trace.modules:
-        found.update({r.id: r.shape for r in (*call.inputs, *call.outputs)})
-    for c in structure.trace.calls:
-        found.update({a.id: a.shape for a in c.args if hasattr(a, "shape") and hasattr(a, "id")})
-    return found
+def violated(structure: Structure, alive: NDArray[np.bool_], only: Equation | None = None) -> list[Equation]:
+    """Equations that no value of the attributes makes true; ``only`` looks at one, with the values of the others."""
+    if only is None:
+        return _solve(structure, alive, structure.equations)[1]
+    attributes = {x for x in leaves(only.expression) if x[0] == "attribute"}
+    near = [e for e in structure.equations if e is only or attributes & set(leaves(e.expression))]
+    return [e for e in _solve(structure, alive, near)[1] if e is only]
+
+
+def _solve(
+    structure: Structure, alive: NDArray[np.bool_], equations: Sequence[Equation]
+) -> tuple[dict[AttributeKey, int], list[Equation]]:
+    """Attribute values from the equations that name one alone, then by search; and the equations that still fail."""
+    known = structure.trace.attributes
+    values: dict[AttributeKey, int] = {}
+    sizes = structure.traced_sizes
+    counted: dict[int, int] = {}
+
+    def count(axis: Axis, size: int) -> int:
+        if axis is None:
+            return size
+        if id(axis) not in counted:
+            counted[id(axis)] = structure.count(axis, size, alive)
+        return counted[id(axis)]
+
+    def leaf(expression: Expression) -> int:
+        if expression[0] == "attribute":
+            key: AttributeKey = (expression[1], expression[2], expression[3])
+            return values.get(key, known[key])
+        axes = structure.coupler.axes.get(expression[1])  # constants have none: they are fixed
+        return count(None if axes is None else axes[expression[2]], sizes[expression[1]][expression[2]])
+
+    targets = [(e, count(e.axis, e.size)) for e in equations]
+    for e, target in targets:
+        if e.expression[0] == "attribute":
+            values.setdefault((e.expression[1], e.expression[2], e.expression[3]), target)
+    for e, target in targets:
+        if not _holds(e, leaf, target):
+            _search(e, target, values, known, leaf)
+    return values, [e for e, target in targets if not _holds(e, leaf, target)]
 
 
 def _holds(e: Equation, leaf: object, target: int) -> bool:
@@ -106,16 +119,6 @@ def _holds(e: Equation, leaf: object, target: int) -> bool:
         return evaluate(e.expression, leaf) == target  # type: ignore[arg-type]
     except ZeroDivisionError:
         return False
-
-
-def _assign(values: dict[AttributeKey, int], e: Equation, target: int) -> None:
-    key: AttributeKey = (e.expression[1], e.expression[2], e.expression[3])
-    if values.setdefault(key, target) != target:
-        raise PlanError(
-            f"{render(e.expression)} would have to be {values[key]} and {target} at once",
-            where=e.where,
-            hint="keep the widths that share this attribute equal",
-        )
 
 
 def _search(

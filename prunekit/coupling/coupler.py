@@ -70,6 +70,10 @@ class Coupler:
         for call in self.trace.calls:
             self.where = f"{call.module} {call.source}".strip()
             shape_equations(self, call)
+        self.where = ""
+        for left, right in self.trace.agreed:
+            self.agree(left, right)
+            self.agree(right, left)
         for ref in self.trace.outputs:
             for axis in self.of(ref):
                 self.labels.freeze(axis, "it is an output of the model", "")
@@ -124,6 +128,15 @@ class Coupler:
         if base.id in self.weights:
             self.weights[view.id] = self.weights[base.id]
 
+    def agree(self, size: Expression, other: Expression) -> None:
+        """The model's code found a size equal to another expression; that must stay true."""
+        if size[0] != "size" or other[0] == "size":
+            return
+        axes = self.axes.get(size[1])
+        axis = axes[size[2]] if axes else None
+        if axis is not None:
+            self.equations.append(Equation(other, axis, axis.size, self.where))
+
     def equate(self, value: Any, axis: Axis, size: int) -> None:
         """A size argument of the model's Python code must follow the number of survivors on ``axis``."""
         if not isinstance(value, int) or isinstance(value, bool):
@@ -140,7 +153,7 @@ class Coupler:
             self.freeze(axis, "its size is written as a constant in forward")
             return
         if expression[0] == "size" and axis is not None and self.axes[expression[1]][expression[2]] is axis:
-            return
+            return  # the argument is the size of this very axis, whatever it becomes
         self.equations.append(Equation(expression, axis, size, self.where))
 
 
@@ -170,6 +183,12 @@ def shape_equations(c: Coupler, call: Call) -> None:
             for k, value in enumerate(sizes):
                 if value != -1:
                     c.equate(value, c.of(out)[dim + k], out.shape[dim + k])
+    elif name == "rms_norm":  # split into its parts on meta, where no operator shows the normalised shape
+        sizes = _argument(call, 1, "normalized_shape")
+        if isinstance(sizes, (tuple, list)):
+            rank = len(out.shape) - len(sizes)
+            for value, axis, size in zip(sizes, c.of(out)[rank:], out.shape[rank:], strict=True):
+                c.equate(value, axis, size)
 
 
 def _argument(call: Call, position: int, name: str) -> Any:

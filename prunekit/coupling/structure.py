@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from prunekit.coupling import rules as _rules
 from prunekit.coupling.assemble import Assembly, assemble
@@ -19,7 +21,7 @@ from prunekit.coupling.resolve import Fates, resolve
 from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
 from prunekit.inputs import Inputs
-from prunekit.trace.record import Trace
+from prunekit.trace.record import Ref, Trace
 
 assert _rules  # importing the package registers the rules
 
@@ -101,6 +103,20 @@ class Structure:
         for ref in self.trace.state.values():
             axes = self.coupler.of(ref)
             found[ref.id] = tuple(size(a, s) for a, s in zip(axes, ref.shape, strict=True))
+        return found
+
+    @cached_property
+    def traced_sizes(self) -> dict[int, tuple[int, ...]]:
+        """Shape of every tensor of the trace by id, before pruning."""
+        found = {r.id: r.shape for r in self.trace.state.values()}
+        for call in (*self.trace.modules, *self.trace.ops):
+            found.update({r.id: r.shape for r in call.outputs})
+        for op in self.trace.ops:
+            found.update({r.id: r.shape for r in tree_leaves((op.args, op.kwargs)) if isinstance(r, Ref)})
+        for made in self.trace.calls:
+            found.update({r.id: r.shape for r in tree_leaves((made.args, made.kwargs)) if isinstance(r, Ref)})
+        for entered in self.trace.modules:
+            found.update({r.id: r.shape for r in entered.inputs})
         return found
 
     @property

@@ -9,6 +9,7 @@ An expression is a nested tuple:
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,22 @@ _OPERATORS: dict[str, Callable[[int, int], int]] = {
     "//": operator.floordiv,
     "%": operator.mod,
 }
+
+
+# Pairs of expressions that the model's code compared and found equal, while a trace listens: an assertion such as
+# ``embed_dim == self.embed_dim`` must hold again after pruning.
+_AGREED: list[tuple[Expression, Expression]] | None = None
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[tuple[Expression, Expression]]]:
+    """Collects the pairs of traced ints that are compared and equal inside the context."""
+    global _AGREED
+    before, _AGREED = _AGREED, []
+    try:
+        yield _AGREED
+    finally:
+        _AGREED = before
 
 
 class TracedInt(int):
@@ -39,6 +56,17 @@ class TracedInt(int):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedInt:
         return self
+
+    def __eq__(self, other: object) -> bool:
+        same = int.__eq__(self, other) if isinstance(other, int) else False
+        if same and _AGREED is not None and isinstance(other, TracedInt):
+            _AGREED.append((self.expression, other.expression))
+        return bool(same)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
 
     def __neg__(self) -> TracedInt:
         return TracedInt(-int(self), ("-", ("constant", 0), self.expression))

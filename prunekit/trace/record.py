@@ -70,7 +70,11 @@ class ModuleCall:
 
 @dataclass(eq=False)
 class Trace:
-    """One forward pass: operators and calls in order, state tensors by name, and the model's outputs."""
+    """One forward pass: operators and calls in order, state tensors by name, and the model's outputs.
+
+    ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
+    compared and found equal.
+    """
 
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -78,3 +82,4 @@ class Trace:
     state: dict[str, Ref] = field(default_factory=dict)
     outputs: tuple[Ref, ...] = ()
     attributes: dict[tuple[str, str, int | None], int] = field(default_factory=dict)
+    agreed: list[tuple[Any, Any]] = field(default_factory=list)

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from prunekit.errors import PrunekitError, TraceError
 from prunekit.inputs import Inputs
-from prunekit.trace.provenance import TracedInt
+from prunekit.trace.provenance import TracedInt, listening
 from prunekit.trace.record import Call, ModuleCall, Op, Ref, Trace
 from prunekit.trace.standin import AttributeKey, stand_in, state_tensors
 
@@ -326,6 +326,7 @@ def record(
         scope.enter_context(_module_hooks(recorder))
         scope.enter_context(torch.no_grad())
         scope.enter_context(torch.device("meta"))
+        trace.agreed = scope.enter_context(listening())
         scope.enter_context(_CallMode(recorder))
         scope.enter_context(_OpMode(recorder))
         try:

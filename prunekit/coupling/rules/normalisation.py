@@ -94,6 +94,8 @@ def group_norm(c: Coupler, op: Op) -> None:
     elif groups > 1:
         c.equate(value, rows, groups)
     c.set(op.outputs[0], axes)
+    for saved in op.outputs[1:]:
+        c.set(saved, [axes[0], rows])
 
 
 @rule("aten._softmax", "aten._log_softmax", "aten._safe_softmax", "aten.softmax", "aten.log_softmax")
