@@ -43,7 +43,8 @@ def select(
 
     Args:
         groups: the groups that may shrink; those that a ratio mapping leaves out are kept whole.
-        ties: groups with equal counts. One that names a group outside ``groups`` keeps its others whole.
+        ties: groups with equal counts; one that is several times as large keeps that many times the count. A tie that
+            names a group outside ``groups`` keeps its others whole.
         scores: (group.size,) per group name, finite, higher = keep.
         ratio: share of units to remove in [0, 1), for all or by group name, role or glob over both.
         ranking: local (every group by its ratio) or global (groups of a pool by one ranking, pool total by ratio).
@@ -56,7 +57,7 @@ def select(
     Raises:
         InputError: a ratio, floor, alignment, pool or name that cannot be used.
         ScorerError: scores that are missing, misshapen or not finite; names the group.
-        SelectionError: tied groups of different sizes or ratios.
+        SelectionError: tied groups whose sizes are no multiples of the smallest, or with different ratios.
     """
     if ranking not in ("local", "global"):
         raise InputError(f"{ranking!r} is not a ranking", where="ranking", hint="choose 'local' or 'global'")

@@ -84,13 +84,18 @@ def test_alignment(role, size, align, width):
     assert counts(select([g], [], uniform(g), ratio=0.5, align=align)) == [width]
 
 
+def test_alignment_begins_at_64_units():
+    g, h = group("g:0", 64), group("h:0", 63)
+    assert counts(select([g, h], [], uniform(g, h), ratio=0.4)) == [40, 38]
+
+
 def test_widths_are_multiples_and_the_size():
     assert widths(20, 8) == [8, 16, 20]
     assert widths(16, 8) == [8, 16]
     assert widths(5, 8) == [5]
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.0, 1.5, float("nan"), float("inf"), "half", None, True])
+@pytest.mark.parametrize("bad", [-0.1, 1.0, 1.5, float("nan"), float("inf"), "half", None, True, False])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_ratios_outside_the_range_are_refused(bad, mapped):
     with pytest.raises(InputError, match="not a pruning ratio"):
@@ -184,6 +189,13 @@ class TestGlobal:
         kept = select([a, b], [], scores, ratio={"b:0": 0.5}, ranking="global", normaliser="none")
         assert counts(kept) == [10, 5]
 
+    def test_rounding_in_a_mean_does_not_put_a_later_step_first(self):
+        # In floating point the mean of four times 0.1 is less than the mean of three times 0.1.
+        a = group("a:0", 11)
+        scores = {"a:0": torch.full((11,), 0.1, dtype=torch.float64)}
+        kept = select([a], [], scores, ratio=0.01, ranking="global", normaliser="none", align=4)
+        assert counts(kept) == [11]
+
     def test_a_normaliser_of_ones_own(self):
         a, b = group("a:0", 10), group("b:0", 10)
         scores = {"a:0": torch.arange(10.0) + 100, "b:0": torch.arange(10.0)}
@@ -218,13 +230,22 @@ class TestTies:
         ties = [Tie(("q:0", "elsewhere:0"), "")]
         assert counts(select([self.q, self.k], ties, uniform(self.q, self.k), ratio=0.5)) == [12, 6]
 
+    def test_a_unit_of_one_group_may_be_worth_several_of_another(self):
+        """Rotary pairs against single positions: 6 pairs, 12 positions."""
+        pairs = group("k:0", 6, "attention.head_dim")
+        scores = {"q:0": torch.arange(12.0), "k:0": torch.arange(6.0)}
+        for ranking in ("local", "global"):
+            kept = select([self.q, pairs], [Tie(("q:0", "k:0"), "")], scores, ratio=0.4, ranking=ranking)
+            assert kept["q:0"].tolist() == list(range(4, 12))
+            assert kept["k:0"].tolist() == [2, 3, 4, 5]
+
     def test_contradictions_are_refused(self):
         ties = [Tie(("q:0", "k:0"), "")]
         with pytest.raises(SelectionError, match="ratios"):
             select([self.q, self.k], ties, uniform(self.q, self.k), ratio={"q:0": 0.5, "k:0": 0.25})
-        small = group("k:0", 6, "attention.head_dim")
+        odd = group("k:0", 7, "attention.head_dim")
         with pytest.raises(SelectionError, match="sizes"):
-            select([self.q, small], ties, uniform(self.q, small), ratio=0.5)
+            select([self.q, odd], ties, uniform(self.q, odd), ratio=0.5)
 
 
 class TestPatterns:
