@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test help
+.PHONY: env demo check test laws help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
 	@echo "make demo   slim the bundled model by half with the whole slimsam recipe (under 5 minutes on 2 cores)"
 	@echo "make check  lint, format, types, import contracts"
 	@echo "make test   check, then every test"
+	@echo "make laws   the laws over thousands of random networks, for a nightly run"
 
 env: $(STAMP)
 
@@ -30,3 +31,6 @@ check: env
 
 test: check
 	$(BIN)/pytest -q
+
+laws: env
+	PRUNEKIT_LAW_EXAMPLES=3000 $(BIN)/pytest -q --timeout 0 tests/laws

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunekit.plugins import ModelEntry, Plugin, Samples
 
 from . import data, models
-from .evaluate import evaluate
+from .metric import miou
 from .picture import masks_picture
 from .recipe import FULL_SIZE, NANO, SLIMSAM
 
@@ -61,14 +61,6 @@ class _First(Sequence[data.Sample]):
         if not 0 <= index < self._count:
             raise IndexError(index)
         return self._samples[index]
-
-
-def miou(model: nn.Module, samples: Samples, progress: Callable[[int, int], None]) -> Mapping[str, float]:
-    """Mean IoU with one point and with one box an annotation."""
-    sam, count = cast(Sam, model), len(samples)
-    point = evaluate(sam, samples.items, "point", progress=lambda done, total: progress(done, 2 * total))
-    box = evaluate(sam, samples.items, "box", progress=lambda done, total: progress(count + done, 2 * total))
-    return {"point_miou": point.miou, "box_miou": box.miou}
 
 
 def decode_once(model: nn.Module) -> object:
