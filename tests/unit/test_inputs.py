@@ -134,6 +134,10 @@ class TestGenerated:
         slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
         assert abs(float(slope) + 2) < 0.15  # amplitude 1/f is power 1/f^2
 
+    def test_colour_channels_correlate(self):
+        image = natural_images((1, 3, 64, 64), torch.Generator().manual_seed(0))
+        assert torch.corrcoef(image[0].flatten(1)).min() > 0.7
+
     def test_each_kind_of_argument(self):
         example = Inputs(
             (torch.zeros(2, 3, 16, 16),),
