@@ -1,4 +1,4 @@
-"""Images with segments to prompt for: generated scenes, or a folder in the SA-1B layout. Decoded when they are asked for."""
+"""Images with segments to prompt for: generated scenes or an SA-1B folder. Decoded when they are asked for."""
 
 from __future__ import annotations
 
@@ -56,11 +56,12 @@ class GeneratedScenes(_Lazy):
 
     def __init__(self, count: int, seed: int = 0, size: int = 128) -> None:
         if count < 1 or size < 16 or seed < 0:
-            raise DataError(f"cannot generate {count} scenes of {size} px from seed {seed}", hint="count >= 1, size >= 16")
-        self.count, self.seed, self.size = count, seed, size
+            what = f"cannot generate {count} scenes of {size} px from seed {seed}"
+            raise DataError(what, hint="count >= 1, size >= 16, seed >= 0")
+        self.seed, self.size, self._count = seed, size, count
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     def _get(self, index: int) -> Sample:
         scene = scenes.scene(self.seed, index, self.size)
@@ -72,8 +73,8 @@ class GeneratedScenes(_Lazy):
 class Folder(_Lazy):
     """A folder in the SA-1B layout, `NAME.jpg` beside `NAME.json`, in the order of the names.
 
-    With `masks=False` only the images are read, and JSON files are optional. A folder without images and, with masks, an
-    image or JSON file without its other half raise `DataError` at once; unreadable content raises it when it is decoded.
+    With `masks=False` only the images are read, and JSON files are optional. A folder without images and, with masks,
+    an image or JSON file without its other half raise `DataError` at once; unreadable content does when it is decoded.
     """
 
     def __init__(self, path: str | Path, masks: bool = True) -> None:
@@ -140,7 +141,7 @@ def _annotated(file: Path, image: NDArray[np.uint8]) -> Sample:
 
 
 def decode_rle(rle: Any) -> NDArray[np.bool_]:
-    """The (H, W) mask of a COCO RLE `{"size": [H, W], "counts": str | list}`. Raises `ValueError` where it is broken."""
+    """The (H, W) mask of a COCO RLE `{"size": [H, W], "counts": str | list}`. Raises `ValueError` where broken."""
     height, width = (int(side) for side in rle["size"])
     counts = rle["counts"]
     runs = np.array(_runs(counts) if isinstance(counts, str) else counts, np.int64)
@@ -151,7 +152,10 @@ def decode_rle(rle: Any) -> NDArray[np.bool_]:
 
 
 def _runs(text: str) -> list[int]:
-    """COCO's compressed counts: 5 bits a character, low first, bit 5 for more; from the fourth on, less the one before last."""
+    """COCO's compressed counts: 5 bits a character, low bits first, the sixth for more to come.
+
+    From the fourth on, a count is stored less the one before last.
+    """
     runs: list[int] = []
     value = shift = 0
     for character in text.encode():

@@ -26,7 +26,7 @@ _CHUNK = 64  # prompts a pass through the mask decoder
 class Evaluation:
     """`miou` is the mean over `per_image`, each the mean IoU of one image's annotations.
 
-    `images` and `masks` count what was scored. `skipped` counts annotations with an empty mask: nothing can point at them.
+    `images` and `masks` count what was scored; `skipped` counts annotations with an empty mask, left out.
     """
 
     miou: float
@@ -45,8 +45,8 @@ def evaluate(
 ) -> Evaluation:
     """Score `sam` on the first `limit` samples with one point, or one box, an annotation.
 
-    One mask a prompt (no multimask), logits above the model's threshold, IoU at the image's own size. `progress` is called
-    with the number of images done and their total. The model's mode is put back afterwards.
+    One mask a prompt (no multimask), logits above the model's threshold, IoU at the image's own size. `progress` is
+    called with the number of images done and their total. The model's mode is put back afterwards.
     Raises `InputError` for an unknown prompt and `DataError` where there is nothing to score.
     """
     if prompt not in ("point", "box"):
@@ -106,7 +106,9 @@ def _decode(sam: Sam, embedding: Tensor, given: NDArray[np.float32], prompt: Pro
     else:
         boxes = torch.as_tensor(transform.apply_boxes(given, size), dtype=torch.float, device=sam.device)
     sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=None)
-    logits, _ = sam.mask_decoder(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=False)
+    logits: Tensor = sam.mask_decoder(
+        embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=False
+    )[0]
     return logits
 
 
@@ -139,10 +141,10 @@ def _scored(
 def _filled_boxes(sample: Sample) -> Masks:
     y, x = np.mgrid[: sample.image.shape[0], : sample.image.shape[1]] + 0.5
     x0, y0, x1, y1 = (side[:, None, None] for side in sample.boxes.T)
-    return (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    return np.asarray((x > x0) & (x < x1) & (y > y0) & (y < y1))
 
 
 def _discs(sample: Sample, fraction: float) -> Masks:
     y, x = np.mgrid[: sample.image.shape[0], : sample.image.shape[1]]
     px, py = (side[:, None, None] for side in sample.points.T)
-    return (x - px) ** 2 + (y - py) ** 2 <= fraction * y.size / np.pi
+    return np.asarray((x - px) ** 2 + (y - py) ** 2 <= fraction * y.size / np.pi)

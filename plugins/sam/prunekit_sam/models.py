@@ -23,8 +23,8 @@ _SHOWN = 3  # faulty keys of each kind that an error lists
 def build(name: str, checkpoint: str | Path | None = None) -> Sam:
     """The SAM model `name` (see `NAMES`), in evaluation mode, on the CPU.
 
-    `vit_b`, `vit_l` and `vit_h` are segment_anything's own, with random weights unless `checkpoint` names a file. `nano` is
-    a small model of the same classes, for 128 px images, that loads the weights shipped with this package by default.
+    `vit_b`, `vit_l` and `vit_h` are segment_anything's own, with random weights unless `checkpoint` names a file.
+    `nano` is a small model of the same classes, for 128 px images; by default it loads the weights shipped here.
 
     Raises `RegistryError` for an unknown name and `CheckpointError` for weights that do not fit.
     """
@@ -81,7 +81,7 @@ NAMES: tuple[str, ...] = tuple(_BUILDERS)
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     """Load `path` (.safetensors, or .pth / .pt holding a state dict) into `model`, all or nothing.
 
-    Raises `CheckpointError` for a file that is missing or unreadable and for keys or shapes that differ from the model's.
+    Raises `CheckpointError` for a file that is missing or unreadable and for keys or shapes that are not the model's.
     """
     path = Path(path)
     state = _read(path)
@@ -101,11 +101,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+            return load_file(path)
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and safetensors errors share no base
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(
-            f"cannot read the checkpoint {path}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            f"cannot read the checkpoint {path}: {reason}",
             hint="the file may be truncated or hold more than tensors: download it again, or save the state dict alone",
         ) from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):

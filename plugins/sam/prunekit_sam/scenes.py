@@ -1,7 +1,7 @@
 """Generated scenes: textured, shaded, occluding objects with exact masks. Free of any licence, numpy only.
 
-Every scene is a function of `(seed, index, size)`. The segments of a scene are disjoint: what is visible of each object,
-of each inner part of an object, and of each region of the background.
+Every scene is a function of `(seed, index, size)`. The segments of a scene are disjoint: what is visible of each
+object, of each inner part of an object, and of each region of the background.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Masks = NDArray[np.bool_]
 Field = NDArray[np.float32]
 Shape = Callable[[np.random.Generator, Field, Field], Masks]
 
-MIN_AREA = 0.004  # of the image; smaller visible segments are not annotated
+MIN_AREA = 0.012  # of the image; smaller visible segments are not annotated
 _BANK = 24  # textures in the bank
 
 
@@ -40,7 +40,7 @@ def scene(seed: int, index: int, size: int = 128) -> Scene:
     for label in range(int(labels.max()) + 1):
         region = labels == label
         canvas[region] = _surface(rng, colours(), x, y)[region]
-    for _ in range(int(rng.integers(2, 7))):
+    for _ in range(int(rng.integers(2, 6))):
         _add_object(rng, canvas, labels, colours, x, y)
     return Scene(_expose(rng, canvas, x, y), _visible(labels))
 
@@ -77,7 +77,7 @@ def _add_object(
 def _frame(rng: np.random.Generator, x: Field, y: Field) -> tuple[Field, Field, float]:
     """Coordinates of a rotated, scaled frame somewhere in the image; the object fills about the unit disc of it."""
     cx, cy = rng.uniform(-0.9, 0.9, 2)
-    scale = float(np.exp(rng.uniform(np.log(0.15), np.log(0.95))))
+    scale = float(np.exp(rng.uniform(np.log(0.28), np.log(0.95))))
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)
     dx, dy = x - np.float32(cx), y - np.float32(cy)
@@ -88,7 +88,7 @@ def _frame(rng: np.random.Generator, x: Field, y: Field) -> tuple[Field, Field, 
 
 
 def _ellipse(rng: np.random.Generator, u: Field, v: Field) -> Masks:
-    return u**2 + (v / np.float32(rng.uniform(0.45, 1))) ** 2 < 1
+    return np.asarray(u**2 + (v / np.float32(rng.uniform(0.45, 1))) ** 2 < 1)
 
 
 def _rectangle(rng: np.random.Generator, u: Field, v: Field) -> Masks:
@@ -111,13 +111,13 @@ def _blob(rng: np.random.Generator, u: Field, v: Field) -> Masks:
     theta, radius = np.arctan2(v, u), np.full(u.shape, 0.8, np.float32)
     for wave in range(2, 6):
         radius += np.float32(rng.normal(0, 0.28 / wave)) * np.cos(wave * theta + np.float32(rng.uniform(0, 6.3)))
-    return u**2 + v**2 < radius**2
+    return np.asarray(u**2 + v**2 < radius**2)
 
 
 def _star(rng: np.random.Generator, u: Field, v: Field) -> Masks:
     points = int(rng.integers(3, 7))
     saw = np.abs(np.mod(np.arctan2(v, u) * np.float32(points / np.pi), 2) - 1)
-    return np.sqrt(u**2 + v**2) < 0.35 + np.float32(rng.uniform(0.5, 0.9)) * saw
+    return np.asarray(np.sqrt(u**2 + v**2) < 0.35 + np.float32(rng.uniform(0.5, 0.9)) * saw)
 
 
 def _ring(rng: np.random.Generator, u: Field, v: Field) -> Masks:
@@ -127,7 +127,7 @@ def _ring(rng: np.random.Generator, u: Field, v: Field) -> Masks:
 
 def _crescent(rng: np.random.Generator, u: Field, v: Field) -> Masks:
     shift = np.float32(rng.uniform(0.4, 0.8))
-    return (u**2 + v**2 < 1) & ((u - shift) ** 2 + v**2 > np.float32(rng.uniform(0.5, 0.9)))
+    return np.asarray((u**2 + v**2 < 1) & ((u - shift) ** 2 + v**2 > np.float32(rng.uniform(0.5, 0.9))))
 
 
 def _cross(rng: np.random.Generator, u: Field, v: Field) -> Masks:
@@ -135,7 +135,7 @@ def _cross(rng: np.random.Generator, u: Field, v: Field) -> Masks:
     width = rng.uniform(0.16, 0.32)
     du, dv = (np.float32(s) for s in rng.choice([-0.7, 0.0, 0.7], 2))
     across = (np.abs(u) < 1) & (np.abs(v - dv) < width)
-    return across | ((np.abs(v) < 1) & (np.abs(u - du) < width))
+    return np.asarray(across | ((np.abs(v) < 1) & (np.abs(u - du) < width)))
 
 
 _SHAPES: tuple[Shape, ...] = (_ellipse, _rectangle, _bar, _polygon, _blob, _star, _ring, _crescent, _cross)
@@ -195,7 +195,7 @@ def _surface(rng: np.random.Generator, colour: Field, x: Field, y: Field) -> Fie
 
 @lru_cache(maxsize=4)
 def _texture_bank(size: int) -> Field:
-    """(n, 2 size, 2 size) noise fields with spectra 1/f^0.5 to 1/f^2, of mean 0 and deviation 1. The same for every seed."""
+    """(n, 2 size, 2 size) noise fields, spectra 1/f^0.5 to 1/f^2, mean 0, deviation 1. The same for every seed."""
     rng = np.random.default_rng(0)
     side = 2 * size
     rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
@@ -217,7 +217,8 @@ def _expose(rng: np.random.Generator, canvas: Field, x: Field, y: Field) -> Imag
         for axis in (0, 1):
             near = np.concatenate([canvas.take([0], axis), canvas, canvas.take([-1], axis)], axis)
             n = canvas.shape[axis]
-            canvas = 0.25 * near.take(range(n), axis) + 0.5 * canvas + 0.25 * near.take(range(2, n + 2), axis)
+            before, after = near.take(range(n), axis), near.take(range(2, n + 2), axis)
+            canvas = np.asarray(0.25 * before + 0.5 * canvas + 0.25 * after, np.float32)
     canvas = canvas + rng.normal(0, 1, canvas.shape).astype(np.float32) * np.float32(rng.uniform(0, 0.02))
     return np.clip(canvas * 255, 0, 255).astype(np.uint8)
 
@@ -261,7 +262,7 @@ def point_inside(mask: Masks, rng: np.random.Generator | None = None) -> tuple[f
 def bounding_box(
     mask: Masks, rng: np.random.Generator | None = None, jitter: float = 0.05
 ) -> tuple[float, float, float, float]:
-    """The box (x0, y0, x1, y1) of the non-empty mask, pixel edges; with `rng`, each side moved by `jitter` of its length."""
+    """The box (x0, y0, x1, y1) of the non-empty mask, pixel edges; with `rng`, every side moved, by about `jitter`."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
     if rng is not None:

@@ -2,9 +2,9 @@
 
     python -m prunekit_sam.train --out weights/nano.safetensors
 
-Stage 1 trains the encoder densely: at many points of an image, the features there must tell which pixels belong to the same
-segment. Stage 2 adds the prompt encoder and the mask decoder, with points and boxes. A run that is stopped goes on from
-`OUT.state.pt` when it is started again with the same arguments.
+Stage 1 trains the encoder densely: at many points of an image, the features there must tell which pixels belong to the
+same segment. Stage 2 adds the prompt encoder and the mask decoder, with points and boxes. A run that is stopped
+goes on from `OUT.state.pt` when it is started again with the same arguments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from . import scenes
 from .data import GeneratedScenes
 from .evaluate import evaluate
 from .models import NANO_SIZE, nano
+
+Report = Callable[[Mapping[str, float]], None]
 
 HELD_OUT_SEED = 1_000_003
 _MOST = 16  # segments of a scene that are used
@@ -80,7 +84,7 @@ class _Batches(Dataset[dict[str, Tensor]]):
 
 
 def dense_logits(sam: Sam, embedding: Tensor, queries: Tensor) -> Tensor:
-    """(B, K, 64, 64) logits: which pixels look like the (B, K, 2) query points, from the (B, C, 16, 16) embedding alone."""
+    """(B, K, 64, 64) logits: which pixels belong with the (B, K, 2) queries, by the (B, C, 16, 16) embedding alone."""
     grid = (queries + 0.5) / NANO_SIZE * 2 - 1
     at = F.grid_sample(embedding, grid[:, :, None], align_corners=False, padding_mode="border")[..., 0]
     keys = sam.mask_decoder.output_upscaling(embedding)
@@ -110,7 +114,7 @@ def prompted(sam: Sam, embedding: Tensor, points: Tensor, boxes: Tensor) -> tupl
     wanted = torch.stack([decoder.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in range(count)], 1)
     logits = torch.einsum("nkc,nchw->nkhw", wanted, keys)
     quality = decoder.iou_prediction_head(tokens[:, 0])
-    return logits.unflatten(0, (images, prompts)), quality.unflatten(0, (images, prompts))
+    return logits.view(images, prompts, *logits.shape[1:]), quality.view(images, prompts, -1)
 
 
 def mask_loss(logits: Tensor, soft: Tensor) -> Tensor:
@@ -124,9 +128,12 @@ def mask_loss(logits: Tensor, soft: Tensor) -> Tensor:
 
 
 def step_loss(sam: Sam, batch: dict[str, Tensor], settings: Settings, dense_only: bool) -> Tensor:
+    """The loss of one batch, a scalar: dense, and past stage 1 also that of prompted masks and their predicted IoU."""
     embedding = sam.image_encoder(sam.preprocess(batch["pixels"].float()))
     rows = torch.arange(len(embedding))[:, None]
-    dense = mask_loss(dense_logits(sam, embedding, batch["queries"]), batch["soft"][rows, batch["asked"]]).mean()
+    dense = torch.zeros(())
+    if dense_only or settings.dense_weight:
+        dense = mask_loss(dense_logits(sam, embedding, batch["queries"]), batch["soft"][rows, batch["asked"]]).mean()
     if dense_only:
         return dense
     logits, quality = prompted(sam, embedding, batch["points"], batch["boxes"])
@@ -146,8 +153,11 @@ def rate_at(step: int, settings: Settings) -> float:
     return settings.rate * (0.5 + 0.5 * math.cos(math.pi * (step - settings.dense_steps) / settings.steps))
 
 
-def train(out: Path, settings: Settings, every: int = 250, workers: int = 1) -> Sam:
-    """Train, resuming from `out`'s state file where there is one; writes both every `every` steps and prints a JSON line."""
+def train(out: Path, settings: Settings, report: Report, every: int = 250, workers: int = 1, held_out: int = 32) -> Sam:
+    """Train, resuming from `out`'s state file where there is one; every `every` steps write both and report.
+
+    A report has the step, the mean loss and, on `held_out` scenes of another seed, the mean IoU so far.
+    """
     torch.manual_seed(settings.seed)
     sam = nano().train()
     optimiser = torch.optim.AdamW(sam.parameters(), lr=settings.rate, weight_decay=0.02, betas=(0.9, 0.98))
@@ -173,10 +183,15 @@ def train(out: Path, settings: Settings, every: int = 250, workers: int = 1) -> 
         if (step + 1) % every == 0 or step + 1 == total:
             seconds = time.monotonic() - start
             _save(sam, optimiser, out, step + 1, seconds)
-            held = GeneratedScenes(32, HELD_OUT_SEED)
+            held = GeneratedScenes(held_out, HELD_OUT_SEED)
             scores = {} if step < settings.dense_steps else {p: evaluate(sam, held, p).miou for p in ("point", "box")}
-            line = {"step": step + 1, "seconds": round(seconds), "loss": round(mean, 4), "dense": dense_miou(sam)}
-            print(json.dumps({**line, **scores}), flush=True)
+            line = {
+                "step": step + 1,
+                "seconds": round(seconds),
+                "loss": round(mean, 4),
+                "dense": dense_miou(sam, held_out),
+            }
+            report({**line, **scores})
             mean = 0.0
     return sam.eval()
 
@@ -204,7 +219,13 @@ def _save(sam: Sam, optimiser: torch.optim.Optimizer, out: Path, step: int, seco
     os.replace(out.with_suffix(".new"), out)
 
 
+def _report(line: Mapping[str, float]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--threads", type=int, default=1)
@@ -215,7 +236,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     torch.set_num_threads(given.pop("threads"))
     out, workers, every = given.pop("out"), given.pop("workers"), given.pop("every")
-    train(out, Settings(**given), every, workers)
+    train(out, Settings(**given), _report, every, workers)
 
 
 if __name__ == "__main__":

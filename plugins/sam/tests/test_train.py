@@ -1,0 +1,55 @@
+import json
+
+import torch
+from prunekit_sam.evaluate import _decode
+from prunekit_sam.models import build, nano
+from prunekit_sam.train import Settings, prompted, rate_at, train
+from safetensors.torch import load_file
+
+TINY = Settings(dense_steps=1, steps=2, batch=2, queries=3, prompts=2)
+
+
+def test_the_batched_decoder_is_segment_anythings():
+    sam = build("nano")
+    torch.manual_seed(0)
+    embedding, points = torch.randn(2, 128, 16, 16), torch.rand(2, 3, 2) * 128
+    boxes = torch.tensor([[[8.0, 8, 60, 70]], [[20.0, 30, 100, 90]]])
+    with torch.no_grad():
+        logits, _ = prompted(sam, embedding, points, boxes)
+        for image in range(2):
+            at = _decode(sam, embedding[image : image + 1], points[image].numpy(), "point", (128, 128))
+            torch.testing.assert_close(logits[image, :3, :1], at, rtol=1e-4, atol=1e-4)
+            box = _decode(sam, embedding[image : image + 1], boxes[image].numpy(), "box", (128, 128))
+            torch.testing.assert_close(logits[image, 3:, :1], box, rtol=1e-4, atol=1e-4)
+
+
+def test_rates():
+    settings = Settings(dense_steps=500, steps=100, rate=1.0)
+    assert rate_at(0, settings) == 0.01
+    assert rate_at(499, settings) == 1
+    assert rate_at(500, settings) == 1
+    assert rate_at(550, settings) == 0.5
+    assert rate_at(600, settings) == 0
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path):
+    lines = []
+    whole = train(tmp_path / "whole.safetensors", TINY, lines.append, every=1, workers=0, held_out=1)
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert json.dumps(lines)
+
+    class Stop(Exception):
+        pass
+
+    def stop(line):
+        if line["step"] == 2:
+            raise Stop
+
+    try:
+        train(tmp_path / "cut.safetensors", TINY, stop, every=1, workers=0, held_out=1)
+    except Stop:
+        train(tmp_path / "cut.safetensors", TINY, lines.append, every=1, workers=0, held_out=1)
+    assert lines[-1]["step"] == 3
+    loaded = load_file(tmp_path / "cut.safetensors")
+    assert all(torch.allclose(value, loaded[key], atol=1e-6) for key, value in whole.state_dict().items())
+    nano().load_state_dict(loaded)
