@@ -56,10 +56,9 @@ def with_folds(plan: Plan, structure: Structure, rehearsal: Trace) -> tuple[Plan
     """``plan`` with the folds that undo changed constants, and notes about those that it cannot undo."""
     tracer = _Tracer(structure.trace)
     kept = {(c.tensor, c.axis): c.kept for c in plan.cuts}
-    factors: dict[tuple[str, int, int], float] = {}
+    found_by: dict[str, list[tuple[int, frozenset[int], float, Note]]] = {}
     notes = []
-    for number, before, after in changed_scalars(structure.trace, rehearsal):
-        op = structure.trace.ops[number]
+    for op, before, after in changed_scalars(structure.trace, rehearsal):
         name = packet(op)
         base = op.args[0] if op.args and isinstance(op.args[0], Ref) else None
         # mul(x, s) -> mul(x, s'): what wrote x gains s / s'; for a division it is the other way round.
@@ -69,10 +68,23 @@ def with_folds(plan: Plan, structure: Structure, rehearsal: Trace) -> tuple[Plan
             notes.append(Note(op.where, before, after))
             continue
         for tensor, rows in found.items():
-            for row in rows:
-                key = (tensor, 0, row)
-                factors[key] = factors.get(key, 1.0) * factor
-    return replace(plan, folds=tuple(_folds(factors, kept))), tuple(notes)
+            found_by.setdefault(tensor, []).append(
+                (tracer.last, frozenset(rows), factor, Note(op.where, before, after))
+            )
+    factors: dict[tuple[str, int, int], float] = {}
+    for tensor, entries in found_by.items():
+        for taken in dict.fromkeys(e[1] for e in entries):
+            same = [e for e in entries if e[1] & taken]
+            # a layer that is called several times is scaled once, if all its calls ask for the same
+            if (
+                len({e[2] for e in same}) > 1
+                or len({e[0] for e in same}) != tracer.uses(tensor)
+                or len({e[1] for e in same}) > 1
+            ):
+                notes += [e[3] for e in same]
+                continue
+            factors.update({(tensor, 0, row): same[0][2] for row in taken})
+    return replace(plan, folds=tuple(_folds(factors, kept))), tuple(dict.fromkeys(notes))
 
 
 def _folds(factors: dict[tuple[str, int, int], float], kept: dict[tuple[str, int], tuple[int, ...]]) -> Iterable[Fold]:
@@ -97,6 +109,8 @@ class _Tracer:
         self.trace = trace
         self.producer: dict[int, Op] = {}
         self.consumers: dict[int, list[Op]] = {}
+        self.last = 0  # number of the layer's operator that ``writers`` found
+        self.number = {id(op): n for n, op in enumerate(trace.ops)}
         for op in trace.ops:
             for r in op.outputs:
                 self.producer.setdefault(r.id, op)
@@ -113,7 +127,8 @@ class _Tracer:
             if op is None:
                 return None
             name = packet(op)
-            if name in ("aten.addmm", "aten.mm"):
+            self.last = self.number[id(op)]
+            if name in ("aten.addmm", "aten.mm", "aten.bmm", "aten.add"):
                 return self._rows(op, chain, ref)
             if name == "aten.native_layer_norm" and len(op.args[2].shape if op.args[2] else ()) == 1:
                 return self._whole([r for r in op.args[2:4] if isinstance(r, Ref)], chain)
@@ -144,10 +159,13 @@ class _Tracer:
             return None
         return {r.name: set(range(r.shape[0])) for r in refs}
 
+    def uses(self, parameter: str) -> int:
+        """How many operators read a parameter."""
+        return len(self.consumers.get(self.trace.state[parameter].id, []))
+
     def _rows(self, op: Op, chain: list[Op], ref: Ref) -> dict[str, set[int]] | None:
-        bias = op.args[0] if packet(op) == "aten.addmm" else None
-        weight = self._parameter(op.args[2] if bias is not None else op.args[1])
-        if weight is None or (bias is not None and bias.kind != "parameter"):
+        layer = self._layer(op)
+        if layer is None:
             return None
         numbers: Tensor = torch.arange(op.outputs[0].shape[-1]).expand(op.outputs[0].shape)
         values: dict[int, Tensor] = {op.outputs[0].id: numbers}
@@ -159,14 +177,35 @@ class _Tracer:
         final = values.get(ref.id, numbers)
         small = final[tuple(0 if stride == 0 else slice(None) for stride in final.stride())]
         rows = {int(r) for r in torch.unique(small)}
-        found = {weight.name: rows}
-        if bias is not None:
-            found[bias.name] = rows
-        return found
+        return {parameter.name: rows for parameter in layer}
+
+    def _layer(self, op: Op) -> list[Ref] | None:
+        """Weight and bias of the linear layer whose result ``op`` writes."""
+        name = packet(op)
+        if name == "aten.addmm":
+            weight, bias = self._parameter(op.args[2]), op.args[0]
+            return [weight, bias] if weight is not None and bias.kind == "parameter" else None
+        if name in ("aten.mm", "aten.bmm"):
+            weight = self._parameter(op.args[1])
+            return None if weight is None else [weight]
+        # a product and its bias apart, as torch computes a linear layer on a transposed tensor
+        product, bias = op.args[0], op.args[1]
+        if op.kwargs or not isinstance(bias, Ref) or bias.kind != "parameter" or len(bias.shape) != 1:
+            return None
+        while (before := self.producer.get(product.id)) is not None and len(self.consumers[product.id]) == 1:
+            if packet(before) in ("aten.mm", "aten.bmm"):
+                weight = self._parameter(before.args[1])
+                return None if weight is None or weight.shape[0] != bias.shape[0] else [weight, bias]
+            if packet(before) not in ("aten.view", "aten._unsafe_view"):
+                return None
+            product = before.args[0]
+        return None
 
     def _parameter(self, ref: Ref) -> Ref | None:
-        """The parameter (out, in) whose transpose a linear layer multiplies with."""
+        """The parameter (out, in) whose transpose a linear layer multiplies with, seen through a batch of copies."""
         op = self.producer.get(ref.id)
+        while op is not None and packet(op) in ("aten.expand", "aten.view") and op.args[0].shape[-2:] == ref.shape[-2:]:
+            op = self.producer.get(op.args[0].id)
         if op is None or packet(op) != "aten.t":
             return None
         base = op.args[0]

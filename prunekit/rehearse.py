@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 
 from torch import Tensor, nn
 
+from prunekit.coupling.coupler import packet
 from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
-from prunekit.plan import Edit, Plan
-from prunekit.trace.record import Trace
+from prunekit.plan import Plan
+from prunekit.trace.record import Op, Trace
 from prunekit.trace.recorder import record
 from prunekit.trace.standin import AttributeKey
 
@@ -29,13 +31,29 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
     return trace
 
 
+_REARRANGING = {
+    "aten.view",
+    "aten._unsafe_view",
+    "aten.reshape",
+    "aten.clone",
+    "aten.contiguous",
+    "aten.permute",
+    "aten.transpose",
+    "aten.t",
+    "aten.expand",
+    "aten.squeeze",
+    "aten.unsqueeze",
+    "aten.alias",
+}
+
+
 def compare(structure: Structure, predicted: Mapping[int, tuple[int, ...]], trace: Trace) -> None:
     """Checks a second trace against the predicted shapes of the first, operator by operator."""
-    for before, after in zip(structure.trace.ops, trace.ops, strict=False):
-        if before.func is not after.func:
+    for before, after in _pairs(structure.trace, trace):
+        if before is None or after is None or before.func is not after.func:
             raise VerificationError(
-                f"the pruned model runs {after.func} where the original ran {before.func}",
-                where=after.where,
+                f"the pruned model runs {after and after.func} where the original ran {before and before.func}",
+                where=after.where if after else before.where if before else "",
                 hint="the control flow depends on a width; exclude the groups of this module",
             )
         for old, new in zip(before.outputs, after.outputs, strict=True):
@@ -46,24 +64,32 @@ def compare(structure: Structure, predicted: Mapping[int, tuple[int, ...]], trac
                     where=after.where,
                     hint="exclude the groups of this module, and report the operator",
                 )
-    if len(structure.trace.ops) != len(trace.ops):
-        raise VerificationError(
-            f"the pruned model runs {len(trace.ops)} operators, the original {len(structure.trace.ops)}",
-            hint="the control flow depends on a width; exclude the groups that decide it",
-        )
     for old, new in zip(structure.trace.outputs, trace.outputs, strict=True):
         if old.shape != new.shape:
             raise VerificationError(f"an output would change its shape from {old.shape} to {new.shape}")
 
 
-def changed_scalars(before: Trace, after: Trace) -> list[tuple[int, float, float]]:
-    """Operators whose float constant depends on a pruned width, as (operator number, before, after)."""
+def changed_scalars(before: Trace, after: Trace) -> list[tuple[Op, float, float]]:
+    """Operators of the first trace whose float constant depends on a pruned width, with both values."""
     found = []
-    for number, (old, new) in enumerate(zip(before.ops, after.ops, strict=True)):
+    for old, new in _pairs(before, after):
+        if old is None or new is None:
+            continue
         for a, b in zip(old.args, new.args, strict=False):
             if isinstance(a, float) and isinstance(b, float) and a != b:
-                found.append((number, a, b))
+                found.append((old, a, b))
     return found
 
 
-__all__ = ["Edit", "changed_scalars", "compare", "rehearse"]
+def _pairs(before: Trace, after: Trace) -> Iterator[tuple[Op | None, Op | None]]:
+    """Operators of both traces side by side, without those that only make constants (a model may do so once).
+
+    Where an axis shrinks to a single unit torch shows a tensor in place that it would copy otherwise; such operators
+    are left out where the two traces differ in them.
+    """
+    a = [op for op in before.ops if not op.is_constant]
+    b = [op for op in after.ops if not op.is_constant]
+    if [op.func for op in a] != [op.func for op in b]:
+        a = [op for op in a if packet(op) not in _REARRANGING]
+        b = [op for op in b if packet(op) not in _REARRANGING]
+    return zip_longest(a, b)

@@ -1,0 +1,1 @@
+"""What the tests share: random networks, ways to compare models bit by bit, masked references."""
