@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 Verify = Literal["auto", "full", "shapes"]
 GENERATED_SAMPLES = 8
 SYMMETRY_MACS = 5e10  # verify="auto" checks symmetry up to this many multiply-adds a forward pass
-_ATTEMPTS = 12  # rounds of excluding groups whose sizes the model's own code cannot follow
+_ATTEMPTS = 60  # rounds of excluding groups whose sizes the model's own code cannot follow
 
 
 @dataclass(frozen=True)
@@ -158,55 +159,81 @@ def draft(
         chosen = tuple(g for g in chosen if g.name not in checked.broken)
     scorer = scorer or Magnitude()
     scores = _scores(model, structure, chosen, scorer, data, seed, progress)
+    settle = partial(
+        _settle,
+        model,
+        structure,
+        scores=scores,
+        ratio=ratio,
+        ranking=ranking,
+        align=align,
+        normaliser=normaliser,
+        pools=pools,
+        rounding=rounding,
+    )
+    found, refused = _largest(chosen, settle)
+    if found is None or not (found[0].cuts or _nothing_asked(ratio)):
+        raise nothing_to_prune(structure, checked, refused)
+    made, kept, notes = found
+    for frozen in refused:
+        logger.warning("%s is left alone: %s", frozen.name, frozen.reason)
+    for note in notes:
+        logger.warning("%s: a constant changes from %.6g to %.6g", note.where, note.before, note.after)
+    made = replace(made, frozen=(*made.frozen, *refused))
+    return Draft(made, kept, structure, checked, notes, scorer)
+
+
+Settled = tuple[Plan, dict[str, Tensor], tuple[Note, ...]]
+
+
+def _settle(
+    model: nn.Module, structure: Structure, chosen: Sequence[Group], *, scores: Mapping[str, Tensor], **how: Any
+) -> Settled:
+    """Selects, solves and rehearses one set of groups; raises what stands in the way."""
+    kept = select(chosen, structure.ties, scores, **how)
+    kept = reconcile(structure, chosen, kept, scores)
+    made = make_plan(model, structure, kept)
+    made, notes = with_folds(made, structure, rehearse(model, structure, made, kept))
+    return made, kept, notes
+
+
+def _largest(
+    chosen: Sequence[Group], settle: Callable[[Sequence[Group]], Settled]
+) -> tuple[Settled | None, list[Frozen]]:
+    """The largest set of groups that the model's own code can follow, grown by halves, and who was refused and why."""
     refused: list[Frozen] = []
-    for _ in range(_ATTEMPTS):
-        if not chosen:
-            raise nothing_to_prune(structure, checked, refused)
-        kept = select(
-            chosen,
-            structure.ties,
-            scores,
-            ratio=ratio,
-            ranking=ranking,
-            align=align,
-            normaliser=normaliser,
-            pools=pools,
-            rounding=rounding,
-        )
-        kept = reconcile(structure, chosen, kept, scores)
+    accepted: list[Group] = []
+    best: Settled | None = None
+    budget = _ATTEMPTS
+
+    def grow(candidates: Sequence[Group]) -> None:
+        nonlocal best, budget
+        if not candidates:
+            return
+        budget -= 1
+        names = {g.name for g in (*accepted, *candidates)}
         try:
-            made = make_plan(model, structure, kept)
-            made, notes = with_folds(made, structure, rehearse(model, structure, made, kept))
+            best = settle([g for g in chosen if g.name in names])
+            accepted.extend(candidates)
+            return
         except (PlanError, TraceError, VerificationError) as error:
-            chosen, dropped = _without(chosen, error)
-            if not dropped:
-                raise
-            refused += dropped
-            continue
-        made = replace(made, frozen=(*made.frozen, *refused))
-        for note in notes:
-            logger.warning("%s: a constant changes from %.6g to %.6g", note.where, note.before, note.after)
-        return Draft(made, kept, structure, checked, notes, scorer)
-    raise PlanError("no set of widths was found that the model's code can follow", hint="exclude the groups in doubt")
+            if len(candidates) == 1 or budget <= 0:
+                refused.extend(Frozen(g.name, g.size, error.what, error.where) for g in candidates)
+                return
+        half = len(candidates) // 2
+        grow(candidates[:half])
+        grow(candidates[half:])
+
+    grow(sorted(chosen, key=lambda g: (_ORDER.get(g.role, 3), g.role)))
+    return best, refused
 
 
-def _without(
-    chosen: tuple[Group, ...], error: PlanError | TraceError | VerificationError
-) -> tuple[tuple[Group, ...], list[Frozen]]:
-    """Drops the groups that run through the module in which a size could not follow."""
-    path = error.where.split(" ")[0]
-    while True:
-        near = [g for g in chosen if any(m.tensor.startswith(f"{path}." if path else "") for m in g.members)]
-        inner = [g for g in near if g.role != "embedding"] or near
-        if inner or not path:
-            break
-        path = path.rpartition(".")[0]
-    for g in inner:
-        logger.warning("%s is left alone: %s", g.name, error.what)
-    names = {g.name for g in inner}
-    return tuple(g for g in chosen if g.name not in names), [
-        Frozen(g.name, g.size, error.what, error.where) for g in inner
-    ]
+def _nothing_asked(ratio: Ratio) -> bool:
+    return not any(ratio.values()) if isinstance(ratio, Mapping) else ratio == 0
+
+
+# Embeddings reach farthest, so they are settled first and what does not fit them is refused, not the other way round.
+_ORDER = {"embedding": 0, "mlp.hidden": 1, "channels": 2, "attention.head_dim": 4, "attention.heads": 5}
 
 
 def choose(

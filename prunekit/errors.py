@@ -1,17 +1,17 @@
 """Every error that prunekit raises on purpose.
 
-    PrunekitError
-    ├── InputError          example inputs, ratio, patterns or settings that cannot be used
-    ├── TraceError          the forward pass cannot be recorded
-    ├── NothingToPruneError every group is frozen; lists each group and its reason
-    ├── SelectionError      the requested widths cannot be chosen
-    ├── PlanError           a plan does not fit the model that it is given
-    ├── VerificationError   the pruned model is not what was predicted
-    ├── ScorerError         a scorer lacks something it needs
-    ├── DataError           a data folder, image or annotation cannot be used
-    ├── CheckpointError     weights cannot be read or do not fit
-    ├── RecipeError         a recipe or one of its settings cannot be used
-    └── RegistryError       an unknown name; says the nearest known ones
+PrunekitError
+├── InputError          example inputs, ratio, patterns or settings that cannot be used
+├── TraceError          the forward pass cannot be recorded
+├── NothingToPruneError every group is frozen; lists each group and its reason
+├── SelectionError      the requested widths cannot be chosen
+├── PlanError           a plan does not fit the model that it is given
+├── VerificationError   the pruned model is not what was predicted
+├── ScorerError         a scorer lacks something it needs
+├── DataError           a data folder, image or annotation cannot be used
+├── CheckpointError     weights cannot be read or do not fit
+├── RecipeError         a recipe or one of its settings cannot be used
+└── RegistryError       an unknown name; says the nearest known ones
 """
 
 from __future__ import annotations

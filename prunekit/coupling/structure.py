@@ -109,14 +109,13 @@ class Structure:
     def traced_sizes(self) -> dict[int, tuple[int, ...]]:
         """Shape of every tensor of the trace by id, before pruning."""
         found = {r.id: r.shape for r in self.trace.state.values()}
-        for call in (*self.trace.modules, *self.trace.ops):
-            found.update({r.id: r.shape for r in call.outputs})
         for op in self.trace.ops:
-            found.update({r.id: r.shape for r in tree_leaves((op.args, op.kwargs)) if isinstance(r, Ref)})
+            used = (*op.outputs, *tree_leaves((op.args, op.kwargs)))
+            found.update({r.id: r.shape for r in used if isinstance(r, Ref)})
         for made in self.trace.calls:
             found.update({r.id: r.shape for r in tree_leaves((made.args, made.kwargs)) if isinstance(r, Ref)})
         for entered in self.trace.modules:
-            found.update({r.id: r.shape for r in entered.inputs})
+            found.update({r.id: r.shape for r in (*entered.inputs, *entered.outputs)})
         return found
 
     @property

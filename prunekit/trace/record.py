@@ -54,6 +54,11 @@ class Op:
     source: str
 
     @property
+    def is_constant(self) -> bool:
+        """Whether it only makes constants, which a model may do once and keep."""
+        return all(r.kind == "constant" for r in self.outputs)
+
+    @property
     def where(self) -> str:
         return " ".join(part for part in (self.module, self.source) if part)
 

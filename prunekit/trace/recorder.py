@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ from prunekit.trace.standin import AttributeKey, stand_in, state_tensors
 
 _VALUE_LIMIT = 1 << 20  # elements; larger constants are not worth evaluating
 _LOCK = threading.RLock()
+_NUMBERS = itertools.count(1)  # never reused: a model may keep a tensor of one trace in a cache and read it in the next
 _OWN_FOLDERS = (torch.__path__[0], __file__.rsplit("/", 2)[0])
 
 
@@ -53,12 +55,10 @@ class _Recorder:
         self.paths = {id(m): n for n, m in model.named_modules()}
         self.foreign: dict[int, Tensor] = {}
         self.keep: list[Any] = []
-        self.count = 0
         self.stale: set[int] = set()  # storages of known values that an unknown value was written into
 
     def new_ref(self, tensor: Tensor, kind: str, name: str = "", value: Tensor | None = None) -> Ref:
-        self.count += 1
-        ref = Ref(self.count, tuple(int(s) for s in tensor.shape), tensor.dtype, kind, name, value)
+        ref = Ref(next(_NUMBERS), tuple(int(s) for s in tensor.shape), tensor.dtype, kind, name, value)
         tensor._prunekit_ref = ref  # type: ignore[attr-defined]
         return ref
 
@@ -137,7 +137,7 @@ class _OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if kwargs.get("device") is not None:
                 kwargs = {**kwargs, "device": torch.device("meta")}
             result = func(*args, **kwargs)
-        outputs = self._outputs(result, known, bool(inputs))
+        outputs = self._outputs(result, known, any(i.kind != "constant" for i in inputs))
         r.trace.ops.append(Op(func, stripped[0], stripped[1], outputs, r.call, r.module, _source()))
         return result
 
