@@ -83,6 +83,3 @@ def _on(structure: Structure, axis: Axis, chosen: Sequence[Group]) -> list[Group
     numbers = {int(n) for n in np.unique(structure.assembly.group_of[units[units >= 0]])}
     names = {structure.groups[n].name for n in numbers if n >= 0}
     return [g for g in chosen if g.name in names]
-
-
-

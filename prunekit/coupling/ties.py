@@ -40,11 +40,10 @@ class SharedSizes:
     def named(self, fates: Fates, assembly: Assembly) -> tuple[Tie, ...]:
         ties: dict[tuple[str, ...], Tie] = {}
         for attribute, equations in self.by_attribute.items():
-            indices = set()
-            for e in equations:
-                if e.axis is not None:
-                    indices |= _groups(fates.fate[e.axis], fates, assembly)
-            if len(indices) > 1:
+            each = [_groups(fates.fate[e.axis], fates, assembly) for e in equations if e.axis is not None]
+            indices = set().union(*each)
+            # an axis that several groups share has no count of its own to tie; its equation is solved as a whole
+            if len(indices) > 1 and all(len(found) == 1 for found in each):
                 names = tuple(assembly.groups[i].name for i in sorted(indices))
                 ties.setdefault(names, Tie(names, f"{render(attribute)} is the size of each"))
         return tuple(ties.values())
