@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
@@ -32,8 +33,10 @@ class Magnitude:
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64. Raises ScorerError on weights that are not finite."""
 
-        def powers(name: str) -> Tensor:
-            weight = statistics.parameter(name)
-            return weight.to(wide(weight)).abs().pow(self.p)
+        def powers(weight: Tensor, axis: int) -> Tensor:
+            others = [k for k in range(weight.ndim) if k != axis]
+            # one pass without a copy of the weight: tracing and planning are to cost less memory than the model
+            norm = torch.linalg.vector_norm(weight, self.p, dim=others, dtype=wide(weight)) if others else weight.abs()
+            return norm.double().pow(self.p)
 
-        return reducer(self.across)(rows(group, powers, self.within).pow(1 / self.p))
+        return reducer(self.across)(rows(group, statistics.parameter, self.within, powers).pow(1 / self.p))

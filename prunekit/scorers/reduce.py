@@ -45,11 +45,21 @@ def reducer(name: str) -> Reducer:
     return REDUCERS[name]
 
 
-def rows(group: Group, values: Callable[[str], Tensor], within: Within = "mean") -> Tensor:
+def absolute(tensor: Tensor, axis: int) -> Tensor:
+    """(length of axis,), float64: the sum of |tensor| over all other axes."""
+    return tensor.abs().movedim(axis, 0).reshape(tensor.shape[axis], -1).sum(1, dtype=torch.float64)
+
+
+def rows(
+    group: Group,
+    values: Callable[[str], Tensor],
+    within: Within = "mean",
+    lines: Callable[[Tensor, int], Tensor] | None = None,
+) -> Tensor:
     """(parameters, units), float64 on the CPU: each member parameter's |values| gathered per unit.
 
-    ``values(name)`` is a tensor in the shape of the parameter. NaN marks a unit that a parameter does not reach.
-    Raises ScorerError where the group has no parameter, a unit none, or a shape does not fit.
+    ``values(name)`` is a tensor in the shape of the parameter; ``lines(values, axis)`` sums what counts in it over all
+    other axes, by default the absolute values. NaN marks a unit that a parameter does not reach. Raises ScorerError where the group has no parameter, a unit none, or a shape does not fit.
     """
     if within not in ("mean", "sum"):
         raise RegistryError.unknown("reduction within a parameter", within, ("mean", "sum"))
@@ -65,15 +75,14 @@ def rows(group: Group, values: Callable[[str], Tensor], within: Within = "mean")
                 where=member.tensor,
                 hint="trace the model again",
             )
-        lines = tensor.abs().movedim(member.axis, 0).reshape(len(member.unit_of), -1)
+        per_coordinate = (lines or absolute)(tensor, member.axis).to("cpu", torch.float64)
         # Summed on the CPU: atomic adds on a GPU would make equal runs differ.
-        per_coordinate = lines.sum(1, dtype=torch.float64).cpu()
         unit_of = member.unit_of.cpu()
         owned = unit_of >= 0
         sums = torch.zeros(group.size, device="cpu", dtype=torch.float64).index_add_(
             0, unit_of[owned], per_coordinate[owned]
         )
-        elements = torch.bincount(unit_of[owned], minlength=group.size) * lines.shape[1]
+        elements = torch.bincount(unit_of[owned], minlength=group.size) * (tensor.numel() // len(member.unit_of))
         reached = sums if within == "sum" else sums / elements
         gathered.append(torch.where(elements > 0, reached, torch.nan))
     stacked = torch.stack(gathered)
