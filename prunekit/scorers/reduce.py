@@ -59,7 +59,8 @@ def rows(
     """(parameters, units), float64 on the CPU: each member parameter's |values| gathered per unit.
 
     ``values(name)`` is a tensor in the shape of the parameter; ``lines(values, axis)`` sums what counts in it over all
-    other axes, by default the absolute values. NaN marks a unit that a parameter does not reach. Raises ScorerError where the group has no parameter, a unit none, or a shape does not fit.
+    other axes, by default the absolute values. NaN marks a unit that a parameter does not reach. Raises ScorerError
+    where the group has no parameter, a unit none, or a shape does not fit.
     """
     if within not in ("mean", "sum"):
         raise RegistryError.unknown("reduction within a parameter", within, ("mean", "sum"))
