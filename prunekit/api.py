@@ -173,7 +173,13 @@ def draft(
     )
     found, refused = _largest(chosen, settle)
     if found is None or not (found[0].cuts or _nothing_asked(ratio)):
-        raise nothing_to_prune(structure, checked, refused)
+        bound = "the model's own arithmetic binds it to widths that stay"
+        whole = (
+            []
+            if found is None
+            else [Frozen(g.name, g.size, bound) for g in chosen if len(found[1].get(g.name, ())) == g.size]
+        )
+        raise nothing_to_prune(structure, checked, [*refused, *whole])
     made, kept, notes = found
     for frozen in refused:
         logger.warning("%s is left alone: %s", frozen.name, frozen.reason)

@@ -153,7 +153,8 @@ def _layer_attributes(model: nn.Module, cuts: list[Cut], edits: list[Edit]) -> l
     groups_after = {e.module: e.after for e in edits if e.attribute == "groups"}
     found = []
     cut = {(c.tensor, c.axis): (c.size, len(c.kept)) for c in cuts}
-    for path in sorted({c.tensor.rpartition(".")[0] for c in cuts}):
+    first_name = {id(tensor): name for name, tensor in state_tensors(model).items()}  # of tied tensors
+    for path in sorted({p for p, m in model.named_modules() if _touched(m, first_name, cut)}):
         module = model.get_submodule(path)
         table = dict(_LAYER_ATTRIBUTES)
         scale = {}
@@ -165,7 +166,7 @@ def _layer_attributes(model: nn.Module, cuts: list[Cut], edits: list[Edit]) -> l
             scale = {shared: (before, after)}
         for attribute, (tensor, axis) in table.items():
             value = getattr(module, attribute, None)
-            name = f"{path}.{tensor}" if path else tensor
+            name = first_name.get(id(getattr(module, tensor, None)), "")
             times_before, times_after = scale.get(attribute, (1, 1))
             default = _length(module, tensor, axis)
             old, new = cut.get((name, axis), (default, default))
@@ -174,6 +175,12 @@ def _layer_attributes(model: nn.Module, cuts: list[Cut], edits: list[Edit]) -> l
             if value == old * times_before and value != new * times_after:
                 found.append(Edit(path, attribute, None, value, new * times_after))
     return found
+
+
+def _touched(module: nn.Module, first_name: Mapping[int, str], cut: Mapping[tuple[str, int], object]) -> bool:
+    cut_tensors = {tensor for tensor, _ in cut}
+    own = (*module._parameters.values(), *module._buffers.values())
+    return any(first_name.get(id(t)) in cut_tensors for t in own if t is not None)
 
 
 def _length(module: nn.Module, tensor: str, axis: int) -> int:

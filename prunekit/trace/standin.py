@@ -84,8 +84,11 @@ def _own(name: str, value: Any, stood: dict[int, Any]) -> Any:
         return value
     if type(value) is dict:
         return {} if any(isinstance(v, Tensor) for v in value.values()) else dict(value)
-    if type(value) is list and any(id(v) in stood for v in value):
-        return [stood.get(id(v), v) for v in value]
+    if type(value) in (list, set):
+        key = id(value)  # a list that two modules share stays shared
+        if key not in stood:
+            stood[key] = [stood.get(id(v), v) for v in value] if type(value) is list else set(value)
+        return stood[key]
     return value
 
 
