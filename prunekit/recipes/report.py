@@ -19,7 +19,7 @@ from prunekit.plugins import Samples
 from prunekit.registry import Built
 
 COUNTS = ("params", "macs", "layer_macs")
-LATENCY_RUNS, LATENCY_RUNS_SLOW, SLOW_MACS = 5, 2, 5e10  # a pass of a large model takes many seconds on a CPU
+LATENCY, LATENCY_SLOW, SLOW_MACS = (5, 1), (1, 0), 5e10  # runs, warm-up; a large pass takes many seconds on a CPU
 
 
 def report(
@@ -47,8 +47,8 @@ def report(
         out[f"whole_{name}"] = _pair(getattr(before, name) + more, getattr(after, name) + more)
     if settings.get("latency", True):
         batch = samples.batch([0]).to(next(part.parameters()).device)
-        runs = LATENCY_RUNS if before.macs < SLOW_MACS else LATENCY_RUNS_SLOW
-        out["latency_ms"] = _pair(_latency_ms(teacher, batch, runs), _latency_ms(part, batch, runs))
+        passes = LATENCY if before.macs < SLOW_MACS else LATENCY_SLOW
+        out["latency_ms"] = _pair(_latency_ms(teacher, batch, *passes), _latency_ms(part, batch, *passes))
     out["metric"], out["metrics"] = _metrics(metrics)
     out["widths"] = [{"group": w.group, "role": w.role, "before": w.before, "after": w.after} for w in plan.widths]
     out["verify"] = verified(cuts, part, after)
@@ -107,8 +107,8 @@ def verified(cuts: Sequence[Mapping[str, Any]], part: nn.Module, predicted: Cost
     return out | ({"symmetry_error": max(errors)} if errors else {})
 
 
-def _latency_ms(model: nn.Module, batch: Tensor, runs: int) -> float:
-    return 1e3 * latency(model, Inputs((batch,)), runs=runs).median
+def _latency_ms(model: nn.Module, batch: Tensor, runs: int, warmup: int) -> float:
+    return 1e3 * latency(model, Inputs((batch,)), runs=runs, warmup=warmup).median
 
 
 def _pair(before: float, after: float) -> dict[str, float]:

@@ -54,4 +54,4 @@ NANO = {
     "lr_schedule": "cosine",
 }
 # For full-size models without data there is nothing to learn from: enough to see the whole way through.
-FULL_SIZE = {"images": 2, "train_images": 2, "val_images": 2, "epochs": 1, "align_epochs": 1}
+FULL_SIZE = {"images": 1, "train_images": 1, "val_images": 1, "epochs": 1, "align_epochs": 1}
