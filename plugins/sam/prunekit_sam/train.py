@@ -1,4 +1,4 @@
-"""Train `nano` on generated scenes: the script behind the shipped weights.
+"""Train `nano` on generated scenes: the script behind the shipped weights (the model card has their exact history).
 
     python -m prunekit_sam.train --out weights/nano.safetensors
 
@@ -44,11 +44,11 @@ _LOW = NANO_SIZE // 2  # side of the masks that the decoder answers with
 class Settings:
     """`dense_steps` of stage 1, then `steps` of stage 2; `queries` are dense ones, `prompts` go through the decoder."""
 
-    dense_steps: int = 1200
-    steps: int = 4000
-    batch: int = 16
+    dense_steps: int = 800
+    steps: int = 1900
+    batch: int = 8
     queries: int = 32
-    prompts: int = 4
+    prompts: int = 6
     rate: float = 1e-3
     dense_weight: float = 0.3
     seed: int = 1
