@@ -43,8 +43,8 @@ SLIMSAM = Recipe(
 # For the bundled model and generated scenes, on two cores and in a few minutes. The 128 px teacher learns quicker than
 # the paper's, so the step is larger and falls to zero within the run.
 NANO = {
-    "images": 64,
-    "train_images": 400,
+    "images": 48,
+    "train_images": 240,
     "val_images": 48,
     "epochs": 4,
     "align_epochs": 2,
