@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, reject, settings
 from hypothesis import strategies as st
 from support.compare import differences, distance, layer_macs, masked, measured, run, snapshot
 from support.networks import build
@@ -14,6 +14,7 @@ from torch import nn
 
 import prunekit
 from prunekit.api import choose, draft
+from prunekit.errors import NothingToPruneError
 from prunekit.plan import Plan
 from prunekit.rehearse import rehearse
 from prunekit.solve import make_plan
@@ -69,7 +70,10 @@ def test_pruned_equals_masked_where_no_norm_is_crossed(seed, ratio):
     structure = prunekit.trace(model, inputs)
     plain = [g for g in choose(structure) if not g.normalised]
     assume(plain)
-    made = drafted(model, inputs, seed, ratio, structure=structure, include=[g.name for g in plain])
+    try:
+        made = drafted(model, inputs, seed, ratio, structure=structure, include=[g.name for g in plain])
+    except NothingToPruneError:
+        reject()  # without the embedding, what is left may be bound to it or too narrow for the ratio to take a unit
     assert made.notes == ()
     expected = run(masked(model, plain, made.kept), inputs)
     prunekit.apply(model, made.plan)
