@@ -30,7 +30,7 @@ from prunekit.verify import Symmetry, symmetry
 logger = logging.getLogger(__name__)
 
 Verify = Literal["auto", "full", "shapes"]
-GENERATED_SAMPLES = 8
+GENERATED_SAMPLES, GENERATED_SAMPLES_SLOW = 8, 2  # generated inputs say little: a large model is not run on many
 SYMMETRY_MACS = 5e10  # verify="auto" checks symmetry up to this many multiply-adds a forward pass
 _ATTEMPTS = 60  # rounds of excluding groups whose sizes the model's own code cannot follow
 
@@ -173,7 +173,7 @@ def draft(
     )
     found, refused = _largest(chosen, settle)
     if found is None or not (found[0].cuts or _nothing_asked(ratio)):
-        bound = "the model's own arithmetic binds it to widths that stay"
+        bound = "the ratio takes no unit here, or the model's own arithmetic binds it to widths that stay"
         whole = (
             []
             if found is None
@@ -312,15 +312,16 @@ class _Generated(Sequence[Sample]):
 
     def __init__(self, structure: Structure, seed: int) -> None:
         self._structure, self._seed = structure, seed
+        self._count = GENERATED_SAMPLES if structure.cost().macs <= SYMMETRY_MACS else GENERATED_SAMPLES_SLOW
         self._made: list[Sample] | None = None
 
     def __len__(self) -> int:
-        return GENERATED_SAMPLES
+        return self._count
 
     def __getitem__(self, index: Any) -> Any:
         if self._made is None:
             logger.warning("no data given: scoring on %d generated inputs; pass data= for better scores", len(self))
-            made = generated(self._structure.inputs, GENERATED_SAMPLES, self._seed)
+            made = generated(self._structure.inputs, self._count, self._seed)
             self._made = [Sample(i) for i in made]
         return self._made[index]
 
