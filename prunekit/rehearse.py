@@ -26,7 +26,14 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
     shapes = structure.shapes(structure.alive(kept))
     sizes = {name: shapes[ref.id] for name, ref in structure.trace.state.items()}
     attributes: dict[AttributeKey, int] = {(e.module, e.attribute, e.index): e.after for e in plan.edits}
-    trace = record(model, structure.inputs, sizes=sizes, attributes=attributes)
+    trace = record(
+        model,
+        structure.inputs,
+        sizes=sizes,
+        attributes=attributes,
+        opaque=tuple(structure.trace.opaque),
+        brief=True,
+    )
     compare(structure, shapes, trace)
     return trace
 
@@ -53,7 +60,7 @@ def compare(structure: Structure, predicted: Mapping[int, tuple[int, ...]], trac
         if before is None or after is None or before.func is not after.func:
             raise VerificationError(
                 f"the pruned model runs {after and after.func} where the original ran {before and before.func}",
-                where=after.where if after else before.where if before else "",
+                where=before.where if before else after.module if after else "",
                 hint="the control flow depends on a width; exclude the groups of this module",
             )
         for old, new in zip(before.outputs, after.outputs, strict=True):
@@ -61,7 +68,7 @@ def compare(structure: Structure, predicted: Mapping[int, tuple[int, ...]], trac
             if want != new.shape:
                 raise VerificationError(
                     f"{before.func} would yield shape {new.shape} where {want} is predicted",
-                    where=after.where,
+                    where=before.where,
                     hint="exclude the groups of this module, and report the operator",
                 )
     for old, new in zip(structure.trace.outputs, trace.outputs, strict=True):

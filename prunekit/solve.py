@@ -37,7 +37,7 @@ def make_plan(model: nn.Module, structure: Structure, kept: Mapping[str, Tensor]
     edits = solve_attributes(structure, alive)
     cuts = _cuts(structure, alive)
     widths = tuple(
-        Width(g.name, g.role, g.size, tuple(int(u) for u in kept[g.name]))
+        Width(g.name, g.role, g.size, tuple(kept[g.name].tolist()))
         for g in structure.groups
         if g.name in kept and len(kept[g.name]) < g.size
     )
@@ -54,7 +54,7 @@ def _cuts(structure: Structure, alive: NDArray[np.bool_]) -> list[Cut]:
                 continue
             if not mask.any():
                 raise PlanError(f"nothing of {name} would be left on axis {k}", hint="lower the ratio")
-            found.append(Cut(name, k, int(mask.size), tuple(int(i) for i in np.nonzero(mask)[0])))
+            found.append(Cut(name, k, int(mask.size), tuple(np.nonzero(mask)[0].tolist())))
     return found
 
 
@@ -154,8 +154,11 @@ def _layer_attributes(model: nn.Module, cuts: list[Cut], edits: list[Edit]) -> l
     found = []
     cut = {(c.tensor, c.axis): (c.size, len(c.kept)) for c in cuts}
     first_name = {id(tensor): name for name, tensor in state_tensors(model).items()}  # of tied tensors
-    for path in sorted({p for p, m in model.named_modules() if _touched(m, first_name, cut)}):
-        module = model.get_submodule(path)
+    cut_tensors = {tensor for tensor, _ in cut}
+    for path, module in sorted(model.named_modules(), key=lambda item: item[0]):
+        own = (*module._parameters.values(), *module._buffers.values())
+        if not any(first_name.get(id(t)) in cut_tensors for t in own if t is not None):
+            continue
         table = dict(_LAYER_ATTRIBUTES)
         scale = {}
         if isinstance(module, nn.modules.conv._ConvNd):
@@ -175,12 +178,6 @@ def _layer_attributes(model: nn.Module, cuts: list[Cut], edits: list[Edit]) -> l
             if value == old * times_before and value != new * times_after:
                 found.append(Edit(path, attribute, None, value, new * times_after))
     return found
-
-
-def _touched(module: nn.Module, first_name: Mapping[int, str], cut: Mapping[tuple[str, int], object]) -> bool:
-    cut_tensors = {tensor for tensor, _ in cut}
-    own = (*module._parameters.values(), *module._buffers.values())
-    return any(first_name.get(id(t)) in cut_tensors for t in own if t is not None)
 
 
 def _length(module: nn.Module, tensor: str, axis: int) -> int:

@@ -39,22 +39,20 @@ def assemble(coupler: Coupler, fates: Fates) -> Assembly:
     axes = _state_axes(coupler, fates)
     signature, order = _footprints(axes, fates)
     flags = _flags(coupler, fates)
-    units = np.nonzero(signature)[0]
-    buckets: dict[int, list[int]] = {}
-    for unit in units[np.argsort(order[units], kind="stable")]:
-        buckets.setdefault(int(signature[unit]), []).append(int(unit))
+    buckets = _buckets(signature, order)
     groups: list[Group] = []
     frozen: list[Frozen] = []
     group_of = np.full(fates.frozen.size, -1, dtype=np.int64)
     unit_of = np.full(fates.frozen.size, -1, dtype=np.int64)
+    position = np.full(fates.frozen.size + 1, -1, dtype=np.int64)  # the last entry is for owner -1: no unit
     names: set[str] = set()
-    by_unit = _axes_by_unit(axes)
-    for members_of in buckets.values():
-        inside = by_unit[members_of[0]]
-        position = np.full(fates.frozen.size, -1, dtype=np.int64)
+    by_unit = _axes_by_unit(axes, [int(members[0]) for members in buckets], fates.frozen.size)
+    for members_of in buckets:
+        inside = by_unit[int(members_of[0])]
         position[members_of] = np.arange(len(members_of))
-        uses = set().union(*(flags.get(u, set()) for u in members_of))
-        group = _group(members_of, inside, position, uses, names)
+        uses = flags.of(members_of)
+        group = _group(len(members_of), inside, position, uses, names)
+        position[members_of] = -1
         if len(members_of) < 2:
             frozen.append(Frozen(group.name, len(members_of), "it consists of a single unit"))
         elif not uses & {"linear", "conv"}:
@@ -111,32 +109,56 @@ def _footprints(axes: list[_Axis], fates: Fates) -> tuple[Vector, Vector]:
     return signature, order
 
 
-def _flags(coupler: Coupler, fates: Fates) -> dict[int, set[str]]:
-    found: dict[int, set[str]] = {}
+def _buckets(signature: Vector, order: Vector) -> list[Vector]:
+    """Unit classes of equal footprint, each bucket and the list of buckets in the order of first appearance."""
+    units = np.nonzero(signature)[0]
+    if not units.size:
+        return []
+    units = units[np.argsort(order[units], kind="stable")]
+    by_signature = np.argsort(signature[units], kind="stable")
+    ordered = signature[units][by_signature]
+    parts = np.split(by_signature, np.nonzero(np.diff(ordered))[0] + 1)
+    return [units[part] for part in sorted(parts, key=lambda part: int(part[0]))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Flags:
+    """How each unit class is used: one bit a flag."""
+
+    bits: Vector
+    names: tuple[str, ...]
+
+    def of(self, units: Vector) -> set[str]:
+        held = int(np.bitwise_or.reduce(self.bits[units]))
+        return {name for k, name in enumerate(self.names) if held >> k & 1}
+
+
+def _flags(coupler: Coupler, fates: Fates) -> _Flags:
+    names = tuple(dict.fromkeys(name for _, name in coupler.labels.flags))
+    bits = np.zeros(fates.frozen.size + 1, dtype=np.int64)  # owner -1 points at the last entry
+    done: set[tuple[int, str]] = set()
     for vector, name in coupler.labels.flags:
-        for unit in np.unique(fates.owners[np.unique(fates.fate[vector])]):
-            if unit >= 0:
-                found.setdefault(int(unit), set()).add(name)
-    return found
+        if (id(vector), name) not in done:
+            done.add((id(vector), name))
+            bits[fates.owners[fates.fate[vector]].reshape(-1)] |= 1 << names.index(name)
+    return _Flags(bits, names)
 
 
-def _axes_by_unit(axes: list[_Axis]) -> dict[int, list[_Axis]]:
-    found: dict[int, list[_Axis]] = {}
+def _axes_by_unit(axes: list[_Axis], units: list[int], count: int) -> dict[int, list[_Axis]]:
+    """For each of ``units`` the axes on which it owns coordinates."""
+    found: dict[int, list[_Axis]] = {unit: [] for unit in units}
+    wanted = np.zeros(count + 1, dtype=bool)
+    wanted[units] = True
     for axis in axes:
-        for unit in np.unique(axis.owners):
-            if unit >= 0:
-                found.setdefault(int(unit), []).append(axis)
+        for unit in np.unique(axis.owners[wanted[axis.owners]]):
+            found[int(unit)].append(axis)
     return found
 
 
-def _group(units: list[int], axes: list[_Axis], position: Vector, uses: set[str], names: set[str]) -> Group:
+def _group(size: int, axes: list[_Axis], position: Vector, uses: set[str], names: set[str]) -> Group:
     members = []
     for axis in axes:
-        unit_of = np.full(axis.labels.size, -1, dtype=np.int64)
-        for k in range(axis.owners.shape[1]):
-            held = axis.owners[:, k] >= 0
-            found = np.where(held, position[axis.owners[:, k]], -1)
-            unit_of = np.where(found >= 0, found, unit_of)
+        unit_of = position[axis.owners].max(axis=1)  # one owner at most is of this group
         members.append(Member(axis.tensor, axis.axis, torch.from_numpy(unit_of), axis.is_buffer))
     first = _namesake(members)
     role = _role(uses)
@@ -147,7 +169,7 @@ def _group(units: list[int], axes: list[_Axis], position: Vector, uses: set[str]
     while name in names:
         name, number = f"{base}#{number}", number + 1
     block = first.tensor.rpartition(".")[0]
-    return Group(name, role, len(units), tuple(members), "normalised" in uses, block)
+    return Group(name, role, size, tuple(members), "normalised" in uses, block)
 
 
 def _namesake(members: list[Member]) -> Member:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from prunekit.coupling.labels import Axis, Labels
 from prunekit.trace.provenance import Expression, expression_of, leaves
 from prunekit.trace.record import Call, Op, Ref, Trace
+from prunekit.trace.tree import of_type
 
 Rule = Callable[["Coupler", Op], None]
 RULES: dict[str, Rule] = {}
@@ -80,7 +80,7 @@ class Coupler:
 
     def _apply(self, op: Op) -> None:
         self.where = op.where
-        inputs = [r for r in tree_leaves((op.args, op.kwargs)) if isinstance(r, Ref)]
+        inputs = list(of_type((op.args, op.kwargs), Ref))
         if any(r.kind == "input" or r.id in self.dependent for r in inputs):
             self.dependent.update(r.id for r in op.outputs)
         name = packet(op)
@@ -94,7 +94,7 @@ class Coupler:
 
     def refuse(self, op: Op, name: str) -> None:
         """An operator without a rule: nothing that it touches may shrink, and it is reported."""
-        inputs = [r for r in tree_leaves((op.args, op.kwargs)) if isinstance(r, Ref)]
+        inputs = list(of_type((op.args, op.kwargs), Ref))
         touched = False
         for ref in inputs:
             for axis in self.of(ref):

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from prunekit.coupling import rules as _rules
 from prunekit.coupling.assemble import Assembly, assemble
@@ -22,6 +21,7 @@ from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
 from prunekit.inputs import Inputs
 from prunekit.trace.record import Ref, Trace
+from prunekit.trace.tree import of_type
 
 assert _rules  # importing the package registers the rules
 
@@ -110,10 +110,9 @@ class Structure:
         """Shape of every tensor of the trace by id, before pruning."""
         found = {r.id: r.shape for r in self.trace.state.values()}
         for op in self.trace.ops:
-            used = (*op.outputs, *tree_leaves((op.args, op.kwargs)))
-            found.update({r.id: r.shape for r in used if isinstance(r, Ref)})
+            found.update({r.id: r.shape for r in (*op.outputs, *of_type((op.args, op.kwargs), Ref))})
         for made in self.trace.calls:
-            found.update({r.id: r.shape for r in tree_leaves((made.args, made.kwargs)) if isinstance(r, Ref)})
+            found.update({r.id: r.shape for r in of_type((made.args, made.kwargs), Ref)})
         for entered in self.trace.modules:
             found.update({r.id: r.shape for r in (*entered.inputs, *entered.outputs)})
         return found

@@ -68,8 +68,13 @@ def products(
 
 def finite(tensor: Tensor, what: str, where: str) -> None:
     """Raise ScorerError ``what`` unless every element is finite."""
-    # NaN and infinity both come through the extremes, and no mask as large as the tensor is made
-    if tensor.numel() and not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor)):
+    # A sum is finite only if every element is; where it is not, it may have overflowed. NaN and infinity both come
+    # through the extremes, and no mask as large as the tensor is made.
+    if (
+        tensor.numel()
+        and not bool(torch.isfinite(tensor.sum()))
+        and not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
+    ):
         raise ScorerError(what, where=where, hint="check the checkpoint and the data")
 
 

@@ -39,4 +39,5 @@ class Magnitude:
             norm = torch.linalg.vector_norm(weight, self.p, dim=others, dtype=wide(weight)) if others else weight.abs()
             return norm.double().pow(self.p)
 
-        return reducer(self.across)(rows(group, statistics.parameter, self.within, powers).pow(1 / self.p))
+        known = statistics.lines(("magnitude", self.p))
+        return reducer(self.across)(rows(group, statistics.parameter, self.within, powers, known).pow(1 / self.p))

@@ -7,9 +7,10 @@ parameters is the group reduction of SlimSAM (arXiv 2312.05284, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,12 +56,14 @@ def rows(
     values: Callable[[str], Tensor],
     within: Within = "mean",
     lines: Callable[[Tensor, int], Tensor] | None = None,
+    known: MutableMapping[tuple[str, int], Tensor] | None = None,
 ) -> Tensor:
     """(parameters, units), float64 on the CPU: each member parameter's |values| gathered per unit.
 
     ``values(name)`` is a tensor in the shape of the parameter; ``lines(values, axis)`` sums what counts in it over all
-    other axes, by default the absolute values. NaN marks a unit that a parameter does not reach. Raises ScorerError
-    where the group has no parameter, a unit none, or a shape does not fit.
+    other axes, by default the absolute values; what it finds is kept in ``known`` and not computed again. NaN marks a
+    unit that a parameter does not reach. Raises ScorerError where the group has no parameter, a unit none, or a shape
+    does not fit.
     """
     if within not in ("mean", "sum"):
         raise RegistryError.unknown("reduction within a parameter", within, ("mean", "sum"))
@@ -76,14 +79,21 @@ def rows(
                 where=member.tensor,
                 hint="trace the model again",
             )
-        per_coordinate = (lines or absolute)(tensor, member.axis).to("cpu", torch.float64)
+        key = (member.tensor, member.axis)
+        per_coordinate = known.get(key) if known is not None else None
+        if per_coordinate is None:
+            per_coordinate = (lines or absolute)(tensor, member.axis).to("cpu", torch.float64)
+            if known is not None:
+                known[key] = per_coordinate
         # Summed on the CPU: atomic adds on a GPU would make equal runs differ.
-        unit_of = member.unit_of.cpu()
+        unit_of = member.unit_of.cpu().numpy()
         owned = unit_of >= 0
-        sums = torch.zeros(group.size, device="cpu", dtype=torch.float64).index_add_(
-            0, unit_of[owned], per_coordinate[owned]
+        units, held = (
+            (unit_of, per_coordinate.numpy()) if owned.all() else (unit_of[owned], per_coordinate.numpy()[owned])
         )
-        elements = torch.bincount(unit_of[owned], minlength=group.size) * (tensor.numel() // len(member.unit_of))
+        sums = torch.from_numpy(np.bincount(units, weights=held, minlength=group.size))
+        count = np.bincount(units, minlength=group.size)
+        elements = torch.from_numpy(count) * (tensor.numel() // len(member.unit_of))
         reached = sums if within == "sum" else sums / elements
         gathered.append(torch.where(elements > 0, reached, torch.nan))
     stacked = torch.stack(gathered)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
@@ -37,6 +37,8 @@ class Statistics:
         self._samples = samples
         self._weights = dict(model.named_parameters())
         self._progress = progress
+        self._finite: set[str] = set()
+        self._lines: dict[Hashable, dict[tuple[str, int], Tensor]] = {}
         self._products: dict[tuple[Objective, str, int], Mapping[str, Tensor]] = {}
         names = self._weights if parameters is None else parameters
         self._scored = {n: self.weight(n) for n in names if self.weight(n).is_floating_point()}
@@ -51,8 +53,14 @@ class Statistics:
     def parameter(self, name: str) -> Tensor:
         """The weight, detached. Raises ScorerError where it is unknown or not finite."""
         weight = self.weight(name).detach()
-        finite(weight, f"the weight {name} is not finite", name)
+        if name not in self._finite:
+            finite(weight, f"the weight {name} is not finite", name)
+            self._finite.add(name)
         return weight
+
+    def lines(self, owner: Hashable) -> dict[tuple[str, int], Tensor]:
+        """Where a scorer keeps what it summed for (parameter, axis): groups that share an axis ask for it again."""
+        return self._lines.setdefault(owner, {})
 
     def products(self, objective: Objective, accumulation: str, limit: int | None = None) -> Mapping[str, Tensor]:
         """Accumulated products of each parameter, in its shape and float32 at least, over the first ``limit`` samples.

@@ -78,7 +78,7 @@ class Trace:
     """One forward pass: operators and calls in order, state tensors by name, and the model's outputs.
 
     ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
-    compared and found equal.
+    compared and found equal. ``opaque`` names modules that were followed from the outside only, and why.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -88,3 +88,4 @@ class Trace:
     outputs: tuple[Ref, ...] = ()
     attributes: dict[tuple[str, str, int | None], int] = field(default_factory=dict)
     agreed: list[tuple[Any, Any]] = field(default_factory=list)
+    opaque: dict[str, str] = field(default_factory=dict)

@@ -26,21 +26,19 @@ def state_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _traced(path: str, name: str, value: Any, seen: dict[AttributeKey, int], values: Mapping[AttributeKey, int]) -> Any:
-    """``value`` with every int replaced by one that remembers its attribute; other values unchanged."""
+    """An int, or a sequence that holds some, with every int replaced by one that remembers its attribute."""
     if type(value) is int:
         value = values.get((path, name, None), value)
         seen[path, name, None] = value
         return TracedInt(value, ("attribute", path, name, None))
-    if type(value) in (tuple, list) and any(type(v) is int for v in value):
-        items = []
-        for i, v in enumerate(value):
-            if type(v) is int:
-                v = values.get((path, name, i), v)
-                seen[path, name, i] = v
-                v = TracedInt(v, ("attribute", path, name, i))
-            items.append(v)
-        return type(value)(items)
-    return value
+    items = []
+    for i, v in enumerate(value):
+        if type(v) is int:
+            v = values.get((path, name, i), v)
+            seen[path, name, i] = v
+            v = TracedInt(v, ("attribute", path, name, i))
+        items.append(v)
+    return type(value)(items)
 
 
 @contextlib.contextmanager
@@ -64,8 +62,9 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
                     if id(tensor) not in stood:
                         stood[id(tensor)] = replace(names[id(tensor)], tensor)
                     store[name] = stood[id(tensor)]
-            for name, value in list(module.__dict__.items()):
-                module.__dict__[name] = _own(name, value, stood)
+            for name, value in module.__dict__.items():
+                if type(value) in _MUTABLE and name not in _STRUCTURE and not name.endswith("_hooks"):
+                    module.__dict__[name] = _own(value, stood)  # a known key: the dict keeps its order and size
             module.__dict__["training"] = False
         yield
     finally:
@@ -78,34 +77,46 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
         torch.set_rng_state(rng)
 
 
-def _own(name: str, value: Any, stood: dict[int, Any]) -> Any:
+_MUTABLE = (dict, list, set)
+_STRUCTURE = ("_parameters", "_buffers", "_modules")
+
+
+def _own(value: Any, stood: dict[int, Any]) -> Any:
     """A copy of what forward may write into, and lists of state tensors with the stand-ins in them."""
-    if name in ("_parameters", "_buffers", "_modules") or name.endswith("_hooks"):
-        return value
     if type(value) is dict:
         return {} if any(isinstance(v, Tensor) for v in value.values()) else dict(value)
-    if type(value) in (list, set):
-        key = id(value)  # a list that two modules share stays shared
-        if key not in stood:
-            stood[key] = [stood.get(id(v), v) for v in value] if type(value) is list else set(value)
-        return stood[key]
-    return value
+    key = id(value)  # a list that two modules share stays shared
+    if key not in stood:
+        stood[key] = [stood.get(id(v), v) for v in value] if type(value) is list else set(value)
+    return stood[key]
 
 
 @contextlib.contextmanager
 def stand_in(
-    model: nn.Module, replace: Callable[[str, Tensor], Tensor], values: Mapping[AttributeKey, int]
+    model: nn.Module,
+    replace: Callable[[str, Tensor], Tensor],
+    values: Mapping[AttributeKey, int],
+    is_traced: bool = True,
 ) -> Iterator[dict[AttributeKey, int]]:
     """``swapped``, and every int attribute remembers where it came from; ``values`` overrides some.
 
-    Yields the attributes that were replaced, with their values.
+    Yields the attributes that were replaced, with their values. Without ``is_traced`` only the overrides are put in.
     """
     seen: dict[AttributeKey, int] = {}
     with swapped(model, replace):
         for path, module in model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
-            for name, value in list(module.__dict__.items()):
-                if type(value) in (int, tuple, list):
-                    module.__dict__[name] = _traced(path, name, value, seen, values)
+            for name, value in module.__dict__.items():
+                if type(value) is int or (type(value) in (tuple, list) and any(type(v) is int for v in value)):
+                    if is_traced:
+                        module.__dict__[name] = _traced(path, name, value, seen, values)
+                    elif values:
+                        module.__dict__[name] = _overridden(path, name, value, values)
         yield seen
+
+
+def _overridden(path: str, name: str, value: Any, values: Mapping[AttributeKey, int]) -> Any:
+    if type(value) is int:
+        return values.get((path, name, None), value)
+    return type(value)(values.get((path, name, i), v) if type(v) is int else v for i, v in enumerate(value))

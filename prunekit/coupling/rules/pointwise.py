@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch.utils._pytree import tree_leaves
-
 from prunekit.coupling.coupler import Coupler, packet, rule
 from prunekit.coupling.labels import Axis
 from prunekit.trace.record import Op, Ref
+from prunekit.trace.tree import of_type
 
 _ADDITIONS = {"aten.add", "aten.sub", "aten.rsub"}
 
@@ -65,7 +64,7 @@ _ADDITIONS = {"aten.add", "aten.sub", "aten.rsub"}
     "aten.rrelu_with_noise",
 )
 def pointwise(c: Coupler, op: Op) -> None:
-    tensors = [r for r in tree_leaves((op.args, op.kwargs)) if isinstance(r, Ref)]
+    tensors = list(of_type((op.args, op.kwargs), Ref))
     for out in op.outputs:
         if out.id in c.axes:  # written in place: its own labels lead
             axes: list[Axis] = list(c.axes[out.id])

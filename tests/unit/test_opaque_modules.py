@@ -1,0 +1,130 @@
+"""Modules whose control flow depends on values: they stay whole, the rest of the model is pruned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import prunekit
+from prunekit.errors import NothingToPruneError, TraceError
+
+
+class Experts(nn.Module):
+    """Tokens go to the expert that a router picks; experts without a token do not run."""
+
+    def __init__(self, width: int = 16, hidden: int = 24, count: int = 4) -> None:
+        super().__init__()
+        self.router = nn.Linear(width, count)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)) for _ in range(count)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        out = torch.zeros_like(flat)
+        choice = self.router(flat).argmax(-1)
+        for number in choice.unique():
+            rows = torch.nonzero(choice == number).flatten()
+            out[rows] += self.experts[int(number)](flat[rows])
+        return out.reshape(x.shape)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, 32), nn.Linear(32, width)
+        self.moe = Experts(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.fc2(self.fc1(x).relu())
+        return x + self.moe(x)
+
+
+class Mixture(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Linear(8, 16)
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+        self.outside = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inside(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.outside(x)
+
+
+def test_the_rest_of_a_mixture_of_experts_is_pruned():
+    torch.manual_seed(0)
+    model, x = Mixture(), torch.randn(2, 6, 8)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    result = prunekit.prune(model, x, ratio=0.5)
+    assert result.report.verify["symmetry"] == "passed"
+    assert model.blocks[0].fc1.out_features == model.blocks[1].fc1.out_features == 16
+    assert {w.group for w in result.plan.widths} == {"blocks.0.fc1.weight:0", "blocks.1.fc1.weight:0"}
+    for n, t in model.state_dict().items():
+        if ".moe." in n:
+            assert torch.equal(t, before[n]), n
+    model(torch.randn(3, 7, 8)).sum().backward()
+
+
+def test_what_stays_whole_names_the_module_and_the_line():
+    structure = prunekit.trace(Mixture(), torch.randn(2, 6, 8))
+    assert list(structure.trace.opaque) == ["blocks.0.moe", "blocks.1.moe"]
+    assert "test_opaque_modules.py:" in structure.trace.opaque["blocks.0.moe"]
+    frozen = {f.name: f for f in structure.frozen}
+    assert "decides by the values" in frozen["inside.weight:0"].reason
+    assert "test_opaque_modules.py:" in frozen["inside.weight:0"].where
+
+
+def test_tracing_leaves_the_model_and_the_random_state_alone():
+    model, x = Mixture(), torch.randn(2, 6, 8)
+    call = nn.Module.__call__
+    tensors = {n: id(t) for n, t in model.named_parameters()}
+    state = torch.get_rng_state()
+    prunekit.trace(model, x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {n: id(t) for n, t in model.named_parameters()} == tensors
+    assert nn.Module.__call__ is call
+    assert model.training
+
+
+class Halting(nn.Module):
+    """The whole model decides by a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc1(x)
+        return self.fc2(y.relu() if y.sum() > 0 else y)
+
+
+def test_a_model_that_decides_at_the_top_is_refused_with_the_line():
+    model = Halting()
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    with pytest.raises(TraceError, match="reads a value that depends") as caught:
+        prunekit.prune(model, torch.randn(2, 8))
+    assert "test_opaque_modules.py:" in caught.value.where
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_a_module_that_fails_for_another_reason_is_not_papered_over():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(9, 4)))
+    with pytest.raises(TraceError, match="forward failed"):
+        prunekit.prune(model, torch.randn(2, 8))
+
+
+def test_nothing_left_names_the_opaque_module():
+    class Only(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Halting()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+    with pytest.raises(NothingToPruneError, match="module inner decides by the values"):
+        prunekit.prune(Only(), torch.randn(2, 8))
