@@ -15,7 +15,7 @@ from prunekit.coupling.resolve import Fates
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """One labelled axis of a state tensor, with the owners (length, 4) of its coordinates."""
+    """One labelled axis of a state tensor, with the owners (length, n) of its coordinates."""
 
     tensor: str
     axis: int

@@ -11,12 +11,10 @@ from scipy.sparse.csgraph import connected_components
 
 from prunekit.coupling.labels import Grid, Labels, Vector
 
-_MAX_OWNERS = 4  # axes that one flat coordinate can be split into
-
-
 @dataclass(frozen=True, eq=False)
 class Fates:
-    """``fate`` maps labels to classes; ``owners`` (classes, 4) lists the units that a class lives by, -1 padded.
+    """``fate`` maps labels to classes; ``owners`` (classes, n) lists the units that a class lives by, -1 padded; n is
+    what the class with the most of them needs, 1 in a network without heads.
 
     A class is alive iff all its owners are. Frozen classes own nothing and always live. ``family`` keeps the rows
     and the columns of a grid apart, ``reasons`` says why a class is frozen.
@@ -32,12 +30,12 @@ class Fates:
 def resolve(labels: Labels) -> Fates:
     """Unites, closes over grids until nothing changes, and finds the owners of every class."""
     edges = list(labels.edges)
-    frozen_labels = [(v, reason, where) for v, reason, where in labels.freezes]
+    frozen_labels: Freezes = [(v, reason, where, None) for v, reason, where in labels.freezes]
     while True:
         fate = _components(labels.count, edges)
         frozen = np.zeros(int(fate.max()) + 1, dtype=bool)
         frozen[fate[0]] = True
-        for vector, _, _ in frozen_labels:
+        for vector, *_ in frozen_labels:
             frozen[fate[vector]] = True
         new_edges, new_freezes = _close(labels.grids, fate, frozen)
         if not new_edges and not new_freezes:
@@ -45,11 +43,19 @@ def resolve(labels: Labels) -> Fates:
         edges += new_edges
         frozen_labels += new_freezes
     owners = _owners(labels.grids, fate, frozen)
-    reasons: dict[int, tuple[str, str]] = {}
-    for vector, reason, where in frozen_labels:
-        for c in np.unique(fate[vector]):
-            reasons.setdefault(int(c), (reason, where))
-    return Fates(fate, owners, frozen, _families(labels, fate), reasons)
+    return Fates(fate, owners, frozen, _families(labels, fate), _reasons(frozen_labels, fate))
+
+
+def _reasons(frozen_labels: Freezes, fate: Vector) -> dict[int, tuple[str, str]]:
+    """The first reason for each frozen class; what followed from another freeze tells that one's reason."""
+    found: dict[int, tuple[str, str]] = {}
+    for vector, reason, where, cause in frozen_labels:
+        told = (reason, where)
+        if cause is not None:
+            told = next((found[c] for c in np.unique(fate[cause]).tolist() if c in found), told)
+        for c in np.unique(fate[vector]).tolist():
+            found.setdefault(c, told)
+    return found
 
 
 def _components(count: int, edges: list[tuple[Vector, Vector]]) -> Vector:
@@ -62,7 +68,7 @@ def _components(count: int, edges: list[tuple[Vector, Vector]]) -> Vector:
 
 
 Edges = list[tuple[Vector, Vector]]
-Freezes = list[tuple[Vector, str, str]]
+Freezes = list[tuple[Vector, str, str, Vector | None]]  # labels, reason, where, labels whose freeze it follows from
 
 
 def _close(grids: list[Grid], fate: Vector, frozen: NDArray[np.bool_]) -> tuple[Edges, Freezes]:
@@ -100,10 +106,11 @@ def _spread_frozen(
         other = tuple(i for i in range(cells.ndim) if i != k)
         hit = dead.any(axis=other) & ~frozen[part]
         if hit.any():
-            freezes.append((grid.axes[k][hit], "a part of it cannot be removed", ""))
+            freezes.append((grid.axes[k][hit], "a part of it cannot be removed", "", grid.cells[dead]))
     loose = [k for k, part in enumerate(parts) if not frozen[part].all()]
     if not loose and not dead.all():
-        freezes.append((grid.cells[~dead], "none of its rows and columns can be removed", ""))
+        fixed = np.concatenate(grid.axes)
+        freezes.append((grid.cells[~dead], "none of its rows and columns can be removed", "", fixed))
     if len(loose) == 1:
         k = loose[0]
         shape = [1] * cells.ndim
@@ -150,14 +157,12 @@ def _clash(
             continue
         for axis in (*grid.axes, *grids[int(other)].axes):
             if not frozen[fate[axis]].all():
-                freezes.append((axis, "it is split in two ways that do not fit each other", ""))
+                freezes.append((axis, "it is split in two ways that do not fit each other", "", None))
     holder[flat] = number
 
 
 def _owners(grids: list[Grid], fate: Vector, frozen: NDArray[np.bool_]) -> Vector:
-    owners = np.full((frozen.size, _MAX_OWNERS), -1, dtype=np.int64)
-    classes = np.arange(frozen.size)
-    owners[:, 0] = np.where(frozen, -1, classes)
+    owners = np.where(frozen, -1, np.arange(frozen.size)).reshape(-1, 1)
     pending = []
     cell = np.zeros(frozen.size, dtype=bool)
     for grid in grids:
@@ -176,9 +181,11 @@ def _owners(grids: list[Grid], fate: Vector, frozen: NDArray[np.bool_]) -> Vecto
             cells = fate[grid.cells]
             index = np.indices(cells.shape)
             found = np.concatenate(
-                [owners[p[i]].reshape(-1, _MAX_OWNERS) for p, i in zip(parts, index, strict=True)], 1
+                [owners[p[i]].reshape(cells.size, -1) for p, i in zip(parts, index, strict=True)], 1
             )
-            owners[cells.reshape(-1)] = _pack(found)
+            packed = _pack(found)
+            owners = _widened(owners, packed.shape[1])
+            owners[cells.reshape(-1)] = _widened(packed, owners.shape[1])
             ready[cells.reshape(-1)] = True
         if len(rest) == len(pending):
             for grid in rest:  # grids that contain each other: no order of removal exists
@@ -195,7 +202,12 @@ def _pack(found: Vector) -> Vector:
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
     ordered[repeated] = -1
     packed = -np.sort(-ordered, axis=1)
-    return packed[:, :_MAX_OWNERS]
+    return packed[:, : max(1, int((packed >= 0).sum(1).max(initial=1)))]
+
+
+def _widened(owners: Vector, width: int) -> Vector:
+    missing = max(0, width - owners.shape[1])
+    return np.pad(owners, ((0, 0), (0, missing)), constant_values=-1) if missing else owners
 
 
 def _families(labels: Labels, fate: Vector) -> Vector:

@@ -66,7 +66,7 @@ class Structure:
     def overlaps(self) -> dict[str, set[str]]:
         """For each group the groups that share coordinates with it, such as heads and positions within a head."""
         found: dict[str, set[str]] = {}
-        owners = self.fates.owners[(self.fates.owners[:, 1] >= 0)]
+        owners = self.fates.owners[(self.fates.owners >= 0).sum(axis=1) > 1]
         if not owners.size:
             return found
         padded = np.append(self.assembly.group_of, -1)

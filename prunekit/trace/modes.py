@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -148,6 +150,7 @@ _FACTORIES = {
 
 _SHAPE = Tensor.shape.__get__  # type: ignore[attr-defined]
 _SIZE = Tensor.size
+_NUMEL = {Tensor.numel, Tensor.nelement}
 _QUIET = {Tensor.dim, Tensor.device.__get__, Tensor.dtype.__get__, Tensor.is_floating_point}  # type: ignore[attr-defined]
 
 
@@ -167,6 +170,9 @@ class CallMode(TorchFunctionMode):
             sizes = self._sizes(args[0])
             dim = args[1] if len(args) > 1 else kwargs.get("dim")
             return sizes if dim is None else sizes[dim]
+        if func in _NUMEL:
+            sizes = self._sizes(args[0])
+            return functools.reduce(operator.mul, sizes) if sizes else 1
         if func in _QUIET or r.call is not None:
             return func(*args, **kwargs)
         call = Call(getattr(func, "__name__", str(func)), r.strip(args), r.strip(kwargs), (), r.module, source())

@@ -15,7 +15,7 @@ class Ref:
 
     ``kind`` is ``parameter``, ``buffer``, ``input``, ``constant`` or ``computed``; ``name`` is the state name of
     parameters and buffers. ``value`` holds the real content of small tensors that do not depend on float inputs
-    or weights (masks, index tables), None otherwise.
+    or weights (masks, index tables), None otherwise. ``strides`` are those of the trace, in elements.
     """
 
     id: int
@@ -24,6 +24,7 @@ class Ref:
     kind: str
     name: str = ""
     value: Tensor | None = None
+    strides: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)

@@ -18,7 +18,7 @@ from prunekit.trace.standin import state_tensors
 from prunekit.trace.tree import mapped
 
 VALUE_LIMIT = 1 << 20  # elements; larger constants are not worth evaluating
-OWN_FOLDERS = (torch.__path__[0], __file__.rsplit("/", 2)[0])
+OWN_FOLDERS = (torch.__path__[0] + "/", __file__.rsplit("/", 2)[0] + "/")
 _NUMBERS = itertools.count(1)  # never reused: a model may keep a tensor of one trace in a cache and read it in the next
 _FOREIGN: dict[CodeType, bool] = {}
 
@@ -73,7 +73,8 @@ class Recording:
         self.failed_in = ""  # the innermost module that an exception left
 
     def new_ref(self, tensor: Tensor, kind: str, name: str = "", value: Tensor | None = None) -> Ref:
-        ref = Ref(next(_NUMBERS), tuple([int(s) for s in tensor.shape]), tensor.dtype, kind, name, value)
+        shape, strides = tuple([int(s) for s in tensor.shape]), tuple(tensor.stride())
+        ref = Ref(next(_NUMBERS), shape, tensor.dtype, kind, name, value, strides)
         tensor._prunekit_ref = ref  # type: ignore[attr-defined]
         return ref
 

@@ -17,8 +17,10 @@ def convolution(c: Coupler, op: Op) -> None:
     data, kernel = c.of(base), c.of(weight)
     batched = len(base.shape) == len(weight.shape)
     channel = 1 if batched else 0
-    for axis in data[channel + 1 :]:
-        c.freeze(axis, "a convolution slides over it")
+    passed = [_passed(op, k) for k in range(len(weight.shape) - 2)]
+    for axis, through in zip(data[channel + 1 :], passed, strict=True):
+        if not through:
+            c.freeze(axis, "a convolution slides over it")
     for axis in kernel[2:]:
         c.freeze(axis, "it is a kernel size")
     for axis in kernel[:2]:
@@ -26,7 +28,14 @@ def convolution(c: Coupler, op: Op) -> None:
     produced = _channels(c, op, data[channel], kernel, transposed, groups, base.shape[channel], out.shape[channel])
     if bias is not None:
         c.unite(produced, c.of(bias)[0])
-    c.set(out, [*data[:channel], produced, *([None] * (len(out.shape) - channel - 1))])
+    spatial = [axis if through else None for axis, through in zip(data[channel + 1 :], passed, strict=True)]
+    c.set(out, [*data[:channel], produced, *spatial])
+
+
+def _passed(op: Op, k: int) -> bool:
+    """Whether the kernel takes one position at a time on spatial axis ``k``, so that the axis passes through."""
+    weight, stride, padding = op.args[1], op.args[3], op.args[4]
+    return bool(weight.shape[2 + k] == 1 and stride[k] == 1 and padding[k] == 0)
 
 
 def _channels(

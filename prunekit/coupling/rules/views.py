@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from prunekit.coupling.coupler import Coupler, packet, rule
 from prunekit.coupling.labels import Axis, _frozen_copy
+from prunekit.trace.provenance import expression_of
 from prunekit.trace.record import Op, Ref
 
 
@@ -62,17 +65,65 @@ def expand(c: Coupler, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     offset = len(out.shape) - len(base.shape)
     axes: list[Axis] = [*([None] * offset), *c.of(base)]
+    sizes = _arguments(op, len(out.shape))
+    for k, size in enumerate(out.shape):
+        if size > 1 and (k < offset or base.shape[k - offset] == 1):
+            axes[k] = _named_axis(c, sizes[k], size)
     c.set(out, axes)
     c.origin[out.id] = base.id
+    if base.id in c.weights:
+        c.weights[out.id] = c.weights[base.id]
+
+
+def _arguments(op: Op, rank: int) -> list[Any]:
+    """For each axis of an expanded tensor the Python size behind it, or the tensor whose size it takes."""
+    call = op.call
+    if call is None:
+        return [None] * rank
+    if call.name in ("expand_as", "view_as") and len(call.args) > 1:
+        return [(call.args[1], k) for k in range(rank)]
+    sizes = call.args[1:] or tuple(call.kwargs.values())
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    return list(sizes) if len(sizes) == rank else [None] * rank
+
+
+def _named_axis(c: Coupler, value: Any, size: int) -> Axis:
+    """The axis whose size a broadcast axis takes: its coordinates hold one number and shrink with those of the other."""
+    if isinstance(value, tuple):
+        other, k = value
+        return c.of(other)[k] if isinstance(other, Ref) and len(other.shape) > k and other.shape[k] == size else None
+    expression = expression_of(value) if isinstance(value, int) else ("constant", 0)
+    axes = c.axes.get(expression[1]) if expression[0] == "size" else None
+    axis = axes[expression[2]] if axes else None
+    return axis if axis is not None and axis.size == size else None
+
+
+@rule("aten.as_strided")
+def as_strided(c: Coupler, op: Op) -> None:
+    """Exact where it shows the tensor as it lies, as torch's pooling does when it fixes the strides of axes of one."""
+    base, out, strides = op.args[0], op.outputs[0], op.args[2]
+    offset = op.args[3] if len(op.args) > 3 else op.kwargs.get("storage_offset")
+    layout = [(s, t) for s, t in zip(base.shape, base.strides, strict=False) if s > 1]
+    if offset or list(op.args[1]) != list(base.shape):
+        c.refuse(op, "aten.as_strided")
+    elif layout != [(s, t) for s, t in zip(base.shape, strides, strict=True) if s > 1]:
+        c.refuse(op, "aten.as_strided")
+    else:
+        c.set(out, c.of(base))
 
 
 @rule("aten.repeat", "aten.tile")
 def repeat(c: Coupler, op: Op) -> None:
     base, out, times = op.args[0], op.outputs[0], op.args[1]
     offset = len(out.shape) - len(base.shape)
+    counts = _arguments(op, len(out.shape))
     axes: list[Axis] = [None] * offset
     for axis, count in zip(c.of(base), list(times)[offset:], strict=True):
         axes.append(None if axis is None else axis if count == 1 else _frozen_copy(np.tile(axis, count)))
+    for k, size in enumerate(out.shape):
+        if axes[k] is None and size > 1 and (k < offset or base.shape[k - offset] == 1):
+            axes[k] = _named_axis(c, counts[k], size)
     c.set(out, axes)
 
 
