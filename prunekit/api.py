@@ -12,9 +12,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from prunekit.apply import Undo, apply
+from prunekit.collector import paused_collector
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure, couple
-from prunekit.errors import InputError, NothingToPruneError, PlanError, TraceError, VerificationError
+from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, TraceError, VerificationError
 from prunekit.fold import Note, with_folds
 from prunekit.inputs import Sample, as_samples, generated, infer, normalise
 from prunekit.plan import Plan
@@ -26,6 +27,7 @@ from prunekit.selection.ratio import Align, Ratio, Rounding
 from prunekit.solve import make_plan
 from prunekit.trace.recorder import record
 from prunekit.verify import Symmetry, symmetry
+from prunekit.wrappers import eager, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +86,10 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Structure:
         InputError: if example inputs cannot be inferred.
         TraceError: if forward fails or cannot be followed; the model is as it was.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{type(model).__name__} is not a torch.nn.Module", hint="pass the model itself")
+    model = unwrap(model)
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
-    return couple(record(model, inputs), inputs)
+    with eager(model), paused_collector():
+        return couple(record(model, inputs), inputs)
 
 
 def plan(
@@ -108,24 +110,30 @@ def plan(
     structure: Structure | None = None,
     seed: int = 0,
 ) -> Plan:
-    """What ``prune`` would do, without doing it. Arguments and errors as for ``prune``."""
-    return draft(
-        model,
-        example_inputs,
-        scorer=scorer,
-        ratio=ratio,
-        data=data,
-        include=include,
-        exclude=exclude,
-        roles=roles,
-        align=align,
-        ranking=ranking,
-        normaliser=normaliser,
-        rounding=rounding,
-        verify=verify,
-        structure=structure,
-        seed=seed,
-    ).plan
+    """What ``prune`` would do, without doing it. Arguments and errors as for ``prune``.
+
+    A model on the meta device, which has no weights, can be planned with a scorer that reads none.
+    """
+    model = unwrap(model)
+    with eager(model):
+        made = draft(
+            model,
+            example_inputs,
+            scorer=scorer,
+            ratio=ratio,
+            data=data,
+            include=include,
+            exclude=exclude,
+            roles=roles,
+            align=align,
+            ranking=ranking,
+            normaliser=normaliser,
+            rounding=rounding,
+            verify=verify,
+            structure=structure,
+            seed=seed,
+        )
+    return made.plan
 
 
 def draft(
@@ -151,6 +159,7 @@ def draft(
     """A plan with everything that led to it."""
     if verify not in ("auto", "full", "shapes"):
         raise InputError(f"verify={verify!r} is unknown", hint="use 'auto', 'full' or 'shapes'")
+    model = unwrap(model)
     structure = structure or trace(model, example_inputs)
     chosen = choose(structure, include=include, exclude=exclude, roles=roles)
     checked = _check_symmetry(model, structure, chosen, verify, seed)
@@ -192,6 +201,7 @@ def draft(
 Settled = tuple[Plan, dict[str, Tensor], tuple[Note, ...]]
 
 
+@paused_collector()
 def _settle(
     model: nn.Module, structure: Structure, chosen: Sequence[Group], *, scores: Mapping[str, Tensor], **how: Any
 ) -> Settled:
@@ -281,7 +291,7 @@ def _check_symmetry(
 ) -> Symmetry | None:
     if verify == "shapes" or not chosen:
         return None
-    if any(t.is_meta for t in model.parameters()):
+    if _is_meta(model):
         return None
     if verify == "auto" and structure.cost().macs > SYMMETRY_MACS:
         return None
@@ -304,7 +314,19 @@ def _scores(
         samples = _Generated(structure, seed)
     names = sorted({m.tensor for g in chosen for m in g.parameters})
     statistics = Statistics(model, samples, parameters=names, progress=progress)
-    return {g.name: scorer.score(g, statistics) for g in chosen}
+    try:
+        return {g.name: scorer.score(g, statistics) for g in chosen}
+    except (RuntimeError, NotImplementedError) as error:
+        if _is_meta(model):
+            raise ScorerError(
+                f"{scorer!r} reads weights, and the model is on the meta device and has none",
+                hint="pass a scorer that reads none, such as prunekit.Random(seed=0), or build the model on a device",
+            ) from error
+        raise
+
+
+def _is_meta(model: nn.Module) -> bool:
+    return any(t.is_meta for t in model.parameters())
 
 
 class _Generated(Sequence[Sample]):
@@ -348,6 +370,8 @@ def prune(
 ) -> Result:
     """Prunes ``model`` in place: a smaller module of the same class, whose outputs keep their shapes.
 
+    Of a compiled model (``torch.compile``) or a ``DataParallel`` the module inside is pruned and returned.
+
     Args:
         example_inputs: a tensor, a tuple of args, or a dict of kwargs; inferred from the model if None.
         scorer: which units matter; ``Magnitude()`` if None.
@@ -367,28 +391,30 @@ def prune(
         PrunekitError: of the kind that errors.py lists. The model is then bit-identical to what came in.
     """
     start = time.perf_counter()
-    made = draft(
-        model,
-        example_inputs,
-        scorer=scorer,
-        ratio=ratio,
-        data=data,
-        include=include,
-        exclude=exclude,
-        roles=roles,
-        align=align,
-        ranking=ranking,
-        normaliser=normaliser,
-        rounding=rounding,
-        pools=pools,
-        verify=verify,
-        structure=structure,
-        seed=seed,
-        progress=progress,
-    )
-    before, after = made.structure.cost(), made.structure.cost(made.kept)
-    if any(t.is_meta for t in model.parameters()):
+    model = unwrap(model)
+    if _is_meta(model):
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
+    with eager(model):
+        made = draft(
+            model,
+            example_inputs,
+            scorer=scorer,
+            ratio=ratio,
+            data=data,
+            include=include,
+            exclude=exclude,
+            roles=roles,
+            align=align,
+            ranking=ranking,
+            normaliser=normaliser,
+            rounding=rounding,
+            pools=pools,
+            verify=verify,
+            structure=structure,
+            seed=seed,
+            progress=progress,
+        )
+    before, after = made.structure.cost(), made.structure.cost(made.kept)
     undo = apply(model, made.plan)
     report = Report(
         params={"before": before.params, "after": after.params},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from prunekit.errors import PlanError
 from prunekit.plan import Cut, Edit, Plan
 from prunekit.solve import fingerprint
-from prunekit.trace.standin import state_tensors
+from prunekit.trace.walk import named_modules, state_tensors
+from prunekit.wrappers import unwrap
 
 
 class Undo:
@@ -34,6 +36,7 @@ def apply(model: nn.Module, plan: Plan) -> Undo:
     Raises:
         PlanError: if the plan was made for another structure, or an attribute does not hold its recorded value.
     """
+    model = unwrap(model)
     if fingerprint(model) != plan.fingerprint:
         raise PlanError(
             "the plan was made for a model of another structure",
@@ -44,7 +47,7 @@ def apply(model: nn.Module, plan: Plan) -> Undo:
     steps: list[Callable[[], None]] = []
     undo = Undo(steps)
     try:
-        for module in model.modules():
+        for _, module in named_modules(model):
             for store in (module._parameters, module._buffers):
                 for name, tensor in list(store.items()):
                     if tensor is not None and id(tensor) in replacements:
@@ -53,6 +56,8 @@ def apply(model: nn.Module, plan: Plan) -> Undo:
             _replace_lists(module, replacements, steps)
         for edit in plan.edits:
             _edit(model, edit, steps)
+        for _, module in named_modules(model):
+            _recompute(module, steps)
     except BaseException:
         undo()
         raise
@@ -96,7 +101,11 @@ def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: li
     for name, value in list(module.__dict__.items()):
         if name in ("_parameters", "_buffers", "_modules"):
             continue
-        if isinstance(value, Tensor) and id(value) in replacements:
+        if type(value) is list and any(isinstance(v, weakref.ref) for v in value):
+            # torch's recurrent layers tell by weak references whether their weights were exchanged
+            steps.append(_putter(module.__dict__, name, value))
+            module.__dict__[name] = [_followed(v, replacements) for v in value]
+        elif isinstance(value, Tensor) and id(value) in replacements:
             steps.append(_putter(module.__dict__, name, value))
             module.__dict__[name] = replacements[id(value)]
         elif type(value) in (list, tuple) and any(isinstance(v, Tensor) and id(v) in replacements for v in value):
@@ -106,6 +115,34 @@ def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: li
         elif type(value) is dict and value and any(isinstance(v, Tensor) for v in value.values()):
             steps.append(_putter(module.__dict__, name, value))
             module.__dict__[name] = {}  # a cache keyed by shape or device: forward fills it again
+
+
+def _followed(value: Any, replacements: dict[int, Tensor]) -> Any:
+    new = replacements.get(id(value())) if isinstance(value, weakref.ref) else None
+    return value if new is None else weakref.ref(new)
+
+
+def _recompute(module: nn.Module, steps: list[Callable[[], None]]) -> None:
+    """Weights that a forward pre-hook computes from parameters and stores, as ``torch.nn.utils.weight_norm`` and
+    ``torch.nn.utils.prune`` do, show their new size at once and not only after the next forward."""
+    for hook in module._forward_pre_hooks.values():
+        name = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)
+        stored = module.__dict__.get(name) if isinstance(name, str) else None
+        if not isinstance(stored, Tensor) or not _reads_cut(module, str(name), stored):
+            continue
+        steps.append(_putter(module.__dict__, str(name), stored))
+        training = module.training
+        module.__dict__["training"] = False  # a spectral norm would take a step of its power iteration
+        try:
+            hook(module, ())
+        finally:
+            module.__dict__["training"] = training
+
+
+def _reads_cut(module: nn.Module, name: str, stored: Tensor) -> bool:
+    """Whether the parameter that a stored weight is computed from has another shape by now."""
+    sources = (module._parameters.get(name + suffix) for suffix in ("_orig", "_v"))
+    return any(p is not None and p.shape != stored.shape for p in sources)
 
 
 def _check_edits(model: nn.Module, edits: tuple[Edit, ...]) -> None:

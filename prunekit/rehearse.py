@@ -24,7 +24,7 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
         VerificationError: if an operator would yield another shape than predicted.
     """
     shapes = structure.shapes(structure.alive(kept))
-    sizes = {name: shapes[ref.id] for name, ref in structure.trace.state.items()}
+    sizes = {name: shapes.get(ref.id, ref.shape) for name, ref in structure.trace.state.items()}
     attributes: dict[AttributeKey, int] = {(e.module, e.attribute, e.index): e.after for e in plan.edits}
     trace = record(
         model,

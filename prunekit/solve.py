@@ -15,7 +15,8 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError
 from prunekit.plan import Cut, Edit, Plan, Width
 from prunekit.trace.provenance import Expression, evaluate, leaves, render
-from prunekit.trace.standin import AttributeKey, state_tensors
+from prunekit.trace.standin import AttributeKey
+from prunekit.trace.walk import named_modules, state_tensors
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -87,7 +88,7 @@ def _solve(
     """Attribute values from the equations that name one alone, then by search; and the equations that still fail."""
     known = structure.trace.attributes
     values: dict[AttributeKey, int] = {}
-    sizes = structure.traced_sizes
+    sizes = structure.trace.sizes
     counted: dict[int, int] = {}
 
     def count(axis: Axis, size: int) -> int:
@@ -155,7 +156,7 @@ def _layer_attributes(model: nn.Module, cuts: list[Cut], edits: list[Edit]) -> l
     cut = {(c.tensor, c.axis): (c.size, len(c.kept)) for c in cuts}
     first_name = {id(tensor): name for name, tensor in state_tensors(model).items()}  # of tied tensors
     cut_tensors = {tensor for tensor, _ in cut}
-    for path, module in sorted(model.named_modules(), key=lambda item: item[0]):
+    for path, module in sorted(named_modules(model), key=lambda item: item[0]):
         own = (*module._parameters.values(), *module._buffers.values())
         if not any(first_name.get(id(t)) in cut_tensors for t in own if t is not None):
             continue

@@ -84,6 +84,20 @@ def _mix(a: int, b: Vector) -> Vector:
         return (x ^ (x >> np.uint64(29))).astype(np.int64)
 
 
+def _mixed(number: int, counts: Vector) -> Vector:
+    """``_mix``, once where all counts are the same."""
+    return _mix(number, counts[:1]) if (counts == counts[0]).all() else _mix(number, counts)
+
+
+def _occurrences(units: Vector) -> tuple[Vector, Vector, Vector]:
+    """Distinct units, where each is first met, and how often."""
+    steps = units[1:] - units[:-1]
+    if steps.min(initial=0) >= 0:  # the common case: in order, so that nothing has to be sorted
+        starts = np.append(0, np.nonzero(steps)[0] + 1)
+        return units[starts], starts, np.diff(starts, append=units.size)
+    return np.unique(units, return_index=True, return_counts=True)
+
+
 def _footprints(axes: list[_Axis], fates: Fates) -> tuple[Vector, Vector]:
     """For each unit class: a hash of the axes it occupies, with counts, and where it is first met."""
     count = fates.frozen.size
@@ -96,9 +110,8 @@ def _footprints(axes: list[_Axis], fates: Fates) -> tuple[Vector, Vector]:
             held = np.nonzero(column >= 0)[0]
             if held.size == 0:
                 continue
-            units, first, counts = np.unique(column[held], return_index=True, return_counts=True)
-            with np.errstate(over="ignore"):
-                signature[units] += _mix(number, counts)
+            units, first, counts = _occurrences(column[held])
+            signature[units] += _mixed(number, counts)
             order[units] = np.minimum(order[units], offset + held[first])
         offset += axis.labels.size
     used = order != np.iinfo(np.int64).max
@@ -150,15 +163,16 @@ def _axes_by_unit(axes: list[_Axis], units: list[int], count: int) -> dict[int, 
     wanted = np.zeros(count + 1, dtype=bool)
     wanted[units] = True
     for axis in axes:
-        for unit in np.unique(axis.owners[wanted[axis.owners]]):
-            found[int(unit)].append(axis)
+        for unit in set(axis.owners[wanted[axis.owners]].tolist()):
+            found[unit].append(axis)
     return found
 
 
 def _group(size: int, axes: list[_Axis], position: Vector, uses: set[str], names: set[str]) -> Group:
     members = []
     for axis in axes:
-        unit_of = position[axis.owners].max(axis=1)  # one owner at most is of this group
+        unit_of = position[axis.owners]
+        unit_of = unit_of[:, 0] if unit_of.shape[1] == 1 else unit_of.max(axis=1)  # one owner at most is of this group
         members.append(Member(axis.tensor, axis.axis, torch.from_numpy(unit_of), axis.is_buffer))
     first = _namesake(members)
     role = _role(uses)

@@ -11,7 +11,6 @@ import torch
 from prunekit.coupling.labels import Axis, Labels
 from prunekit.trace.provenance import Expression, expression_of, leaves
 from prunekit.trace.record import Call, Op, Ref, Trace
-from prunekit.trace.tree import of_type
 
 Rule = Callable[["Coupler", Op], None]
 RULES: dict[str, Rule] = {}
@@ -80,7 +79,7 @@ class Coupler:
 
     def _apply(self, op: Op) -> None:
         self.where = op.where
-        inputs = list(of_type((op.args, op.kwargs), Ref))
+        inputs = op.inputs
         if any(r.kind == "input" or r.id in self.dependent for r in inputs):
             self.dependent.update(r.id for r in op.outputs)
         name = packet(op)
@@ -94,7 +93,7 @@ class Coupler:
 
     def refuse(self, op: Op, name: str) -> None:
         """An operator without a rule: nothing that it touches may shrink, and it is reported."""
-        inputs = list(of_type((op.args, op.kwargs), Ref))
+        inputs = op.inputs
         touched = False
         for ref in inputs:
             for axis in self.of(ref):

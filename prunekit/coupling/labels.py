@@ -37,6 +37,7 @@ class Labels:
     grids: list[Grid] = field(default_factory=list)
     freezes: list[tuple[Vector, str, str]] = field(default_factory=list)  # labels, reason, where
     flags: list[tuple[Vector, str]] = field(default_factory=list)
+    roots: dict[int, int] = field(default_factory=dict)  # tensor -> the one that it is a pointwise function of
     _seen: set[tuple[int, int]] = field(default_factory=set)
     _keep: list[Vector] = field(default_factory=list)
     _split: dict[tuple[bytes, tuple[int, ...]], tuple[Vector, ...]] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from prunekit.coupling.labels import Grid, Labels, Vector
 
+
 @dataclass(frozen=True, eq=False)
 class Fates:
     """``fate`` maps labels to classes; ``owners`` (classes, n) lists the units that a class lives by, -1 padded; n is
@@ -180,9 +181,7 @@ def _owners(grids: list[Grid], fate: Vector, frozen: NDArray[np.bool_]) -> Vecto
                 continue
             cells = fate[grid.cells]
             index = np.indices(cells.shape)
-            found = np.concatenate(
-                [owners[p[i]].reshape(cells.size, -1) for p, i in zip(parts, index, strict=True)], 1
-            )
+            found = np.concatenate([owners[p[i]].reshape(cells.size, -1) for p, i in zip(parts, index, strict=True)], 1)
             packed = _pack(found)
             owners = _widened(owners, packed.shape[1])
             owners[cells.reshape(-1)] = _widened(packed, owners.shape[1])

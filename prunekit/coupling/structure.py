@@ -20,8 +20,7 @@ from prunekit.coupling.resolve import Fates, resolve
 from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
 from prunekit.inputs import Inputs
-from prunekit.trace.record import Ref, Trace
-from prunekit.trace.tree import of_type
+from prunekit.trace.record import Trace
 
 assert _rules  # importing the package registers the rules
 
@@ -70,7 +69,7 @@ class Structure:
         if not owners.size:
             return found
         padded = np.append(self.assembly.group_of, -1)
-        for row in np.unique(padded[owners], axis=0):
+        for row in set(map(tuple, padded[owners].tolist())):
             names = [self.groups[g].name for g in row if g >= 0]
             for name in names:
                 found.setdefault(name, set()).update(n for n in names if n != name)
@@ -84,37 +83,22 @@ class Structure:
         return size if axis is None else int(alive[self.fates.fate[axis]].sum())
 
     def shapes(self, alive: NDArray[np.bool_]) -> dict[int, tuple[int, ...]]:
-        """Predicted shape of every traced tensor by id."""
-        memo: dict[int, int] = {}
-
-        def size(axis: Axis, before: int) -> int:
-            if axis is None:
-                return before
-            if id(axis) not in memo:
-                memo[id(axis)] = int(alive[self.fates.fate[axis]].sum())
-            return memo[id(axis)]
-
+        """Predicted shape by id of every traced tensor that can shrink; the others keep theirs."""
+        counts: dict[int, int] = {}
         found = {}
-        for op in self.trace.ops:
-            for ref in op.outputs:
-                if ref.id not in found:
-                    axes = self.coupler.of(ref)
-                    found[ref.id] = tuple(size(a, s) for a, s in zip(axes, ref.shape, strict=True))
-        for ref in self.trace.state.values():
-            axes = self.coupler.of(ref)
-            found[ref.id] = tuple(size(a, s) for a, s in zip(axes, ref.shape, strict=True))
-        return found
-
-    @cached_property
-    def traced_sizes(self) -> dict[int, tuple[int, ...]]:
-        """Shape of every tensor of the trace by id, before pruning."""
-        found = {r.id: r.shape for r in self.trace.state.values()}
-        for op in self.trace.ops:
-            found.update({r.id: r.shape for r in (*op.outputs, *of_type((op.args, op.kwargs), Ref))})
-        for made in self.trace.calls:
-            found.update({r.id: r.shape for r in of_type((made.args, made.kwargs), Ref)})
-        for entered in self.trace.modules:
-            found.update({r.id: r.shape for r in (*entered.inputs, *entered.outputs)})
+        for number, axes in self.coupler.axes.items():
+            if not any(axis is not None for axis in axes):
+                continue
+            shape = []
+            for axis, before in zip(axes, self.trace.sizes[number], strict=True):
+                if axis is None:
+                    shape.append(before)
+                    continue
+                count = counts.get(id(axis))
+                if count is None:
+                    count = counts[id(axis)] = int(np.count_nonzero(alive[self.fates.fate[axis]]))
+                shape.append(count)
+            found[number] = tuple(shape)
         return found
 
     @property
@@ -123,8 +107,11 @@ class Structure:
 
     def cost(self, kept: Mapping[str, Tensor] | None = None) -> Cost:
         """Parameters and multiply-adds when each named group keeps the given units; everything by default."""
-        alive = self.alive(kept or {})
-        return measure_ops(self.trace, self.coupler, self.shapes(alive))
+        return measure_ops(self.trace, self.coupler, self.shapes(self.alive(kept))) if kept else self._whole_cost
+
+    @cached_property
+    def _whole_cost(self) -> Cost:
+        return measure_ops(self.trace, self.coupler, {})
 
     def taps(self, roles: Collection[str]) -> tuple[Tap, ...]:
         """Where hooks read the features of these roles: residual streams as module inputs, hidden ones as outputs."""

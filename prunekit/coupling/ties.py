@@ -42,8 +42,10 @@ class SharedSizes:
         for attribute, equations in self.by_attribute.items():
             each = [_groups(fates.fate[e.axis], fates, assembly) for e in equations if e.axis is not None]
             indices = set().union(*each)
-            # an axis that several groups share has no count of its own to tie; its equation is solved as a whole
-            if len(indices) > 1 and all(len(found) == 1 for found in each):
+            # An axis that several groups share has no count of its own to tie, and groups whose units take different
+            # shares of the axis (pairs here, single positions there) have no common count; both are solved as a whole.
+            sizes = {assembly.groups[i].size for i in indices}
+            if len(indices) > 1 and len(sizes) == 1 and all(len(found) == 1 for found in each):
                 names = tuple(assembly.groups[i].name for i in sorted(indices))
                 ties.setdefault(names, Tie(names, f"{render(attribute)} is the size of each"))
         return tuple(ties.values())

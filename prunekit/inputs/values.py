@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunekit.errors import InputError
 
 ASK = "pass example_inputs: a Tensor, a tuple of positional arguments or a dict of keyword arguments"
 
 
-@dataclass(frozen=True)
 class Inputs:
-    """Arguments of one call: ``model(*args, **kwargs)``."""
+    """Arguments of one call: ``model(*args, **kwargs)``.
 
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    Objects with tensors in them, such as a cache of keys and values, are handed out as copies: a call may write into
+    them, and the next one has to see what the first saw.
+    """
+
+    def __init__(self, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> None:
+        self._args, self._kwargs = tuple(args), dict(kwargs or {})
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        return tuple(_unshared(value) for value in self._args)
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return {key: _unshared(value) for key, value in self._kwargs.items()}
+
+    def __repr__(self) -> str:
+        return f"Inputs({self._args!r}, {self._kwargs!r})"
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class Sample:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """``value`` with ``function`` applied to each tensor in tuples, lists, dicts and mappings; the rest as it is."""
+    """``value`` with ``function`` applied to each tensor in tuples, lists, mappings and objects that hold some."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Inputs):
@@ -41,7 +56,48 @@ def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
         return type(value)(*(map_tensors(item, function) for item in value))
     if isinstance(value, (tuple, list)):
         return type(value)(map_tensors(item, function) for item in value)
+    if _is_stateful(value):
+        changed = copy.copy(value)
+        vars(changed).update({name: map_tensors(item, function) for name, item in vars(value).items()})
+        return changed
     return value
+
+
+def _unshared(value: Any) -> Any:
+    """``value``, with copies of the objects in it that a call may write into; tensors stay the same ones."""
+    return map_tensors(value, lambda tensor: tensor) if _holds_stateful(value) else value
+
+
+def _holds_stateful(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_stateful, value.values()))
+    if isinstance(value, (tuple, list)):
+        return any(map(_holds_stateful, value))
+    return _is_stateful(value)
+
+
+def _is_stateful(value: Any) -> bool:
+    """Whether ``value`` is an object of some other class that holds tensors, directly or further inside."""
+    return _is_plain_object(value) and _reaches_tensor(value, set())
+
+
+def _is_plain_object(value: Any) -> bool:
+    known = (Tensor, Mapping, tuple, list, type, nn.Module)
+    return hasattr(value, "__dict__") and not isinstance(value, known) and not callable(value)
+
+
+def _reaches_tensor(value: Any, seen: set[int]) -> bool:
+    if isinstance(value, Tensor) or id(value) in seen:
+        return isinstance(value, Tensor)
+    seen.add(id(value))
+    inside: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
+    elif isinstance(value, (tuple, list)):
+        inside = value
+    elif _is_plain_object(value):
+        inside = vars(value).values()
+    return any(_reaches_tensor(item, seen) for item in inside)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -54,6 +110,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_in(item)
+    elif isinstance(value, Inputs):
+        yield from tensors_in((value.args, value.kwargs))
     elif is_dataclass(value) and not isinstance(value, type):
         for entry in fields(value):
             yield from tensors_in(getattr(value, entry.name))

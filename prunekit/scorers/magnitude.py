@@ -9,7 +9,8 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
-from prunekit.scorers.calibrate import wide
+from prunekit.scorers.calibrate import finite
+from prunekit.scorers.norms import powers
 from prunekit.scorers.reduce import Within, reducer, rows
 from prunekit.scorers.statistics import Statistics
 
@@ -33,11 +34,14 @@ class Magnitude:
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64. Raises ScorerError on weights that are not finite."""
 
-        def powers(weight: Tensor, axis: int) -> Tensor:
-            others = [k for k in range(weight.ndim) if k != axis]
-            # one pass without a copy of the weight: tracing and planning are to cost less memory than the model
-            norm = torch.linalg.vector_norm(weight, self.p, dim=others, dtype=wide(weight)) if others else weight.abs()
-            return norm.double().pow(self.p)
+        def values(name: str) -> Tensor:
+            return statistics.weight(name).detach()
+
+        def lines(name: str, weight: Tensor, axis: int) -> Tensor:
+            found = powers(weight, axis, self.p)
+            if not bool(torch.isfinite(found).all()):  # it has seen every element, so no other pass looks for NaN
+                finite(weight, f"the weight {name} is not finite", name)
+            return found
 
         known = statistics.lines(("magnitude", self.p))
-        return reducer(self.across)(rows(group, statistics.parameter, self.within, powers, known).pow(1 / self.p))
+        return reducer(self.across)(rows(group, values, self.within, lines, known).pow(1 / self.p))

@@ -55,15 +55,15 @@ def rows(
     group: Group,
     values: Callable[[str], Tensor],
     within: Within = "mean",
-    lines: Callable[[Tensor, int], Tensor] | None = None,
+    lines: Callable[[str, Tensor, int], Tensor] | None = None,
     known: MutableMapping[tuple[str, int], Tensor] | None = None,
 ) -> Tensor:
     """(parameters, units), float64 on the CPU: each member parameter's |values| gathered per unit.
 
-    ``values(name)`` is a tensor in the shape of the parameter; ``lines(values, axis)`` sums what counts in it over all
-    other axes, by default the absolute values; what it finds is kept in ``known`` and not computed again. NaN marks a
-    unit that a parameter does not reach. Raises ScorerError where the group has no parameter, a unit none, or a shape
-    does not fit.
+    ``values(name)`` is a tensor in the shape of the parameter; ``lines(name, values, axis)`` sums what counts in it
+    over all other axes, by default the absolute values; what it finds is kept in ``known`` and not computed again. NaN
+    marks a unit that a parameter does not reach. Raises ScorerError where the group has no parameter, a unit none, or
+    a shape does not fit.
     """
     if within not in ("mean", "sum"):
         raise RegistryError.unknown("reduction within a parameter", within, ("mean", "sum"))
@@ -82,7 +82,8 @@ def rows(
         key = (member.tensor, member.axis)
         per_coordinate = known.get(key) if known is not None else None
         if per_coordinate is None:
-            per_coordinate = (lines or absolute)(tensor, member.axis).to("cpu", torch.float64)
+            found = absolute(tensor, member.axis) if lines is None else lines(member.tensor, tensor, member.axis)
+            per_coordinate = found.to("cpu", torch.float64)
             if known is not None:
                 known[key] = per_coordinate
         # Summed on the CPU: atomic adds on a GPU would make equal runs differ.

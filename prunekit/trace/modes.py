@@ -64,7 +64,7 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 result = self._run(func, args, kwargs, dynamic)
         outputs = self._outputs(result, known, any(i.kind != "constant" for i in inputs))
         where = r.call.source if r.call is not None else "" if r.brief else source()
-        r.trace.ops.append(Op(func, *stripped, outputs, r.call, r.module, where))
+        r.trace.ops.append(Op(func, *stripped, outputs, r.call, r.module, where, tuple(inputs)))
         return result
 
     def _run(self, func: Any, args: Any, kwargs: Any, dynamic: bool) -> Any:
@@ -187,6 +187,7 @@ class CallMode(TorchFunctionMode):
 
     def _sizes(self, tensor: Tensor) -> torch.Size:
         ref = self.recording.ref(self.recording.to_meta(tensor))
+        self.recording.trace.sizes[ref.id] = ref.shape  # it may be of an earlier trace that the model kept
         return torch.Size([TracedInt(s, ("size", ref.id, i)) for i, s in enumerate(ref.shape)])
 
 

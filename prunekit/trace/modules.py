@@ -117,7 +117,7 @@ def _from_outside(r: Recording, module: nn.Module, path: str, plain: Any, args: 
 
     with _disable_current_modes(), torch._C.DisableTorchFunction():
         result = tree_map(to_meta, real)
-    r.trace.ops.append(Op(OPAQUE, (path, *read), {}, tuple(outputs), None, path, reason))
+    r.trace.ops.append(Op(OPAQUE, (path, *read), {}, tuple(outputs), None, path, reason, tuple(read)))
     return result
 
 

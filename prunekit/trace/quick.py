@@ -82,7 +82,7 @@ def _batch_norm(
 def _layer_norm(x: Tensor, sizes: Any, weight: Any, bias: Any, eps: float) -> Any:
     shape = tuple(sizes)
     outer = x.dim() - len(shape)
-    if not x.is_contiguous() or outer < 0 or not shape or tuple(x.shape[outer:]) != shape:
+    if outer < 0 or not shape or tuple(x.shape[outer:]) != shape:
         return NotImplemented
     if any(t is not None and tuple(t.shape) != shape for t in (weight, bias)):
         return NotImplemented
@@ -149,6 +149,33 @@ def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Any:
     return _like(x)
 
 
+def _cat(tensors: Any, dim: int = 0) -> Any:
+    first = tensors[0]
+    rank = first.dim()
+    if not rank or not -rank <= dim < rank:
+        return NotImplemented
+    dim %= rank
+    rest = first.shape[:dim], first.shape[dim + 1 :]
+    for t in tensors:
+        if t.dim() != rank or (t.shape[:dim], t.shape[dim + 1 :]) != rest:
+            return NotImplemented
+        if t.dtype is not first.dtype or not t.is_contiguous():
+            return NotImplemented
+    return first.new_empty((*rest[0], sum(t.shape[dim] for t in tensors), *rest[1]))
+
+
+def _mean(x: Tensor, dims: Any, keepdim: bool = False, **options: Any) -> Any:
+    rank = x.dim()
+    if options or not x.is_floating_point() or not x.is_contiguous() or not dims:
+        return NotImplemented
+    if not all(-rank <= d < rank for d in dims):
+        return NotImplemented
+    gone = {d % rank for d in dims}
+    if len(gone) < len(dims):
+        return NotImplemented
+    return x.new_empty([1 if k in gone else s for k, s in enumerate(x.shape) if keepdim or k not in gone])
+
+
 _POINTWISE = (
     *("relu", "sigmoid", "tanh", "silu", "gelu", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "elu", "mish"),
     *("exp", "sqrt", "rsqrt", "neg", "abs"),
@@ -164,6 +191,8 @@ _SHAPE_RULES: dict[Any, ShapeRule] = {
     _aten.native_batch_norm.default: _batch_norm,
     _aten.native_layer_norm.default: _layer_norm,
     _aten.convolution.default: _convolution,
+    _aten.cat.default: _cat,
+    _aten.mean.dim: _mean,
     _aten.mm.default: _mm,
     _aten.addmm.default: _addmm,
     _aten.bmm.default: _bmm,

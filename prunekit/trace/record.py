@@ -44,7 +44,7 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One ATen operator with its arguments (tensors replaced by Refs) and its outputs."""
+    """One ATen operator with its arguments (tensors replaced by Refs), the tensors among them, and its outputs."""
 
     func: Any
     args: tuple[Any, ...]
@@ -53,6 +53,7 @@ class Op:
     call: Call | None
     module: str
     source: str
+    inputs: tuple[Ref, ...] = ()
 
     @property
     def is_constant(self) -> bool:
@@ -79,7 +80,8 @@ class Trace:
     """One forward pass: operators and calls in order, state tensors by name, and the model's outputs.
 
     ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
-    compared and found equal. ``opaque`` names modules that were followed from the outside only, and why.
+    compared and found equal. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
+    the shape of every tensor by id.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -90,3 +92,4 @@ class Trace:
     attributes: dict[tuple[str, str, int | None], int] = field(default_factory=dict)
     agreed: list[tuple[Any, Any]] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
+    sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)

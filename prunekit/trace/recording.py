@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from prunekit.errors import TraceError
 from prunekit.trace.record import Call, Ref, Trace
-from prunekit.trace.standin import state_tensors
 from prunekit.trace.tree import mapped
+from prunekit.trace.walk import named_modules, state_tensors
 
 VALUE_LIMIT = 1 << 20  # elements; larger constants are not worth evaluating
 OWN_FOLDERS = (torch.__path__[0] + "/", __file__.rsplit("/", 2)[0] + "/")
@@ -63,7 +63,7 @@ class Recording:
         self.max_ops, self.deadline, self.max_seconds = max_ops, time.monotonic() + max_seconds, max_seconds
         self.call: Call | None = None
         self.stack: list[str] = []
-        self.paths = {id(m): n for n, m in model.named_modules()}
+        self.paths = {id(m): n for n, m in named_modules(model)}
         self.real = state_tensors(model)
         self.foreign: dict[int, Tensor] = {}
         self.keep: list[Any] = []
@@ -73,8 +73,9 @@ class Recording:
         self.failed_in = ""  # the innermost module that an exception left
 
     def new_ref(self, tensor: Tensor, kind: str, name: str = "", value: Tensor | None = None) -> Ref:
-        shape, strides = tuple([int(s) for s in tensor.shape]), tuple(tensor.stride())
-        ref = Ref(next(_NUMBERS), shape, tensor.dtype, kind, name, value, strides)
+        shape = tuple([int(s) for s in tensor.shape])
+        ref = Ref(next(_NUMBERS), shape, tensor.dtype, kind, name, value, tuple(tensor.stride()))
+        self.trace.sizes[ref.id] = shape
         tensor._prunekit_ref = ref  # type: ignore[attr-defined]
         return ref
 

@@ -10,19 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.trace.provenance import TracedInt
+from prunekit.trace.walk import named_modules, state_tensors
 
 AttributeKey = tuple[str, str, int | None]
-
-
-def state_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, a tied tensor once, under its first name; non-persistent buffers included."""
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            found[name] = tensor
-    return found
 
 
 def _traced(path: str, name: str, value: Any, seen: dict[AttributeKey, int], values: Mapping[AttributeKey, int]) -> Any:
@@ -53,7 +43,7 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
     saved: list[tuple[nn.Module, dict[str, Any], dict[str, Any], dict[str, Any]]] = []
     rng = torch.get_rng_state()
     try:
-        for module in model.modules():
+        for _, module in named_modules(model):
             saved.append((module, dict(module.__dict__), dict(module._parameters), dict(module._buffers)))
             for store in (module._parameters, module._buffers):
                 for name, tensor in store.items():
@@ -104,7 +94,7 @@ def stand_in(
     """
     seen: dict[AttributeKey, int] = {}
     with swapped(model, replace):
-        for path, module in model.named_modules():
+        for path, module in named_modules(model):
             if isinstance(module, torch.jit.ScriptModule):
                 continue
             for name, value in module.__dict__.items():

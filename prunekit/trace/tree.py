@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import SUPPORTED_NODES, tree_leaves
 
 _CONTAINERS = (tuple, list, dict)
 
@@ -42,7 +42,8 @@ def meta_tensors(tree: Any) -> list[Tensor]:
     """Tensors on the meta device in a result of any registered container."""
     if isinstance(tree, Tensor):
         return [tree] if tree.is_meta else []
-    if type(tree) in (int, float, bool, str, type(None)):
+    if isinstance(tree, _CONTAINERS):
+        return [t for t in of_type(tree, Tensor) if t.is_meta]
+    if type(tree) not in SUPPORTED_NODES:
         return []
-    leaves = of_type(tree, Tensor) if type(tree) in _CONTAINERS else tree_leaves(tree)
-    return [t for t in leaves if isinstance(t, Tensor) and t.is_meta]
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor) and t.is_meta]

@@ -18,7 +18,7 @@ from prunekit.errors import NothingToPruneError
 from prunekit.plan import Plan
 from prunekit.rehearse import rehearse
 from prunekit.solve import make_plan
-from prunekit.trace.standin import state_tensors
+from prunekit.trace.walk import state_tensors
 from prunekit.verify import symmetry
 
 EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "60"))

@@ -117,6 +117,21 @@ def test_softmax(x: torch.Tensor, dim: int) -> None:
         agrees(aten._softmax.default, x, dim, False)
 
 
+@LAW
+@given(st.lists(tensors(), min_size=1, max_size=3), st.integers(-4, 3), st.data())
+def test_joining(parts: list[torch.Tensor], dim: int, data: Any) -> None:
+    if data.draw(st.booleans()):
+        parts = [parts[0], parts[0]]
+    if quick.result(aten.cat.default, (parts, dim), {}) is not NotImplemented:
+        agrees(aten.cat.default, parts, dim)
+
+
+@LAW
+@given(tensors(), st.lists(st.integers(-4, 3), max_size=3), st.booleans())
+def test_mean(x: torch.Tensor, dims: list[int], keepdim: bool) -> None:
+    agrees(aten.mean.dim, x, dims, keepdim)
+
+
 @pytest.mark.parametrize(
     ("func", "args"),
     [
@@ -128,6 +143,8 @@ def test_softmax(x: torch.Tensor, dim: int) -> None:
             aten.convolution.default,
             (meta(2, 4, 8, 8), meta(6, 2, 3, 3), None, [2, 2], [1, 1], [1, 1], False, [0, 0], 2),
         ),
+        (aten.cat.default, ([meta(2, 3), meta(2, 4)], 1)),
+        (aten.mean.dim, (meta(2, 3, 4), [1, 2], True)),
         (aten.addmm.default, (meta(5), meta(2, 3), meta(3, 5))),
         (aten.native_layer_norm.default, (meta(2, 3), [3], meta(3), meta(3), 1e-5)),
         (aten.native_batch_norm.default, (meta(2, 3, 4), None, None, meta(3), meta(3), False, 0.1, 1e-5)),

@@ -13,6 +13,7 @@ from prunekit.scorers import DisturbedTaylor, Magnitude, Random, Statistics, Tay
 from prunekit.scorers.calibrate import checksum, gradients
 from prunekit.scorers.disturbed_taylor import Disturbance
 from prunekit.scorers.normalise import NORMALISERS, normaliser
+from prunekit.scorers.norms import powers
 from prunekit.scorers.reduce import REDUCERS, rows
 
 HEADS, DIM, WIDTH = 3, 4, 10
@@ -588,3 +589,17 @@ def test_normalisers_stay_finite_and_keep_the_order(name, scores):
     y = NORMALISERS[name](x)
     assert torch.isfinite(y).all()
     assert torch.equal(x.argsort(stable=True), y.argsort(stable=True))
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 6), (4, 5, 3), (6, 4, 3, 3), (3, 2, 2, 2, 2), (700, 900)])
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_powers_along_every_axis(shape, p):
+    torch.manual_seed(0)
+    for weight in (torch.randn(shape), torch.randn(shape).half(), torch.randn(shape).double()):
+        for axis in range(len(shape)):
+            others = [k for k in range(len(shape)) if k != axis]
+            expected = weight.double().abs().pow(p)
+            expected = expected.sum(others) if others else expected
+            assert torch.allclose(powers(weight, axis, p), expected, rtol=1e-5)
+    transposed = torch.randn(6, 4, 3).permute(2, 0, 1)
+    assert torch.allclose(powers(transposed, 1, 2.0), transposed.double().square().sum((0, 2)), rtol=1e-5)

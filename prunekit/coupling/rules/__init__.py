@@ -1,6 +1,7 @@
 """One file an operator family. Importing this package registers every rule."""
 
 from prunekit.coupling.rules import (
+    complex_numbers,
     convolution,
     factories,
     indexing,
@@ -13,9 +14,11 @@ from prunekit.coupling.rules import (
     reduction,
     slicing,
     views,
+    writing,
 )
 
 __all__ = [
+    "complex_numbers",
     "convolution",
     "factories",
     "indexing",
@@ -28,4 +31,5 @@ __all__ = [
     "reduction",
     "slicing",
     "views",
+    "writing",
 ]

@@ -6,6 +6,7 @@ from prunekit.coupling.coupler import Coupler, rule
 from prunekit.trace.record import Op
 
 _NAMED = ("zeros", "ones", "empty", "full", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full")
+_SIZED_BY_INPUT = ("pad",)  # calls that make a tensor of their input's sizes and fill it part by part
 
 
 @rule(
@@ -26,7 +27,7 @@ def filled(c: Coupler, op: Op) -> None:
     """Free labels: the size arguments of the call must follow whatever the tensor is combined with."""
     out = op.outputs[0]
     axes = [c.labels.fresh(s) if s > 1 else None for s in out.shape]
-    if op.call is None or op.call.name not in _NAMED:
+    if op.call is None or op.call.name not in (*_NAMED, *_SIZED_BY_INPUT):
         for axis in axes:
             c.freeze(axis, "a tensor of constant size is created")
     c.set(out, axes)

@@ -16,6 +16,19 @@ def embedding(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], [*c.of(index), width])
 
 
+@rule("aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(c: Coupler, op: Op) -> None:
+    rows, width = c.of(op.args[0])
+    c.freeze(rows, "its rows are looked up by index")
+    c.labels.flag(width, "linear")
+    for out in op.outputs:
+        c.set(out, [None] * len(out.shape))
+    c.axes[op.outputs[0].id] = [None, width]
+    largest = op.outputs[3]
+    if len(largest.shape) == 2:
+        c.axes[largest.id] = [None, width]
+
+
 @rule("aten.index_select")
 def index_select(c: Coupler, op: Op) -> None:
     base, dim = op.args[0], op.args[1]
@@ -45,10 +58,18 @@ def index(c: Coupler, op: Op) -> None:
 
 @rule("aten.gather", "aten.take_along_dim")
 def gather(c: Coupler, op: Op) -> None:
-    base, where = op.args[0], op.args[2]
-    for axis in c.of(base):
-        c.freeze(axis, "values along it are gathered by index")
-    c.set(op.outputs[0], [None] * len(where.shape))
+    """The indexed axis stays whole; another one passes where the index was broadcast along it."""
+    base, dim, where = op.args[0], op.args[1], op.args[2]
+    axes: list[Axis] = []
+    for k, (axis, index) in enumerate(zip(c.of(base), c.of(where), strict=True)):
+        if k == dim % len(base.shape) or index is None or base.shape[k] != where.shape[k]:
+            c.freeze(axis, "values along it are gathered by index")
+            c.freeze(index, "values along it are gathered by index")
+            axes.append(None)
+        else:
+            c.unite(axis, index)
+            axes.append(axis)
+    c.set(op.outputs[0], axes)
 
 
 @rule("aten.index_put")

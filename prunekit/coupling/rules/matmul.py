@@ -40,6 +40,34 @@ def dot(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], [])
 
 
+@rule("aten._trilinear")
+def trilinear(c: Coupler, op: Op) -> None:
+    """Three factors, each unsqueezed at given places, multiplied and summed over some axes: a bilinear layer."""
+    rank = len(op.args[0].shape) + len(op.args[3])
+    aligned: list[Axis] = [None] * rank
+    seen = [False] * rank
+    for ref, expanded in zip(op.args[:3], op.args[3:6], strict=True):
+        for at, axis in zip([d for d in range(rank) if d not in expanded], c.of(ref), strict=True):
+            if seen[at]:
+                c.unite(aligned[at], axis)
+            else:
+                aligned[at], seen[at] = axis, True
+            if ref.id in c.weights:
+                c.labels.flag(axis, "linear")
+    c.set(op.outputs[0], [a for d, a in enumerate(aligned) if d not in op.args[6]])
+
+
+@rule("aten._euclidean_dist", "aten._cdist_forward")
+def distances(c: Coupler, op: Op) -> None:
+    """Distances between the rows of two tensors: the last axis is read in lockstep, and reduced."""
+    a, b = c.of(op.args[0]), c.of(op.args[1])
+    c.unite(a[-1], b[-1])
+    c.labels.flag(a[-1], "normalised")
+    for x, y in zip(a[:-2], b[:-2], strict=True):
+        c.unite(x, y)
+    c.set(op.outputs[0], [*a[:-1], b[-2]])
+
+
 def _product(c: Coupler, a: Ref, b: Ref) -> list[Axis]:
     c.unite(c.of(a)[1], c.of(b)[0])
     for ref in (a, b):

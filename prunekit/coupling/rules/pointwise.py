@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prunekit.coupling.coupler import Coupler, packet, rule
 from prunekit.coupling.labels import Axis
 from prunekit.trace.record import Op, Ref
-from prunekit.trace.tree import of_type
 
 _ADDITIONS = {"aten.add", "aten.sub", "aten.rsub"}
+# torch's recurrent layers add the gates' products of input and state; no stream passes by these
+_RECURRENT = (
+    *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+    *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+)
 
 
 @rule(
@@ -64,7 +70,7 @@ _ADDITIONS = {"aten.add", "aten.sub", "aten.rsub"}
     "aten.rrelu_with_noise",
 )
 def pointwise(c: Coupler, op: Op) -> None:
-    tensors = list(of_type((op.args, op.kwargs), Ref))
+    tensors = op.inputs
     for out in op.outputs:
         if out.id in c.axes:  # written in place: its own labels lead
             axes: list[Axis] = list(c.axes[out.id])
@@ -84,18 +90,40 @@ def pointwise(c: Coupler, op: Op) -> None:
         if out.id not in c.axes:
             c.set(out, axes)
     _note_addition(c, op, tensors)
+    _note_weight(c, op, tensors)
     if len(tensors) == 1 and tensors[0].id in c.weights and packet(op) in ("aten.detach", "aten.alias", "aten.clone"):
         c.show(op.outputs[0], tensors[0])
     elif len(tensors) == 1 and packet(op) in ("aten.detach", "aten.alias", "aten.clone", "aten._to_copy"):
         c.origin[op.outputs[0].id] = tensors[0].id
 
 
-def _note_addition(c: Coupler, op: Op, tensors: list[Ref]) -> None:
-    """A sum of two activations is a residual connection: its width is the embedding that passes through blocks."""
+def _note_weight(c: Coupler, op: Op, tensors: Sequence[Ref]) -> None:
+    """A pointwise function of a weight (a norm of it divided out, a mask, a gain) is a weight as well."""
+    for out in op.outputs:
+        if out.id in c.dependent or out.id in c.weights:
+            continue
+        named = [c.weights[r.id] for r in tensors if r.id in c.weights and r.shape == out.shape]
+        if named:
+            c.weights[out.id] = named[0]
+
+
+def _note_addition(c: Coupler, op: Op, tensors: Sequence[Ref]) -> None:
+    """A sum of two activations is a residual connection: its width is the embedding that passes through blocks.
+
+    Not so where both are pointwise functions of one tensor, as inside an activation function that is written out.
+    """
+    moving = [t for t in tensors if t.id in c.dependent]
+    roots = {c.labels.roots.get(t.id, t.id) for t in moving}
+    for out in op.outputs:
+        if len(roots) == 1:
+            c.labels.roots.setdefault(out.id, next(iter(roots)))
     if packet(op) not in _ADDITIONS or not op.outputs:
         return
     out = op.outputs[0]
     c.added.add(out.id)
-    if len(tensors) == 2 and all(t.id in c.dependent for t in tensors) and tensors[0].shape == tensors[1].shape:
-        for axis in c.of(out):
-            c.labels.flag(axis, "residual")
+    if len(tensors) != 2 or len(roots) < 2 or tensors[0].shape != tensors[1].shape:
+        return
+    if op.call is not None and op.call.name in _RECURRENT:
+        return
+    for axis in c.of(out):
+        c.labels.flag(axis, "residual")

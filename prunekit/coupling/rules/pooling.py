@@ -43,6 +43,17 @@ def window(c: Coupler, op: Op) -> None:
         c.set(out, [*axes[:-spatial], *([None] * spatial)])
 
 
+@rule("aten.max_unpool2d", "aten.max_unpool3d")
+def unpool(c: Coupler, op: Op) -> None:
+    spatial = 2 if packet(op) == "aten.max_unpool2d" else 3
+    data, where = list(c.of(op.args[0])), c.of(op.args[1])
+    for axis, index in zip(data[:-spatial], where[:-spatial], strict=True):
+        c.unite(axis, index)
+    for axis in (*data[-spatial:], *where[-spatial:]):
+        c.freeze(axis, "a window slides over it")
+    c.set(op.outputs[0], [*data[:-spatial], *([None] * spatial)])
+
+
 @rule("aten.grid_sampler_2d")
 def grid_sampler(c: Coupler, op: Op) -> None:
     axes = list(c.of(op.args[0]))

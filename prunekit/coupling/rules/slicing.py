@@ -17,6 +17,7 @@ def select(c: Coupler, op: Op) -> None:
     axes = list(c.of(base))
     c.freeze(axes.pop(dim), "one position of it is selected by number")
     c.set(out, axes)
+    _parts_of_weights(c, base, out)
 
 
 @rule("aten.unbind")
@@ -27,6 +28,7 @@ def unbind(c: Coupler, op: Op) -> None:
     c.freeze(axes.pop(dim), "it is unpacked position by position")
     for out in op.outputs:
         c.set(out, axes)
+    _parts_of_weights(c, base, *op.outputs)
 
 
 @rule("aten.slice")
@@ -43,13 +45,21 @@ def slice_(c: Coupler, op: Op) -> None:
     if axis is not None and step > 1:
         axis = _strided(c, axis, step)
     if axis is not None:
-        _bounds(c, op, base, dim, axis, begin, end)
+        if not (step > 1 and begin < step and end == size):  # else: one position of every run, wherever the runs are
+            _bounds(c, op, base, dim, axis, begin, end)
         axes[dim] = _frozen_copy(axis[begin:end:step])
     elif out.shape[dim] != size:
         axes[dim] = None
     c.set(out, axes)
     if begin == 0 and end == size and step == 1:
         c.show(out, base)
+    _parts_of_weights(c, base, out)
+
+
+def _parts_of_weights(c: Coupler, base: Ref, *parts: Ref) -> None:
+    """Parts of a fused weight are weights."""
+    if base.id in c.weights:
+        c.weights.update({part.id: c.weights[base.id] for part in parts})
 
 
 def _clamp(index: int, size: int) -> int:
@@ -128,6 +138,7 @@ def split(c: Coupler, op: Op) -> None:
         _sizes_follow(c, op, pieces)
     for out, piece in zip(op.outputs, pieces, strict=True):
         c.set(out, [*axes[:dim], piece, *axes[dim + 1 :]])
+    _parts_of_weights(c, base, *op.outputs)
 
 
 def _sizes_follow(c: Coupler, op: Op, pieces: list[Axis]) -> None:

@@ -89,7 +89,7 @@ def _arguments(op: Op, rank: int) -> list[Any]:
 
 
 def _named_axis(c: Coupler, value: Any, size: int) -> Axis:
-    """The axis whose size a broadcast axis takes: its coordinates hold one number and shrink with those of the other."""
+    """The axis whose size a broadcast axis takes: its coordinates hold one number and shrink with the other's."""
     if isinstance(value, tuple):
         other, k = value
         return c.of(other)[k] if isinstance(other, Ref) and len(other.shape) > k and other.shape[k] == size else None
@@ -104,13 +104,11 @@ def as_strided(c: Coupler, op: Op) -> None:
     """Exact where it shows the tensor as it lies, as torch's pooling does when it fixes the strides of axes of one."""
     base, out, strides = op.args[0], op.outputs[0], op.args[2]
     offset = op.args[3] if len(op.args) > 3 else op.kwargs.get("storage_offset")
-    layout = [(s, t) for s, t in zip(base.shape, base.strides, strict=False) if s > 1]
-    if offset or list(op.args[1]) != list(base.shape):
-        c.refuse(op, "aten.as_strided")
-    elif layout != [(s, t) for s, t in zip(base.shape, strides, strict=True) if s > 1]:
-        c.refuse(op, "aten.as_strided")
-    else:
+    same_shape = not offset and list(op.args[1]) == list(base.shape)
+    if same_shape and all(s == 1 or a == b for s, a, b in zip(base.shape, base.strides, strides, strict=True)):
         c.set(out, c.of(base))
+    else:
+        c.refuse(op, "aten.as_strided")
 
 
 @rule("aten.repeat", "aten.tile")

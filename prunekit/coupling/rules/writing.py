@@ -1,0 +1,72 @@
+"""Writes at positions: the axis along which they are counted stays whole, the others are written in lockstep."""
+
+from __future__ import annotations
+
+from prunekit.coupling.coupler import Coupler, packet, rule
+from prunekit.coupling.labels import Axis
+from prunekit.trace.record import Op, Ref
+
+_REASON = "positions along it are written by index"
+
+
+@rule("aten.index_copy", "aten.index_add", "aten.index_reduce")
+def index_write(c: Coupler, op: Op) -> None:
+    base, dim, source = op.args[0], op.args[1], op.args[3]
+    axes = list(c.of(base))
+    for k, (axis, written) in enumerate(zip(axes, c.of(source), strict=True)):
+        if k == dim % len(axes):
+            c.freeze(axis, _REASON)
+            c.freeze(written, _REASON)
+            axes[k] = None
+        else:
+            c.unite(axis, written)
+    c.set(op.outputs[0], axes)
+
+
+@rule("aten.index_fill")
+def index_fill(c: Coupler, op: Op) -> None:
+    axes = list(c.of(op.args[0]))
+    dim = op.args[1] % len(axes)
+    c.freeze(axes[dim], _REASON)
+    axes[dim] = None
+    c.set(op.outputs[0], axes)
+
+
+@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+def scatter(c: Coupler, op: Op) -> None:
+    """Away from the indexed axis an axis may shrink only where the index was broadcast along it."""
+    base, dim, index = op.args[0], op.args[1], op.args[2]
+    source = op.args[3] if isinstance(op.args[3], Ref) else index
+    if not base.shape:
+        c.set(op.outputs[0], [])
+        return
+    axes: list[Axis] = []
+    for k, parts in enumerate(zip(c.of(base), c.of(index), c.of(source), strict=True)):
+        whole = not base.shape[k] == index.shape[k] == source.shape[k]
+        if k == dim % len(base.shape) or whole or parts[1] is None:
+            for axis in parts:
+                c.freeze(axis, _REASON)
+            axes.append(None)
+        else:
+            c.unite(parts[0], parts[1])
+            c.unite(parts[0], parts[2])
+            axes.append(parts[0])
+    c.set(op.outputs[0], axes)
+
+
+@rule("aten.select_scatter", "aten.slice_scatter")
+def part_write(c: Coupler, op: Op) -> None:
+    """A part that is written back: the axis that it is a part of stays whole."""
+    base, part = op.args[0], op.args[1]
+    axes = list(c.of(base))
+    dim = (op.args[2] if len(op.args) > 2 else op.kwargs.get("dim", 0)) % len(axes)
+    written = list(c.of(part))
+    if packet(op) == "aten.select_scatter":
+        written.insert(dim, None)
+    for k, (axis, other) in enumerate(zip(axes, written, strict=True)):
+        if k != dim:
+            c.unite(axis, other)
+    c.freeze(axes[dim], "a part of it is written by position")
+    c.freeze(written[dim], "a part of it is written by position")
+    axes[dim] = None
+    c.set(op.outputs[0], axes)

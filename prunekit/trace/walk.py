@@ -1,0 +1,37 @@
+"""Modules and state tensors of a model by name: torch's order and names, without its nested generators."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """``model`` and every module below it once, under its first path."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
+    stack: list[tuple[str, nn.Module]] = [("", model)]
+    while stack:
+        path, module = stack.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found.append((path, module))
+        prefix = f"{path}." if path else ""
+        children = [(prefix + name, child) for name, child in module._modules.items() if child is not None]
+        stack += reversed(children)
+    return found
+
+
+def state_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, a tied tensor once, under its first name; non-persistent buffers included."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    modules = named_modules(model)
+    for kind in ("_parameters", "_buffers"):
+        for path, module in modules:
+            prefix = f"{path}." if path else ""
+            for name, tensor in getattr(module, kind).items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found[prefix + name] = tensor
+    return found
