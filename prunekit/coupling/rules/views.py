@@ -9,7 +9,7 @@ import numpy as np
 from prunekit.coupling.coupler import Coupler, packet, rule
 from prunekit.coupling.labels import Axis, _frozen_copy
 from prunekit.trace.provenance import expression_of
-from prunekit.trace.record import Op, Ref
+from prunekit.trace.record import Call, Op, Ref
 
 
 @rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias", "aten._reshape_copy", "aten.flatten")
@@ -69,10 +69,29 @@ def expand(c: Coupler, op: Op) -> None:
     for k, size in enumerate(out.shape):
         if size > 1 and (k < offset or base.shape[k - offset] == 1):
             axes[k] = _named_axis(c, sizes[k], size)
+            if axes[k] is None and k and _is_free(op, axes[k - 1], out.shape[k - 1]):
+                axes[k] = c.labels.fresh(size)
+                if op.call is not None and op.call.name == "repeat_interleave":
+                    c.equate(_repeats(op.call), axes[k], size)
     c.set(out, axes)
     c.origin[out.id] = base.id
     if base.id in c.weights:
         c.weights[out.id] = c.weights[base.id]
+
+
+def _is_free(op: Op, before: Axis, size: int) -> bool:
+    """Whether a broadcast axis may shrink with what it meets, such as query heads that share one key head.
+
+    Where torch broadcasts by itself it may, unless it repeats the units of the axis in front, which then own the
+    copies. Where the model names the number of copies, the rest is left to the equation of that number.
+    """
+    if op.call is None or op.call.name in ("expand_as", "view_as", "broadcast_to"):
+        return False
+    return size == 1 if op.call.name in ("expand", "repeat_interleave") else before is None
+
+
+def _repeats(call: Call) -> Any:
+    return call.args[1] if len(call.args) > 1 else call.kwargs.get("repeats")
 
 
 def _arguments(op: Op, rank: int) -> list[Any]:
