@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from support.compare import differences, distance, gradients, masked, run, snapshot
 
 import prunekit
 from prunekit.api import choose, draft
 from prunekit.verify import symmetry
+from support.compare import differences, distance, gradients, masked, run, snapshot
 
 
 def call(inputs):

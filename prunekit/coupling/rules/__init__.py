@@ -13,6 +13,7 @@ from prunekit.coupling.rules import (
     pooling,
     reduction,
     slicing,
+    spectral,
     views,
     writing,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "pooling",
     "reduction",
     "slicing",
+    "spectral",
     "views",
     "writing",
 ]
