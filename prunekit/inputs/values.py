@@ -56,10 +56,11 @@ def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
         return type(value)(*(map_tensors(item, function) for item in value))
     if isinstance(value, (tuple, list)):
         return type(value)(map_tensors(item, function) for item in value)
-    if _is_stateful(value):
-        changed = copy.copy(value)
-        vars(changed).update({name: map_tensors(item, function) for name, item in vars(value).items()})
-        return changed
+    if _is_plain_object(value):
+        inside = _reached(value)
+        if any(isinstance(x, Tensor) for x in inside.values()):
+            known = {key: function(x) if isinstance(x, Tensor) else x for key, x in inside.items()}
+            return copy.deepcopy(value, known)  # what is known already is taken from there, tensors and modules
     return value
 
 
@@ -78,26 +79,33 @@ def _holds_stateful(value: Any) -> bool:
 
 def _is_stateful(value: Any) -> bool:
     """Whether ``value`` is an object of some other class that holds tensors, directly or further inside."""
-    return _is_plain_object(value) and _reaches_tensor(value, set())
+    return _is_plain_object(value) and any(isinstance(x, Tensor) for x in _reached(value).values())
 
 
 def _is_plain_object(value: Any) -> bool:
-    known = (Tensor, Mapping, tuple, list, type, nn.Module)
+    known = (Tensor, Mapping, tuple, list, type, nn.Module, Inputs)
     return hasattr(value, "__dict__") and not isinstance(value, known) and not callable(value)
 
 
-def _reaches_tensor(value: Any, seen: set[int]) -> bool:
-    if isinstance(value, Tensor) or id(value) in seen:
-        return isinstance(value, Tensor)
-    seen.add(id(value))
-    inside: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        inside = value.values()
-    elif isinstance(value, (tuple, list)):
-        inside = value
-    elif _is_plain_object(value):
-        inside = vars(value).values()
-    return any(_reaches_tensor(item, seen) for item in inside)
+def _reached(value: Any) -> dict[int, Any]:
+    """Tensors and modules that an object holds, directly or further inside, by id."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, (Tensor, nn.Module)):
+            found[id(item)] = item
+        elif isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, (tuple, list, set)):
+            waiting += item
+        elif _is_plain_object(item):
+            waiting += vars(item).values()
+    return found
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
