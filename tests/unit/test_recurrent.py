@@ -115,12 +115,10 @@ def test_cells_in_a_loop(kind):
 
 @pytest.mark.xfail(strict=True, reason="solve._LAYER_ATTRIBUTES does not know the input width of cells, only shown")
 def test_cells_show_their_input_width():
-    cell = nn.GRUCell(10, 8)
-
     class Once(nn.Module):
         def __init__(self):
             super().__init__()
-            self.fc, self.cell, self.head = nn.Linear(6, 10), cell, nn.Linear(8, 3)
+            self.fc, self.cell, self.head = nn.Linear(6, 10), nn.GRUCell(10, 8), nn.Linear(8, 3)
 
         def forward(self, x):
             return self.head(self.cell(self.fc(x)))
