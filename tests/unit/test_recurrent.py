@@ -113,7 +113,6 @@ def test_cells_in_a_loop(kind):
     assert model.cell.weight_ih.shape[1] == 5
 
 
-@pytest.mark.xfail(strict=True, reason="solve._LAYER_ATTRIBUTES does not know the input width of cells, only shown")
 def test_cells_show_their_input_width():
     class Once(nn.Module):
         def __init__(self):
