@@ -10,9 +10,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import VerificationError
@@ -49,13 +51,15 @@ def symmetry(model: nn.Module, groups: Sequence[Group], inputs: Inputs, *, seed:
     check = _Check(model, inputs, seed)
     error = check.error(groups)
     if check.is_exact:
-        check.tolerance = EXACT_TOLERANCE
+        check.settle(error)
     if error <= (check.tolerance if check.is_exact else QUICK_TOLERANCE):
         return Symmetry(error, ())
     if not check.is_exact:
         exact = _Check(model, inputs, seed, torch.float64)
         try:
-            if exact.error(groups) <= exact.tolerance:
+            found = exact.error(groups)
+            exact.settle(found)
+            if found <= exact.tolerance:
                 return Symmetry(error, ())
             check = exact
         except RuntimeError:  # the model mixes in float32 of its own; the float32 check decides
@@ -67,7 +71,7 @@ def symmetry(model: nn.Module, groups: Sequence[Group], inputs: Inputs, *, seed:
 class _Check:
     def __init__(self, model: nn.Module, inputs: Inputs, seed: int, dtype: torch.dtype | None = None) -> None:
         self.model, self.seed, self.dtype = model, seed, dtype
-        self.tolerance = EXACT_TOLERANCE if dtype is torch.float64 else TOLERANCE
+        self.tolerance = TOLERANCE
         self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
         self.base: list[Tensor] | None = None
         self.noise = torch.randn(_NOISE, generator=torch.Generator().manual_seed(seed))
@@ -76,6 +80,14 @@ class _Check:
     def is_exact(self) -> bool:
         """Whether the outputs are in float64 as the model is."""
         return self.base is not None and all(t.dtype is torch.float64 for t in self.base)
+
+    def settle(self, error: float) -> None:
+        """Fixes the tolerance of a model in float64, which may still hold parts in float32, as many norms are."""
+        self.tolerance = EXACT_TOLERANCE
+        if EXACT_TOLERANCE < error <= QUICK_TOLERANCE:  # the only errors that the answer decides
+            with _Widths() as widths:
+                self._run({})
+            self.tolerance = QUICK_TOLERANCE if widths.narrow else EXACT_TOLERANCE
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype and tensor.is_floating_point() else tensor
@@ -110,7 +122,11 @@ class _Check:
 
         def replace(name: str, tensor: Tensor) -> Tensor:
             new = self._cast(tensor.detach())
-            if isinstance(tensor, nn.Parameter) and new.is_floating_point():
+            if isinstance(tensor, nn.Parameter) and new.is_complex():
+                new = torch.view_as_complex(
+                    _perturbed(name, torch.view_as_real(new.resolve_conj()).contiguous(), self.seed, self.noise)
+                )
+            elif isinstance(tensor, nn.Parameter) and new.is_floating_point():
                 new = _perturbed(name, new, self.seed, self.noise)
             for axis, index in by_name.get(name, []):
                 new = new.index_select(axis, index.to(new.device))
@@ -118,7 +134,29 @@ class _Check:
 
         with swapped(self.model, replace), torch.no_grad():
             result = self.model(*self.inputs.args, **self.inputs.kwargs)
-        return [t.detach().float() if t.dtype != torch.float64 else t for t in output_tensors(result)]
+        return [_comparable(t.detach()) for t in output_tensors(result)]
+
+
+class _Widths(TorchDispatchMode):
+    """Notes whether anything is computed in a narrower format than float64."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.narrow = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.narrow = self.narrow or (isinstance(result, Tensor) and result.dtype in _NARROW)
+        return result
+
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.complex64)
+
+
+def _comparable(tensor: Tensor) -> Tensor:
+    """Real numbers of at least float32; a complex one as two."""
+    tensor = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 _NOISE = 1_000_003  # prime, so that no axis repeats in step with the noise

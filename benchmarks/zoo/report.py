@@ -126,14 +126,15 @@ def table(rows: Rows) -> Table:
 
 RULE = """\
 A row is **ok** if `prunekit.prune(model, example_inputs, ratio=0.5)` leaves a model that runs forward and backward,
-also at another batch size (full-size rows: not tried), with outputs that are finite and of unchanged shape, with at least
-20 % of the parameters gone, and if symmetry verification passed before the cut. **refused**: a typed error, the model
-bit-identical. **no-op**: less removed. **wrong**: output shapes, or a refused model, changed. **failed**: all else.
+also at another batch size (full-size rows: not tried), with outputs that are finite and of unchanged shape, with at
+least 20 % of the parameters gone, and if symmetry verification passed before the cut. **refused**: a typed error, the
+model bit-identical. **no-op**: less removed. **wrong**: output shapes, or a refused model, changed. **failed**: all
+else.
 
-**s** is trace + plan + apply, in CPU seconds on one thread, on a newly built model (`verify="shapes"`); **s verified**
-is the whole call with `verify="full"` on another one, after it in the same process. Symmetry verification, which runs
-the model twice on perturbed weights, is thus extra. Torch-Pruning's seconds are its build + prune, in a process of its
-own on the same core; it verifies nothing. Each tool prunes a tiny network before any clock starts."""
+**s** is trace + plan + apply, in CPU seconds on one thread, on a newly built model (`verify="shapes"`); **s
+verified** is the whole call with `verify="full"` on another one, after it in the same process. Symmetry verification,
+which runs the model twice on perturbed weights, is thus extra. Torch-Pruning's seconds are its build + prune, in a
+process of its own on the same core; it verifies nothing. Each tool prunes a tiny network before any clock starts."""
 
 
 def markdown(rows: Rows, skipped: Mapping[str, str], head: Mapping[str, Any]) -> str:

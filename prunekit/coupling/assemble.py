@@ -188,7 +188,7 @@ def _group(size: int, axes: list[_Axis], position: Vector, uses: set[str], names
 
 def _namesake(members: list[Member]) -> Member:
     """The output axis of the first weight matrix, else the first parameter."""
-    matrices = [m for m in members if not m.is_buffer and m.axis == 0 and m.tensor.endswith("weight")]
+    matrices = [m for m in members if not m.is_buffer and m.axis == 0 and "weight" in m.tensor]
     return next(iter(matrices), next((m for m in members if not m.is_buffer), members[0]))
 
 
@@ -206,7 +206,7 @@ def _frozen_axes(axes: list[_Axis], fates: Fates) -> list[Frozen]:
     """Output axes of weight matrices that cannot shrink, with the first reason that was found."""
     found = []
     for axis in axes:
-        if axis.axis != 0 or axis.is_buffer or not axis.tensor.endswith("weight"):
+        if axis.axis != 0 or axis.is_buffer or "weight" not in axis.tensor:
             continue
         held = fates.frozen[axis.labels]
         if held.any():

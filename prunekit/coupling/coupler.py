@@ -60,7 +60,7 @@ class Coupler:
 
     def run(self) -> None:
         for ref in self.trace.state.values():
-            labelled = ref.dtype.is_floating_point or ref.dtype.is_complex
+            labelled = ref.dtype.is_floating_point or ref.dtype.is_complex or ref.dtype is torch.bool
             self.axes[ref.id] = [self.labels.fresh(s) if labelled and s > 1 else None for s in ref.shape]
             if ref.kind == "parameter":
                 self.weights[ref.id] = ref.name

@@ -28,9 +28,9 @@ def powers(weight: Tensor, axis: int, p: float) -> Tensor:
     matrix = weight.reshape(-1, weight.shape[axis] * inner)
     sums = torch.zeros(matrix.shape[1], dtype=torch.float64, device=weight.device)
     rows = max(1, _BLOCK // max(1, matrix.shape[1]))
-    ones = torch.ones(min(rows, matrix.shape[0]), dtype=wide(weight), device=weight.device)
+    ones = torch.ones(min(rows, matrix.shape[0]), dtype=wide(weight).to_real(), device=weight.device)
     for start in range(0, matrix.shape[0], rows):
         block = matrix[start : start + rows].to(wide(weight))
-        raised = block * block if p == 2 else block.abs().pow(p)
+        raised = block * block if p == 2 and not block.is_complex() else block.abs().pow(p)
         sums += torch.mv(raised.t(), ones[: raised.shape[0]])
     return sums.reshape(weight.shape[axis], inner).sum(1)

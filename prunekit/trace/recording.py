@@ -90,6 +90,7 @@ class Recording:
         else:
             meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         known = not tensor.is_floating_point() and not tensor.is_meta and tensor.numel() <= VALUE_LIMIT
+        known = known and meta.shape == tensor.shape  # a cut one holds other values, which none of its shapes needs
         value = tensor.detach().cpu().clone() if known else None
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
         if kind == "parameter":

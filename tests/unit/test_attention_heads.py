@@ -179,7 +179,6 @@ def test_torch_attention_loses_heads_with_its_embedding_only():
     assert "attention.num_heads" not in edits(plan)
 
 
-@pytest.mark.xfail(strict=True, reason="solve._LAYER_ATTRIBUTES does not know what attention only shows")
 def test_torch_attention_shows_its_new_sizes():
     model, _, _ = check(TorchAttention, X, OTHER, roles=["embedding", "attention.head_dim"])
     assert (model.attention.head_dim, model.attention.kdim, model.attention.vdim) == (2, 8, 8)

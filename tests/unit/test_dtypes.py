@@ -113,7 +113,6 @@ class Narrow(nn.Module):
         return self.c(self.norm(x))
 
 
-@pytest.mark.xfail(strict=True, reason="verify.EXACT_TOLERANCE takes float64 outputs for float64 arithmetic throughout")
 def test_a_part_in_float32_breaks_no_symmetry_of_a_float64_model():
     torch.manual_seed(0)
     model, x = Narrow().double(), torch.randn(2, 6).double()
@@ -135,7 +134,6 @@ class Spectrum(nn.Module):
         return self.c(y.real if self.real else y.abs())
 
 
-@pytest.mark.xfail(strict=True, reason="scorers/norms.py: block * block of complex numbers is no square of a norm")
 def test_complex_weights_have_a_magnitude():
     prunekit.plan(Spectrum(True), torch.randn(2, 6))
 
@@ -230,7 +228,6 @@ def test_a_module_under_two_names_is_cut_once():
     assert model.left.weight.shape == (4, 4)
 
 
-@pytest.mark.xfail(strict=True, reason="verify._run compares the real part of complex outputs only")
 def test_a_complex_output_is_compared_as_two_numbers():
     class Wave(nn.Module):
         def __init__(self):
