@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunekit.errors import PlanError
 from prunekit.plan import Cut, Edit, Plan
 from prunekit.solve import fingerprint
-from prunekit.trace.walk import named_modules, state_tensors
+from prunekit.walk import named_modules, state_tensors
 from prunekit.wrappers import unwrap
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from prunekit.coupling.structure import Structure
 from prunekit.plan import Cut, Edit
 from prunekit.trace.record import Ref
-from prunekit.trace.walk import named_modules, state_tensors
+from prunekit.walk import named_modules, state_tensors
 
 _BY_STATE = {
     "out_features": ("weight", 0),

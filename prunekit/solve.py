@@ -17,7 +17,7 @@ from prunekit.errors import PlanError
 from prunekit.plan import Cut, Edit, Plan, Width
 from prunekit.trace.provenance import Expression, evaluate, leaves, render
 from prunekit.trace.standin import AttributeKey
-from prunekit.trace.walk import state_tensors
+from prunekit.walk import state_tensors
 
 
 def fingerprint(model: nn.Module) -> str:

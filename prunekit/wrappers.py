@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from prunekit.errors import InputError
+from prunekit.walk import named_modules, state_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,9 @@ def unwrap(model: nn.Module) -> nn.Module:
     while (inner := _inner(model)) is not None:
         logger.warning("pruning the %s inside the %s", type(inner).__name__, type(model).__name__)
         model = inner
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         _check_module(path, module)
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in state_tensors(model).items():
         _check_tensor(name, tensor)
     return model
 
@@ -91,7 +92,7 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
     """Compiled parts of ``model`` run eagerly inside: nothing is compiled for a few looks at it."""
-    if any(_is_compiled(m) or m._compiled_call_impl is not None for m in model.modules()):
+    if any(_is_compiled(m) or m._compiled_call_impl is not None for _, m in named_modules(model)):
         with torch.compiler.set_stance("force_eager"):
             yield
     else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunekit.errors import TraceError
 from prunekit.trace.record import Call, Ref, Trace
 from prunekit.trace.tree import mapped
-from prunekit.trace.walk import named_modules, state_tensors
+from prunekit.walk import named_modules, state_tensors
 
 VALUE_LIMIT = 1 << 20  # elements; larger constants are not worth evaluating
 OWN_FOLDERS = (torch.__path__[0] + "/", __file__.rsplit("/", 2)[0] + "/")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.trace.provenance import TracedInt
-from prunekit.trace.walk import named_modules, state_tensors
+from prunekit.walk import named_modules, state_tensors
 
 AttributeKey = tuple[str, str, int | None]
 

@@ -18,8 +18,8 @@ from prunekit.errors import NothingToPruneError
 from prunekit.plan import Plan
 from prunekit.rehearse import rehearse
 from prunekit.solve import make_plan
-from prunekit.trace.walk import state_tensors
 from prunekit.verify import symmetry
+from prunekit.walk import state_tensors
 
 EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "60"))
 pytestmark = pytest.mark.timeout(0)  # the number of examples is set from outside

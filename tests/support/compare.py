@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunekit.trace.recorder import output_tensors
-from prunekit.trace.walk import state_tensors
+from prunekit.walk import state_tensors
 
 
 def snapshot(model):
