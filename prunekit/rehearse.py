@@ -33,6 +33,7 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
         attributes=attributes,
         opaque=tuple(structure.trace.opaque),
         brief=True,
+        lists=structure.trace.lists,
     )
     compare(structure, shapes, trace)
     return trace

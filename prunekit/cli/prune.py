@@ -20,7 +20,7 @@ DEFAULT_SCORER = "disturbed_taylor"
 def prune(
     model: Annotated[
         str | None,
-        typer.Argument(help="timm:NAME, torchvision:NAME, python:pkg.mod:factory or a plug-in's; a recipe may bring one."),
+        typer.Argument(help="timm:NAME, torchvision:NAME, python:pkg.mod:factory or PLUG-IN:NAME; a recipe has one."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe to run; without, prune once.")] = None,
     ratio: Annotated[float, typer.Option(help="Share of units to remove, in [0, 1).")] = 0.5,

@@ -26,8 +26,8 @@ def measure_ops(trace: Trace, coupler: Coupler, shapes: Mapping[int, tuple[int, 
     macs = layer = 0
     for op in trace.ops:
         name = packet(op)
-        if name in ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm"):
-            start = 0 if name in ("aten.mm", "aten.bmm") else 1
+        if name in ("aten.mm", "aten.bmm", "aten._grouped_mm", "aten.addmm", "aten.baddbmm"):
+            start = 1 if name in ("aten.addmm", "aten.baddbmm") else 0
             a, b = op.args[start], op.args[start + 1]
             product = math.prod(shapes.get(a.id, a.shape)) * shapes.get(b.id, b.shape)[-1]
             is_layer = a.id in coupler.weights or b.id in coupler.weights

@@ -175,6 +175,7 @@ class CallMode(TorchFunctionMode):
             return functools.reduce(operator.mul, sizes) if sizes else 1
         if func in _QUIET or r.call is not None:
             return func(*args, **kwargs)
+        args = _with_known_lists(func, args, r)
         call = Call(getattr(func, "__name__", str(func)), r.strip(args), r.strip(kwargs), (), r.module, source())
         r.call = call
         try:
@@ -189,6 +190,43 @@ class CallMode(TorchFunctionMode):
         ref = self.recording.ref(self.recording.to_meta(tensor))
         self.recording.trace.sizes[ref.id] = ref.shape  # it may be of an earlier trace that the model kept
         return torch.Size([TracedInt(s, ("size", ref.id, i)) for i, s in enumerate(ref.shape)])
+
+
+class ListMode(TorchFunctionMode):
+    """What ``CallMode`` does for lists of indices, alone: for a rehearsal."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self.recording = recording
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*_with_known_lists(func, args, self.recording), **(kwargs or {}))
+
+
+def _with_known_lists(func: Any, args: Any, r: Recording) -> Any:
+    """``x[[0, -1]]`` with a tensor in place of the list.
+
+    Torch would make one inside, on the meta device, where it has no values: what is picked from a mask or from token
+    ids would be unknown.
+    """
+    if func not in _INDEXED:
+        return args
+    index = args[1]
+    if isinstance(index, tuple) and any(type(i) is list for i in index):
+        index = tuple(_known_list(i, r) for i in index)
+    elif type(index) is list:
+        index = _known_list(index, r)
+    return args if index is args[1] else (args[0], index, *args[2:])
+
+
+def _known_list(index: Any, r: Recording) -> Any:
+    if type(index) is not list or not index or any(type(i) not in (int, bool) for i in index):
+        return index
+    r.trace.lists = True
+    return torch.tensor(index, device="cpu")
+
+
+_INDEXED = {Tensor.__getitem__, Tensor.__setitem__}
 
 
 def _no_override(*_: Any, **__: Any) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
-from prunekit.errors import TraceError
+from prunekit.errors import PrunekitError, TraceError
 from prunekit.trace.modes import DataDependentError
 from prunekit.trace.record import ModuleCall, Op, Ref
 from prunekit.trace.recording import Recording
@@ -97,8 +97,9 @@ def _followed(r: Recording, module: nn.Module, path: str, plain: Any, args: Any,
 
 
 def _needs_values(error: Exception) -> bool:
-    """Whether forward failed for want of numbers: a tensor on the meta device has none."""
-    return isinstance(error, (DataDependentError, NotImplementedError)) or "meta" in str(error)
+    """Whether forward may have failed for want of numbers. torch's kernels for the meta device say so in no one way;
+    if real numbers do not help either, the error is the model's own."""
+    return isinstance(error, DataDependentError) or not isinstance(error, PrunekitError)
 
 
 def _from_outside(r: Recording, module: nn.Module, path: str, plain: Any, args: Any, kwargs: Any, reason: str) -> Any:

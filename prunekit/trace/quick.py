@@ -176,6 +176,24 @@ def _mean(x: Tensor, dims: Any, keepdim: bool = False, **options: Any) -> Any:
     return x.new_empty([1 if k in gone else s for k, s in enumerate(x.shape) if keepdim or k not in gone])
 
 
+def _grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, **options: Any) -> Any:
+    """Rows of ``a`` [S, K], in runs that end at ``offs``, times the matrices of ``b`` [G, K, N].
+
+    torch's meta kernel takes half precision only, though its kernels for CPUs and GPUs take any.
+    """
+    if options or offs is None or a.dim() != 2 or b.dim() != 3 or a.dtype is not b.dtype or a.shape[1] != b.shape[1]:
+        return NotImplemented
+    if not all(_is_aligned(t) for t in (a, b)):
+        return NotImplemented
+    return a.new_empty((a.shape[0], b.shape[2]))
+
+
+def _is_aligned(x: Tensor) -> bool:
+    """Whether matrices are row or column major with lines that start at multiples of 16 bytes."""
+    inner, outer = sorted(x.stride()[-2:])
+    return inner == 1 and outer * x.element_size() % 16 == 0
+
+
 _POINTWISE = (
     *("relu", "sigmoid", "tanh", "silu", "gelu", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "elu", "mish"),
     *("exp", "sqrt", "rsqrt", "neg", "abs"),
@@ -196,6 +214,7 @@ _SHAPE_RULES: dict[Any, ShapeRule] = {
     _aten.mm.default: _mm,
     _aten.addmm.default: _addmm,
     _aten.bmm.default: _bmm,
+    **({_aten._grouped_mm.default: _grouped_mm} if hasattr(_aten, "_grouped_mm") else {}),  # torch 2.8
     _aten._softmax.default: _softmax,
     _aten._safe_softmax.default: lambda x, dim, dtype=None: (
         NotImplemented if dtype is not None else _softmax(x, dim, False)

@@ -81,7 +81,7 @@ class Trace:
 
     ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
     compared and found equal. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
-    the shape of every tensor by id.
+    the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -93,3 +93,4 @@ class Trace:
     agreed: list[tuple[Any, Any]] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
     sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    lists: bool = False

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from prunekit.errors import PrunekitError, TraceError
 from prunekit.inputs import Inputs
-from prunekit.trace.modes import CallMode, OpMode, python_functionals_open
+from prunekit.trace.modes import CallMode, ListMode, OpMode, python_functionals_open
 from prunekit.trace.modules import module_calls
 from prunekit.trace.provenance import listening
 from prunekit.trace.record import Trace
@@ -31,6 +31,7 @@ def record(
     attributes: Mapping[AttributeKey, int] | None = None,
     opaque: Sequence[str] = (),
     brief: bool = False,
+    lists: bool = False,
     max_ops: int = 200_000,
     max_seconds: float = 300.0,
 ) -> Trace:
@@ -41,6 +42,7 @@ def record(
             model would have; what is not named keeps its own.
         opaque: modules that are followed from the outside only, see ``Trace.opaque``.
         brief: only operators and shapes, without Python calls, module calls and source lines.
+        lists: a brief trace follows lists of indices, see ``Trace.lists``.
         max_ops, max_seconds: limits; a trace that passes them is refused with the module that it stood in.
 
     Raises:
@@ -64,6 +66,8 @@ def record(
         scope.enter_context(module_calls(recording))
         scope.enter_context(torch.no_grad())
         scope.enter_context(torch.device("meta"))
+        if brief and lists:
+            scope.enter_context(ListMode(recording))
         if not brief:
             trace.agreed = scope.enter_context(listening())
             scope.enter_context(CallMode(recording))

@@ -36,15 +36,18 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
     """Inside the context the model holds ``replace(name, tensor)`` for each state tensor and is in eval mode.
 
     On leaving, every module's ``__dict__`` is what it was, whatever forward did to it: tensors, caches, counters,
-    training mode; the global random state as well.
+    training mode, hooks that it registered; the global random state as well.
     """
     names = {id(t): n for n, t in state_tensors(model).items()}
     stood: dict[int, Any] = {}
-    saved: list[tuple[nn.Module, dict[str, Any], dict[str, Any], dict[str, Any]]] = []
+    saved: list[tuple[nn.Module, dict[str, Any]]] = []
+    contents: list[tuple[dict[str, Any], dict[str, Any]]] = []
     rng = torch.get_rng_state()
     try:
         for _, module in named_modules(model):
-            saved.append((module, dict(module.__dict__), dict(module._parameters), dict(module._buffers)))
+            saved.append((module, dict(module.__dict__)))
+            own = module.__dict__
+            contents += [(own[name], dict(own[name])) for name in _CONTAINERS if name in own]
             for store in (module._parameters, module._buffers):
                 for name, tensor in store.items():
                     if tensor is None:
@@ -58,10 +61,11 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
             module.__dict__["training"] = False
         yield
     finally:
-        for module, attributes, parameters, buffers in saved:
+        for module, attributes in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            for store, content in ((module._parameters, parameters), (module._buffers, buffers)):
+        for store, content in contents:
+            if store or content:
                 store.clear()
                 store.update(content)
         torch.set_rng_state(rng)
@@ -69,6 +73,11 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
 
 _MUTABLE = (dict, list, set)
 _STRUCTURE = ("_parameters", "_buffers", "_modules")
+_CONTAINERS = (
+    *_STRUCTURE,
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
+)
 
 
 def _own(value: Any, stood: dict[int, Any]) -> Any:

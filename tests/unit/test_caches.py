@@ -190,3 +190,34 @@ def test_objects_that_refer_to_themselves_are_no_trap():
     inputs = Inputs((store, plain))
     assert inputs.args[0] is not store
     assert inputs.args[1] is plain
+
+
+class Watched(nn.Module):
+    """Registers hooks, and a module, when forward first runs, as libraries do that collect hidden states."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.watched = False
+
+    def forward(self, x):
+        seen = []
+        if not self.watched:
+            self.watched = True
+            self.add_module("late", nn.ReLU())
+            self.a.register_forward_hook(lambda module, args, out: self.seen.append(out))
+        self.seen = seen
+        x = self.late(self.a(x))
+        assert len(seen) == 1, "the hook runs once"
+        return self.b(x)
+
+
+def test_hooks_that_forward_registers_are_put_back():
+    torch.manual_seed(0)
+    model, x = Watched(), torch.randn(2, 6)
+    for _ in range(2):
+        prunekit.trace(model, x)
+        assert (len(model.a._forward_hooks), model.watched, "late" in model._modules) == (0, False, False)
+    prunekit.prune(model, x, verify="full")
+    assert model(x).shape == (2, 3)
+    assert model.a.out_features == 8

@@ -128,3 +128,98 @@ def test_nothing_left_names_the_opaque_module():
 
     with pytest.raises(NothingToPruneError, match="module inner decides by the values"):
         prunekit.prune(Only(), torch.randn(2, 8))
+
+
+class Tokens(nn.Module):
+    """Decides by a few token ids, picked with a list, as many language models do to warn of padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc1, self.fc2, self.head = (
+            nn.Embedding(9, 8),
+            nn.Linear(8, 16),
+            nn.Linear(16, 8),
+            nn.Linear(8, 3),
+        )
+        self.padded = 0
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if 0 in ids[:, [-1, 0]]:
+            self.padded += 1
+        last = ids.new_zeros(ids.shape)
+        last[:, [-1]] = 1
+        return self.head(self.fc2(self.fc1(self.embed(ids) * last[..., None]).relu()))
+
+
+def test_integers_picked_by_a_list_stay_known():
+    torch.manual_seed(0)
+    model, ids = Tokens(), torch.randint(1, 9, (2, 5))
+    assert prunekit.trace(model, ids).trace.opaque == {}
+    prunekit.prune(model, ids, verify="full")
+    assert (model.fc1.out_features, model.fc2.out_features, model.padded) == (8, 4, 0)
+    assert model(ids).shape == (2, 5, 3)
+
+
+class Picky(nn.Module):
+    """Fails on the meta device in words of its own, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type == "meta":
+            raise RuntimeError("expected a half-precision matrix")
+        return self.fc(x)
+
+
+class AroundPicky(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.picky, self.b, self.c = nn.Linear(8, 16), Picky(), nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(self.picky(self.b(self.a(x).relu())))
+
+
+def test_a_module_that_only_the_meta_device_fails_stays_whole():
+    torch.manual_seed(0)
+    model, x = AroundPicky(), torch.randn(2, 8)
+    structure = prunekit.trace(model, x)
+    assert structure.trace.opaque == {"picky": "RuntimeError: expected a half-precision matrix"}
+    prunekit.prune(model, x, verify="full")
+    assert (model.a.out_features, model.b.out_features) == (8, 8)
+
+
+class Grouped(nn.Module):
+    """A mixture of experts as one product of sorted rows with a stack of matrices."""
+
+    def __init__(self, width: int = 16, hidden: int = 32, count: int = 4) -> None:
+        super().__init__()
+        self.inside, self.outside = nn.Linear(8, width), nn.Linear(width, 5)
+        self.router = nn.Linear(width, count)
+        self.up = nn.Parameter(torch.randn(count, hidden, width) * 0.1)
+        self.down = nn.Parameter(torch.randn(count, width, hidden) * 0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inside(x)
+        expert, order = torch.sort(self.router(x).argmax(-1))
+        ends = torch.cumsum(torch.histc(expert.float(), len(self.up), 0, len(self.up) - 1), 0, dtype=torch.int32)
+        hidden = torch.nn.functional.grouped_mm(x[order], self.up.transpose(1, 2), offs=ends).relu()
+        out = torch.nn.functional.grouped_mm(hidden, self.down.transpose(1, 2), offs=ends)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order))
+        return self.outside(x + out[back])
+
+
+@pytest.mark.skipif(not hasattr(torch.nn.functional, "grouped_mm"), reason="torch has no grouped_mm")
+def test_experts_in_one_grouped_product_shrink():
+    torch.manual_seed(0)
+    model, x = Grouped(), torch.randn(6, 8)
+    result = prunekit.prune(model, x, verify="full")
+    assert result.report.verify["symmetry"] == "passed"
+    assert (model.up.shape, model.down.shape) == ((4, 16, 8), (4, 8, 16))
+    assert model.router.out_features == 4
+    assert model(torch.randn(3, 8)).shape == (3, 5)
+    reasons = {f.name: f.reason for f in result.plan.frozen}
+    assert "argmax" in reasons["router.weight:0"]

@@ -160,3 +160,19 @@ def test_what_does_not_fit_is_left_to_torch() -> None:
     assert quick.result(aten.convolution.default, bad, {}) is NotImplemented
     assert quick.result(aten.mm.default, (meta(2, 3), meta(4, 5)), {}) is NotImplemented
     assert quick.result(aten.add.Tensor, (meta(2, 3), meta(4)), {}) is NotImplemented
+
+
+@pytest.mark.skipif(not hasattr(aten, "_grouped_mm"), reason="torch has no grouped_mm")
+@pytest.mark.parametrize("transposed", [False, True])
+def test_grouped_products_have_the_shape_of_the_real_ones(transposed: bool) -> None:
+    """torch's meta kernel takes half precision only, so the kernel for CPUs is asked."""
+    rows = torch.randn(6, 8)
+    matrices = torch.randn(3, 12, 8).transpose(1, 2) if transposed else torch.randn(3, 8, 12)
+    ends = torch.tensor([2, 2, 6], dtype=torch.int32)
+    real = aten._grouped_mm(rows, matrices, ends)
+    found = quick.result(aten._grouped_mm.default, (rows.to("meta"), matrices.to("meta"), ends.to("meta")), {})
+    assert (found.shape, found.stride(), found.dtype) == (real.shape, real.stride(), real.dtype)
+    odd = torch.empty(6, 7, device="meta")  # lines that do not start at multiples of 16 bytes
+    assert (
+        quick.result(aten._grouped_mm.default, (odd, torch.empty(3, 7, 12, device="meta"), ends), {}) is NotImplemented
+    )

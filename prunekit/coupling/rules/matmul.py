@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunekit.coupling.coupler import Coupler, rule
+from prunekit.coupling.coupler import Coupler, packet, rule
 from prunekit.coupling.labels import Axis
 from prunekit.trace.record import Op, Ref
 
@@ -25,6 +25,22 @@ def bmm(c: Coupler, op: Op) -> None:
 @rule("aten.baddbmm")
 def baddbmm(c: Coupler, op: Op) -> None:
     _with_bias(c, op, _batched(c, op.args[1], op.args[2]))
+
+
+@rule("aten._grouped_mm")
+def grouped_mm(c: Coupler, op: Op) -> None:
+    """Rows [S, K] in runs, each run times a matrix of its own: [G, K, N], as in a mixture of experts."""
+    rows, matrices = op.args[0], op.args[1]
+    if len(rows.shape) != 2 or len(matrices.shape) != 3:
+        c.refuse(op, packet(op))
+        return
+    a, b = c.of(rows), c.of(matrices)
+    c.freeze(b[0], "its matrices are chosen by the routing of the rows")
+    c.unite(a[1], b[1])
+    if matrices.id in c.weights:
+        for axis in b[1:]:
+            c.labels.flag(axis, "linear")
+    c.set(op.outputs[0], [a[0], b[2]])
 
 
 @rule("aten.mv")
