@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 DEFAULT_LIST = Path(__file__).resolve().parents[2].parent / "shared" / "zoo" / "zoo.json"
+OUTSIDE_LIST = Path(__file__).with_name("outside") / "zoo.json"
 
 
 @dataclass(frozen=True)
