@@ -2,6 +2,7 @@
 
     python benchmarks/planning.py vit_b            # times and memory as ratios
     python benchmarks/planning.py vit_h --no-forward
+    python benchmarks/planning.py vit_h --meta     # no weights at all: the peak resident set of the whole process
 
 The ratio of times is (trace + couple + score + solve + rehearse) / one forward pass, on the same threads. The ratio of
 memory is (weights + growth of the peak resident set while planning) / weights.
@@ -28,13 +29,34 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def on_meta(name: str) -> dict[str, object]:
+    """The encoder planned without weights, by a scorer that reads none; MB are of 2**20 bytes."""
+    with torch.device("meta"):
+        encoder = sam_model_registry[name]().image_encoder.eval()
+    weights = sum(p.numel() * p.element_size() for p in encoder.parameters())
+    start = time.process_time()
+    plan = prunekit.plan(encoder, torch.empty(1, 3, 1024, 1024, device="meta"), scorer=prunekit.Random())
+    return {
+        "model": name,
+        "weights_mb": round(weights / 2**20),
+        "groups_cut": len(plan.widths),
+        "cpu_seconds": round(time.process_time() - start, 2),
+        "peak_rss_mb": peak_bytes() >> 20,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=["vit_b", "vit_l", "vit_h"])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--no-forward", action="store_true", help="memory and planning time only")
+    parser.add_argument("--meta", action="store_true", help="a model on the meta device, which can only be planned")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
+    if options.meta:
+        json.dump(on_meta(options.model), sys.stdout)
+        sys.stdout.write("\n")
+        return
     encoder = sam_model_registry[options.model]().image_encoder.eval()
     weights = sum(p.numel() * p.element_size() for p in encoder.parameters())
     image = torch.randn(1, 3, 1024, 1024)

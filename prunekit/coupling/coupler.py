@@ -73,9 +73,9 @@ class Coupler:
         for left, right in self.trace.agreed:
             self.agree(left, right)
             self.agree(right, left)
-        for ref in self.trace.outputs:
+        for ref, place in zip(self.trace.outputs, self.trace.places, strict=True):
             for axis in self.of(ref):
-                self.labels.freeze(axis, "it is an output of the model", "")
+                self.labels.freeze(axis, "it is an output of the model", place)
 
     def _apply(self, op: Op) -> None:
         self.where = op.where

@@ -77,7 +77,7 @@ class ModuleCall:
 
 @dataclass(eq=False)
 class Trace:
-    """One forward pass: operators and calls in order, state tensors by name, and the model's outputs.
+    """One forward pass: operators and calls in order, state tensors by name, the model's outputs and their places.
 
     ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
     compared and found equal. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
@@ -89,6 +89,7 @@ class Trace:
     modules: list[ModuleCall] = field(default_factory=list)
     state: dict[str, Ref] = field(default_factory=dict)
     outputs: tuple[Ref, ...] = ()
+    places: tuple[str, ...] = ()
     attributes: dict[tuple[str, str, int | None], int] = field(default_factory=dict)
     agreed: list[tuple[Any, Any]] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)

@@ -82,7 +82,8 @@ def record(
                 where=f"{recording.failed_in} {_innermost(error)}".strip(),
                 hint="check that model(*example_inputs) runs, or pass other example_inputs",
             ) from error
-    trace.outputs = tuple(recording.ref(t) for t in output_tensors(result))
+    found = named_outputs(result)
+    trace.outputs, trace.places = tuple(recording.ref(t) for _, t in found), tuple(path for path, _ in found)
     if not trace.outputs:
         raise TraceError("the model's output holds no tensor", hint="return tensors, or a pytree or dataclass of them")
     return trace
@@ -90,28 +91,32 @@ def record(
 
 def output_tensors(tree: Any) -> list[Tensor]:
     """Tensors of an output of any nesting: pytrees, mappings, dataclasses and plain objects that hold them."""
-    found: list[Tensor] = []
+    return [tensor for _, tensor in named_outputs(tree)]
+
+
+def named_outputs(tree: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of an output, each with its place in it, such as ``past_key_values.layers.0.keys``."""
+    found: list[tuple[str, Tensor]] = []
     seen: set[int] = set()
 
-    def walk(x: Any) -> None:
+    def walk(x: Any, path: str) -> None:
         if isinstance(x, Tensor):
-            found.append(x)
-        elif id(x) in seen:
+            found.append((path, x))
             return
-        elif isinstance(x, dict):
-            seen.add(id(x))
-            for v in x.values():
-                walk(v)
+        if isinstance(x, dict):
+            items = list(x.items())
         elif isinstance(x, (list, tuple, set)):
-            seen.add(id(x))
-            for v in x:
-                walk(v)
+            items = list(enumerate(x))
         elif hasattr(x, "__dict__") and not isinstance(x, (type, nn.Module)):
+            items = list(vars(x).items())
+        else:
+            return
+        if id(x) not in seen:
             seen.add(id(x))
-            for v in vars(x).values():
-                walk(v)
+            for key, value in items:
+                walk(value, f"{path}.{key}" if path else str(key))
 
-    walk(tree)
+    walk(tree, "")
     return found
 
 

@@ -52,6 +52,9 @@ def test_a_cache_that_is_returned_keeps_its_heads_and_the_rest_shrinks(make, hea
     attention = [f for f in result.plan.frozen if "attn" in f.name]
     assert attention
     assert {f.reason for f in attention} == {"it is an output of the model"}
+    assert {f.where for f in attention} <= {
+        f"past_key_values.layers.{i}.{k}" for i in (0, 1) for k in ("keys", "values")
+    }
     out = model(input_ids=IDS[:, :5], use_cache=True)
     assert out.past_key_values.layers[0].keys.shape == (2, heads, 5, 8)
     step = model(input_ids=IDS[:, 5:6], past_key_values=out.past_key_values, use_cache=True)
