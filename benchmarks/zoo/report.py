@@ -118,9 +118,13 @@ def columns(rows: Rows) -> list[str]:
 
 
 def table(rows: Rows) -> Table:
-    found = Table(*columns(rows), title="prunekit on the zoo")
+    found = Table(title="prunekit on the zoo")
+    for name in columns(rows):
+        found.add_column(name, overflow="fold")
     for name in sorted(rows):
-        found.add_row(*_cells(name, rows[name]))
+        cells = _cells(name, rows[name])
+        cells[3] = cells[3].split(" (")[0]  # the error is in the files; a terminal is narrow
+        found.add_row(*cells)
     return found
 
 
