@@ -55,6 +55,8 @@ def prunekit_tool(model: nn.Module, x: Any, entry: Record, rebuild: Callable[[],
     del plain
     with _clock(found, "seconds_verified"):
         result = prunekit.prune(model, example_inputs=x, ratio=RATIO, verify="full")
+    if "seconds" not in found:
+        raise RuntimeError("the first call was refused and the second was not: a call has left something behind")
     return found | {
         "symmetry": result.report.verify["symmetry"],
         "symmetry_error": result.report.verify.get("symmetry_error"),

@@ -160,3 +160,21 @@ def test_medians_are_over_rows_that_both_complete():
     assert (told["both"], told["faster"], told["faster_range"], told["faster_verified"]) == (2, 4.0, [3.0, 5.0], 2.0)
     assert told["other"] == {"ok": 3, "failed": 1}
     assert len(report.table(rows).columns) == 11
+
+
+def test_a_row_that_is_refused_at_first_and_pruned_then_has_failed(path, monkeypatch):
+    import prunekit
+    from benchmarks.zoo.tools import TOOLS
+    from prunekit.errors import PlanError
+
+    plain = prunekit.prune
+
+    def moody(model, *args, verify="auto", **kwargs):
+        if verify == "shapes":
+            raise PlanError("not today")
+        return plain(model, *args, verify=verify, **kwargs)
+
+    monkeypatch.setattr(prunekit, "prune", moody)
+    found = measure(TOOLS["prunekit"], builder(path), {"name": "ok", "kind": "ok"})
+    assert found["status"] == "failed"
+    assert "left something behind" in found["error"]
