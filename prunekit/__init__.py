@@ -11,7 +11,22 @@ if TYPE_CHECKING:
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
     from prunekit.plan import Plan
-    from prunekit.scorers import DisturbedTaylor, Magnitude, Random, Scorer, Taylor
+    from prunekit.scorers import (
+        FPGM,
+        LAMP,
+        OBD,
+        Activation,
+        BatchNormScale,
+        DisturbedTaylor,
+        Fisher,
+        GroupNorm,
+        Magnitude,
+        Random,
+        Saliency,
+        Scorer,
+        Taylor,
+        Wanda,
+    )
 else:
     from prunekit import _lazy
 
@@ -42,12 +57,30 @@ else:
             "Random": "prunekit.scorers",
             "Scorer": "prunekit.scorers",
             "Taylor": "prunekit.scorers",
+            "Activation": "prunekit.scorers",
+            "BatchNormScale": "prunekit.scorers",
+            "FPGM": "prunekit.scorers",
+            "Fisher": "prunekit.scorers",
+            "GroupNorm": "prunekit.scorers",
+            "LAMP": "prunekit.scorers",
+            "OBD": "prunekit.scorers",
+            "Saliency": "prunekit.scorers",
+            "Wanda": "prunekit.scorers",
         },
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activation",
+    "BatchNormScale",
+    "FPGM",
+    "Fisher",
+    "GroupNorm",
+    "LAMP",
+    "OBD",
+    "Saliency",
+    "Wanda",
     "DisturbedTaylor",
     "Frozen",
     "Group",

@@ -6,14 +6,16 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from prunekit import scorers
 from prunekit.errors import RegistryError
 from prunekit.plugins import ModelEntry, Plugin, discover
-from prunekit.scorers import DisturbedTaylor, Magnitude, Random, Scorer, Taylor
+from prunekit.scorers import Scorer
 from prunekit.weights import load_state, read_state
 
 
@@ -77,10 +79,21 @@ def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:
 def known_scorers(plugins: Iterable[Plugin] | None = None) -> dict[str, Callable[..., Scorer]]:
     """Every criterion by name: prunekit's own and those of the plug-ins."""
     own: dict[str, Callable[..., Scorer]] = {
-        "disturbed_taylor": DisturbedTaylor,
-        "magnitude": Magnitude,
-        "random": Random,
-        "taylor": Taylor,
+        "activation": scorers.Activation,
+        "apoz": partial(scorers.Activation, measure="apoz"),
+        "batch_norm_scale": scorers.BatchNormScale,
+        "disturbed_taylor": scorers.DisturbedTaylor,
+        "fisher": scorers.Fisher,
+        "fpgm": scorers.FPGM,
+        "group_norm": scorers.GroupNorm,
+        "lamp": scorers.LAMP,
+        "magnitude": scorers.Magnitude,
+        "magnitude_l1": partial(scorers.Magnitude, p=1),
+        "obd": scorers.OBD,
+        "random": scorers.Random,
+        "saliency": scorers.Saliency,
+        "taylor": scorers.Taylor,
+        "wanda": scorers.Wanda,
     }
     for plugin in discover() if plugins is None else plugins:
         own |= plugin.scorers

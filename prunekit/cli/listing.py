@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -29,13 +30,27 @@ def list_names(
     if as_json:
         console.file.write(json.dumps(rows, indent=1) + "\n")
         return
-    table = Table("name", "what it is", title=kind, title_justify="left", box=None, header_style="bold")
-    for name, text in rows.items():
-        table.add_row(name, text)
+    columns = ("name", "what it is", "needs", "costs") if kind == "scorers" else ("name", "what it is")
+    table = Table(*columns, title=kind, title_justify="left", box=None, header_style="bold")
+    for name, row in rows.items():
+        table.add_row(name, *((row["formula"], row["needs"], row["costs"]) if isinstance(row, dict) else (row,)))
     console.print(table)
 
 
-def _rows(kind: str) -> dict[str, str]:
+def _scorer_row(factory: Any) -> dict[str, str]:
+    """Formula, needs and costs of a criterion; a plug-in's may leave the latter out."""
+    made = getattr(factory, "func", factory)
+    options = ", ".join(f"{key}={value}" for key, value in getattr(factory, "keywords", {}).items())
+    text = (made.__doc__ or "").strip().split("\n")[0]
+    needs = getattr(made, "needs", None)
+    return {
+        "formula": f"{text} ({options})" if options else text,
+        "needs": getattr(needs, "data", ""),
+        "costs": getattr(needs, "cost", ""),
+    }
+
+
+def _rows(kind: str) -> Mapping[str, str | dict[str, str]]:
     from prunekit.plugins import discover
     from prunekit.recipes import known_recipes
     from prunekit.registry import known_scorers, names
@@ -43,12 +58,11 @@ def _rows(kind: str) -> dict[str, str]:
     if kind == "plugins":
         return {p.name: f"{len(p.models)} models, {len(p.recipes)} recipes" for p in discover()}
     if kind == "models":
-        own = dict.fromkeys(names(), "from a plug-in")
-        return own | {
+        return dict.fromkeys(names(), "from a plug-in") | {
             "timm:NAME": "any model of timm",
             "torchvision:NAME": "any model of torchvision",
             "python:pkg.mod:factory": "whatever your own function returns",
         }
     if kind == "recipes":
         return {name: recipe.description for name, recipe in known_recipes().items()}
-    return {name: (factory.__doc__ or "").strip().split("\n")[0] for name, factory in known_scorers().items()}
+    return {name: _scorer_row(factory) for name, factory in known_scorers().items()}

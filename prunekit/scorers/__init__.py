@@ -1,10 +1,37 @@
 """Criteria: how much every unit of a group matters. One small file each."""
 
-from prunekit.scorers.contract import Objective, Scorer
+from prunekit.scorers.activation import Activation
+from prunekit.scorers.batch_norm_scale import BatchNormScale
+from prunekit.scorers.contract import Needs, Objective, Scorer
 from prunekit.scorers.disturbed_taylor import DisturbedTaylor
+from prunekit.scorers.fisher import Fisher
+from prunekit.scorers.fpgm import FPGM
+from prunekit.scorers.group_norm import GroupNorm
+from prunekit.scorers.lamp import LAMP
 from prunekit.scorers.magnitude import Magnitude
+from prunekit.scorers.obd import OBD
 from prunekit.scorers.random import Random
+from prunekit.scorers.saliency import Saliency
 from prunekit.scorers.statistics import Statistics
 from prunekit.scorers.taylor import Taylor
+from prunekit.scorers.wanda import Wanda
 
-__all__ = ["DisturbedTaylor", "Magnitude", "Objective", "Random", "Scorer", "Statistics", "Taylor"]
+__all__ = [
+    "Activation",
+    "BatchNormScale",
+    "DisturbedTaylor",
+    "FPGM",
+    "Fisher",
+    "GroupNorm",
+    "LAMP",
+    "Magnitude",
+    "Needs",
+    "OBD",
+    "Objective",
+    "Random",
+    "Saliency",
+    "Scorer",
+    "Statistics",
+    "Taylor",
+    "Wanda",
+]

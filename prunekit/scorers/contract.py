@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -12,6 +13,21 @@ from prunekit.inputs import Sample
 
 if TYPE_CHECKING:
     from prunekit.scorers.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a criterion needs and what it costs, for people: the class attribute ``needs`` of every scorer here."""
+
+    data: str
+    cost: str
+
+
+WEIGHTS = Needs("weights", "one pass through the weights")
+FORWARD = Needs("inputs", "one forward pass a sample")
+BACKWARD = Needs("inputs", "one forward and one backward pass a sample")
+LABELLED = Needs("inputs, labels, a loss", "one forward and one backward pass a sample")
+CURVATURE = Needs("inputs, labels, a loss", "one forward and three backward passes' work a sample and probe")
 
 
 class Scorer(Protocol):

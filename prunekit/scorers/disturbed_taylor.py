@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
-from prunekit.errors import InputError, ScorerError
-from prunekit.inputs import Sample, tensors_in
+from prunekit.errors import InputError
+from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.calibrate import wide
+from prunekit.scorers.contract import BACKWARD, Needs
+from prunekit.scorers.outputs import floating_outputs
 from prunekit.scorers.products import score_products
 from prunekit.scorers.reduce import Within, reducer
 from prunekit.scorers.statistics import Statistics
@@ -32,16 +34,7 @@ class Disturbance:
     output: Callable[[Any], Any] | None = None
 
     def loss(self, model: Callable[..., Any], sample: Sample, key: int) -> Tensor:
-        output = model(*sample.inputs.args, **sample.inputs.kwargs)
-        chosen = output if self.output is None else self.output(output)
-        students = list({id(y): y for y in tensors_in(chosen) if y.is_floating_point() and y.numel()}.values())
-        if not students:
-            raise ScorerError("the model has no floating output to disturb", hint="choose one with output=...")
-        if not any(y.requires_grad for y in students):
-            raise ScorerError(
-                "no output depends on a parameter that is scored",
-                hint="the forward pass may run under torch.no_grad: score the submodule that does not",
-            )
+        students = floating_outputs(model, sample, self.output, "disturb")
         generator = torch.Generator("cpu").manual_seed((key + 0x632BE59BD9B4E019 * self.seed) % 2**63)
         losses = []
         for y in students:
@@ -64,9 +57,11 @@ class DisturbedTaylor:
         seed: seed of the noise; with the content of an image it determines the image's noise.
         images: use the first so many samples; None means all.
         output: picks the tensor, or tensors, to disturb out of what the model returns.
-        across: mean, sum or max over the parameters of a group.
+        across: a reducer over the parameters of a group; see ``scorers/reduce.py``.
         within: mean or sum over a unit's elements in one parameter.
     """
+
+    needs: ClassVar[Needs] = BACKWARD
 
     sigma: float = 0.01
     accumulation: str = "abs"

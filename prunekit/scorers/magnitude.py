@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
 from prunekit.scorers.calibrate import finite
+from prunekit.scorers.contract import WEIGHTS, Needs
 from prunekit.scorers.norms import powers
 from prunekit.scorers.reduce import Within, reducer, rows
 from prunekit.scorers.statistics import Statistics
@@ -19,8 +21,10 @@ from prunekit.scorers.statistics import Statistics
 class Magnitude:
     """I = mean over parameters of (mean |w|^p)^(1/p) over a unit's elements (Han et al. 2015, Li et al. 2017).
 
-    Needs no data. ``p`` > 0; ``across`` is mean, sum or max over parameters; ``within`` is mean or sum over elements.
+    Needs no data. ``p`` > 0; ``across`` is a reducer over parameters; ``within`` is mean or sum over elements.
     """
+
+    needs: ClassVar[Needs] = WEIGHTS
 
     p: float = 2.0
     across: str = "mean"

@@ -1,8 +1,8 @@
 """Make scores of different groups comparable before they are ranked together.
 
-The six that the reference code of SlimSAM (arXiv 2312.05284) offers; gaussian is the one of the published models. All
-of them are monotone: the order inside a group stays. A group whose scores do not differ carries no order: where a
-normaliser would divide by zero it divides by one.
+The first six are those that the reference code of SlimSAM (arXiv 2312.05284) offers; gaussian is the one of the
+published models. All of them are monotone: the order inside a group stays. A group whose scores do not differ carries
+no order: where a normaliser would divide by zero it divides by one.
 """
 
 from __future__ import annotations
@@ -48,6 +48,18 @@ def standardised(scores: Tensor) -> Tensor:
     return (scores - scores.min()) / _divisor(scores.max() - scores.min())
 
 
+def lamp(scores: Tensor) -> Tensor:
+    """x_u^2 / sum of x_v^2 over all v that are no smaller, u included (Lee et al. 2021, Eq. 4)
+
+    Scores are not negative; where a custom criterion has negative ones, the smallest is moved to zero first.
+    """
+    shifted = scores - scores.min().clamp(max=0)
+    values, place, count = torch.unique(shifted.square(), return_inverse=True, return_counts=True)
+    no_smaller = (values * count).flip(0).cumsum(0).flip(0)
+    shares: Tensor = values / torch.where(no_smaller == 0, torch.ones_like(no_smaller), no_smaller)
+    return shares[place]
+
+
 def _divisor(value: Tensor) -> Tensor:
     # A negative divisor would turn the order round; scores of a custom criterion may have a negative sum.
     return torch.where(value == 0, torch.ones_like(value), value.abs())
@@ -60,6 +72,7 @@ NORMALISERS: dict[str, Normaliser] = {
     "max": by_max,
     "gaussian": gaussian,
     "standardisation": standardised,
+    "lamp": lamp,
 }
 
 

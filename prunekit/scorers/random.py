@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 from zlib import crc32
 
 import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
+from prunekit.scorers.contract import Needs
 from prunekit.scorers.statistics import Statistics
 
 
 @dataclass(frozen=True)
 class Random:
     """Uniform in [0, 1). Determined by the seed and the group's name, so the order of groups does not matter."""
+
+    needs: ClassVar[Needs] = Needs("nothing", "none")
 
     seed: int = 0
 

@@ -36,7 +36,17 @@ def largest(rows: Tensor) -> Tensor:
     return rows.nan_to_num(0.0).amax(0)
 
 
-REDUCERS: dict[str, Reducer] = {"mean": mean, "sum": total, "max": largest}
+def product(rows: Tensor) -> Tensor:
+    """(parameters, units) -> (units,): the product over parameters; rows are not negative."""
+    return rows.nan_to_num(1.0).prod(0)
+
+
+def euclidean(rows: Tensor) -> Tensor:
+    """(parameters, units) -> (units,): the root of the sum of squares over parameters."""
+    return rows.square().nansum(0).sqrt()
+
+
+REDUCERS: dict[str, Reducer] = {"mean": mean, "sum": total, "max": largest, "prod": product, "l2": euclidean}
 
 
 def reducer(name: str) -> Reducer:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
+from prunekit.scorers.activations import Activations, activations
 from prunekit.scorers.calibrate import Progress, finite, products
 from prunekit.scorers.contract import Objective
+from prunekit.scorers.curvature import hessian_diagonal
 
 
 class Statistics:
@@ -40,6 +42,8 @@ class Statistics:
         self._finite: set[str] = set()
         self._lines: dict[Hashable, dict[tuple[str, int], Tensor]] = {}
         self._products: dict[tuple[Objective, str, int], Mapping[str, Tensor]] = {}
+        self._curvature: dict[tuple[Objective, int, int, int], Mapping[str, Tensor]] = {}
+        self._activations: dict[int, Activations] = {}
         names = self._weights if parameters is None else parameters
         self._scored = {n: self.weight(n) for n in names if self.weight(n).is_floating_point()}
 
@@ -68,13 +72,48 @@ class Statistics:
         Raises ScorerError without samples and where a weight, loss or gradient is not finite, RegistryError on an
         unknown accumulation.
         """
-        count = len(self._samples) if limit is None else min(limit, len(self._samples))
-        if count < 1:
-            raise ScorerError("there is no calibration sample", hint="pass data, or let prunekit generate inputs")
+        count = self._count(limit)
         key = (objective, accumulation, count)
         if key not in self._products:
             how = accumulation_named(accumulation)
-            used = [self._samples[i] for i in range(count)]
-            found = products(self._model, used, objective, how, self._scored, self._progress)
+            found = products(self._model, self._first(count), objective, how, self._scored, self._progress)
             self._products[key] = MappingProxyType(found)
         return self._products[key]
+
+    def curvature(self, objective: Objective, probes: int, seed: int, limit: int | None = None) -> Mapping[str, Tensor]:
+        """|h| w^2 of each parameter in its shape, h the Hessian's diagonal over the first ``limit`` samples.
+
+        Raises ScorerError without samples and where the objective cannot be differentiated twice.
+        """
+        key = (objective, probes, seed, self._count(limit))
+        if key not in self._curvature:
+            found = hessian_diagonal(
+                self._model, self._first(key[3]), objective, self._scored, probes, seed, self._progress
+            )
+            self._curvature[key] = MappingProxyType(
+                {name: h.abs() * self._scored[name].detach().square() for name, h in found.items()}
+            )
+        return self._curvature[key]
+
+    def activations(self, limit: int | None = None) -> Activations:
+        """Moments of what products with parameters read and write, over the first ``limit`` samples.
+
+        Raises ScorerError without samples and where an activation is not finite.
+        """
+        count = self._count(limit)
+        if count not in self._activations:
+            self._activations[count] = activations(self._model, self._first(count), self._progress)
+        return self._activations[count]
+
+    def module(self, path: str) -> nn.Module:
+        """The module at ``path``."""
+        return self._model.get_submodule(path)
+
+    def _count(self, limit: int | None) -> int:
+        count = len(self._samples) if limit is None else min(limit, len(self._samples))
+        if count < 1:
+            raise ScorerError("there is no calibration sample", hint="pass data, or let prunekit generate inputs")
+        return count
+
+    def _first(self, count: int) -> list[Sample]:
+        return [self._samples[i] for i in range(count)]

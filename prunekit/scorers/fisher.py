@@ -1,0 +1,41 @@
+"""Fisher: how much a loss with labels changes, to second order, with the Fisher information for the curvature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from prunekit.coupling.groups import Group
+from prunekit.scorers.contract import LABELLED, Needs
+from prunekit.scorers.products import score_products
+from prunekit.scorers.reduce import Within, reducer
+from prunekit.scorers.statistics import Statistics
+from prunekit.scorers.supervised import Loss, supervised
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """I = 1/2 w^2 mean_i (dL_i/dw)^2: the diagonal of the empirical Fisher matrix (Theis et al. 2018, Eq. 9).
+
+    Args:
+        loss: ``loss(output, target) -> scalar``; required.
+        across, within: how weights become units; the second-order change adds up, so ``within`` is a sum.
+        images: use the first so many samples; None means all.
+    """
+
+    needs: ClassVar[Needs] = LABELLED
+
+    loss: Loss | None = None
+    across: str = "sum"
+    within: Within = "sum"
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        reducer(self.across)
+
+    def score(self, group: Group, statistics: Statistics) -> Tensor:
+        """Importance (group.size,), float64. Raises ScorerError without a loss."""
+        found = statistics.products(supervised(self.loss, self), "second_moment", self.images)
+        return score_products(group, found, self.across, self.within) / 2

@@ -1,0 +1,59 @@
+"""Saliency: how sensitive the model's output is to a unit, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from prunekit.coupling.groups import Group
+from prunekit.inputs import Sample
+from prunekit.scorers.calibrate import wide
+from prunekit.scorers.contract import BACKWARD, Needs
+from prunekit.scorers.outputs import floating_outputs
+from prunekit.scorers.products import score_products
+from prunekit.scorers.reduce import Within, reducer
+from prunekit.scorers.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class SquaredOutput:
+    """Half the mean square of every floating output y; its gradient is y / N."""
+
+    output: Callable[[Any], Any] | None = None
+
+    def loss(self, model: Callable[..., Any], sample: Sample, key: int) -> Tensor:
+        found = floating_outputs(model, sample, self.output, "differentiate")
+        losses = [y.to(wide(y)).square().mean() / 2 for y in found if y.requires_grad]
+        return torch.stack([loss.to(losses[0].device) for loss in losses]).sum()
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """I = w^2 mean_i (d(|y_i|^2 / 2N) / dw)^2: squared gradients of the squared output (Aljundi et al. 2018, Eq. 4).
+
+    The paper takes the mean of |g|; squared per-sample gradients weigh rare, strong dependence higher.
+
+    Args:
+        output: picks the tensor, or tensors, out of what the model returns.
+        across, within: how weights become units.
+        images: use the first so many samples; None means all.
+    """
+
+    needs: ClassVar[Needs] = BACKWARD
+
+    output: Callable[[Any], Any] | None = None
+    across: str = "sum"
+    within: Within = "sum"
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        reducer(self.across)
+
+    def score(self, group: Group, statistics: Statistics) -> Tensor:
+        """Importance (group.size,), float64."""
+        found = statistics.products(SquaredOutput(self.output), "second_moment", self.images)
+        return score_products(group, found, self.across, self.within)
