@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunekit.errors import PlanError
+from prunekit.compensate import Compensation, compensation, reference, refit
+from prunekit.errors import InputError, PlanError
 from prunekit.plan import Cut, Edit, Plan
 from prunekit.solve import fingerprint
 from prunekit.walk import named_modules, state_tensors
 from prunekit.wrappers import unwrap
+
+logger = logging.getLogger(__name__)
 
 
 class Undo:
@@ -27,13 +31,25 @@ class Undo:
             self._steps.pop()()
 
 
-def apply(model: nn.Module, plan: Plan) -> Undo:
+def apply(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    compensate: str | Compensation | None = None,
+    data: Iterable[Any] | None = None,
+) -> Undo:
     """Cuts ``model`` in place as ``plan`` says and returns the way back.
 
     Every new tensor is made before the first one is put in; if anything fails the model is bit-identical to what
     came in. Parameters are replaced by new ones: create optimizers afterwards.
 
+    Args:
+        compensate: ``"ridge"``, or a Compensation: refit what reads cut features by least squares; see
+            ``prunekit/compensate.py``.
+        data: calibration inputs for it, each what the model is called with.
+
     Raises:
+        InputError: if a compensation has no data, or data that cannot be joined to one batch.
         PlanError: if the plan was made for another structure, or an attribute does not hold its recorded value.
     """
     model = unwrap(model)
@@ -43,7 +59,11 @@ def apply(model: nn.Module, plan: Plan) -> Undo:
             hint="build the model exactly as it was when the plan was made, or plan again",
         )
     _check_edits(model, plan.edits)
-    replacements = _replacements(model, plan)
+    how = compensation(compensate)
+    if how is not None and data is None:
+        raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
+    original = reference(model, plan, data, how) if how is not None and data is not None else None
+    replacements = _replacements(model, plan, original.names if original else ())
     steps: list[Callable[[], None]] = []
     undo = Undo(steps)
     try:
@@ -58,6 +78,8 @@ def apply(model: nn.Module, plan: Plan) -> Undo:
             _edit(model, edit, steps)
         for _, module in named_modules(model):
             _recompute(module, steps)
+        if original is not None:
+            logger.info("%d products were refitted", refit(model, original))
     except BaseException:
         undo()
         raise
@@ -71,13 +93,13 @@ def _putter(store: dict[str, Any], name: str, value: Any) -> Callable[[], None]:
     return put
 
 
-def _replacements(model: nn.Module, plan: Plan) -> dict[int, Tensor]:
+def _replacements(model: nn.Module, plan: Plan, renewed: Collection[str]) -> dict[int, Tensor]:
     state = state_tensors(model)
     by_tensor: dict[str, list[Cut]] = {}
     for cut in plan.cuts:
         by_tensor.setdefault(cut.tensor, []).append(cut)
     found: dict[int, Tensor] = {}
-    for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds)]):
+    for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds), *renewed]):
         tensor = state.get(name)
         if tensor is None:
             raise PlanError(f"the model has no tensor {name}", hint="plan again for this model")
@@ -90,6 +112,8 @@ def _replacements(model: nn.Module, plan: Plan) -> dict[int, Tensor]:
             rows = torch.tensor(fold.rows, dtype=torch.long, device=new.device)
             scaled = new.index_select(fold.axis, rows) * fold.factor
             new = new.index_copy(fold.axis, rows, scaled)
+        if new.data_ptr() == tensor.data_ptr():
+            new = new.clone()  # what a compensation writes into must not be the original
         if isinstance(tensor, nn.Parameter):
             new = nn.Parameter(new.contiguous(), requires_grad=tensor.requires_grad)
         found[id(tensor)] = new

@@ -114,33 +114,39 @@ def outputs_of(product: Product, output: Tensor, places: Tensor | None = None) -
 
 Seen = Callable[[Product], None]
 SeenOutput = Callable[[Product, Tensor], None]
+SeenNorm = Callable[[Tensor, Tensor], None]
+_BATCH_NORMS = ("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training", "aten.cudnn_batch_norm")
 
 
 @contextmanager
-def observed(model: nn.Module, *, before: Seen | None = None, after: SeenOutput | None = None) -> Iterator[None]:
+def observed(
+    model: nn.Module, *, before: Seen | None = None, after: SeenOutput | None = None, norm: SeenNorm | None = None
+) -> Iterator[None]:
     """Within the block every product of a parameter of ``model`` is reported, before it runs and after.
 
-    What ``before`` writes into the parameter is used by the very product that it was called for.
+    ``norm`` gets the input and the running mean of every batch norm before it runs. What ``before`` writes into the parameter is used by the very product that it was called for.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused kernel, in which no product can be seen
     try:
-        with _Watch(model, before, after):
+        with _Watch(model, before, after, norm):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, model: nn.Module, before: Seen | None, after: SeenOutput | None) -> None:
+    def __init__(self, model: nn.Module, before: Seen | None, after: SeenOutput | None, norm: SeenNorm | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._before, self._after = before, after
+        self._before, self._after, self._norm = before, after, norm
         self._owners = {p.untyped_storage().data_ptr(): (name, p) for name, p in model.named_parameters() if p.ndim > 1}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         product = self._product(str(func.overloadpacket), args)
         if product is not None and self._before is not None:
             self._before(product)
+        if self._norm is not None and str(func.overloadpacket) in _BATCH_NORMS and isinstance(args[3], Tensor):
+            self._norm(args[0], args[3])
         output = func(*args, **(kwargs or {}))
         if product is not None and self._after is not None:
             self._after(product, output)

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, computed from a trace and the shapes that its tensors have or will have."""
+"""Parameters, multiply-adds and bytes, computed from a trace and the shapes that its tensors have or will have."""
 
 from __future__ import annotations
 
@@ -7,41 +7,73 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunekit.coupling.coupler import Coupler, packet
-from prunekit.trace.record import Trace
+from prunekit.trace.record import Ref, Trace
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Counts, not bytes: ``params`` parameters, ``macs`` all multiply-adds of products and convolutions
-    (attention included; half of what torch.utils.flop_counter calls flops), ``layer_macs`` those of convolution
-    and linear layers only, which is what most papers print."""
+    """``params`` parameters, ``macs`` all multiply-adds of products and convolutions (attention included; half of what
+    torch.utils.flop_counter calls flops), ``layer_macs`` those of convolution and linear layers only, which is what
+    most papers print, ``memory`` the bytes of all parameters and buffers; activations are not in it."""
 
     params: int
     macs: int
     layer_macs: int
+    memory: int = 0
 
 
-def measure_ops(trace: Trace, coupler: Coupler, shapes: Mapping[int, tuple[int, ...]]) -> Cost:
-    """Cost of one forward pass whose tensors have the given ``shapes`` by id."""
-    macs = layer = 0
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One product of axis lengths that a count is the sum of: ``factor`` times the length of each (tensor, axis).
+
+    ``counts`` are the fields of ``Cost`` that it adds to.
+    """
+
+    counts: tuple[str, ...]
+    axes: tuple[tuple[Ref, int], ...]
+    factor: int = 1
+
+    def value(self, shapes: Mapping[int, tuple[int, ...]]) -> int:
+        """The term when tensors have the given ``shapes`` by id."""
+        return self.factor * math.prod(shapes.get(ref.id, ref.shape)[axis] for ref, axis in self.axes)
+
+
+def terms(trace: Trace, coupler: Coupler) -> tuple[Term, ...]:
+    """Every term of the cost of one forward pass, and of what the model holds."""
+    found = []
     for op in trace.ops:
         name = packet(op)
         if name in ("aten.mm", "aten.bmm", "aten._grouped_mm", "aten.addmm", "aten.baddbmm"):
             start = 1 if name in ("aten.addmm", "aten.baddbmm") else 0
             a, b = op.args[start], op.args[start + 1]
-            product = math.prod(shapes.get(a.id, a.shape)) * shapes.get(b.id, b.shape)[-1]
+            axes = (*_axes(a), (b, len(b.shape) - 1))
             is_layer = a.id in coupler.weights or b.id in coupler.weights
         elif name in ("aten.convolution", "aten._convolution"):
             weight, out = op.args[1], op.outputs[0]
-            kernel, result = shapes.get(weight.id, weight.shape), shapes.get(out.id, out.shape)
-            data = shapes.get(op.args[0].id, op.args[0].shape)
-            spatial = data if op.args[6] else result
-            places = math.prod(spatial[2:]) * spatial[0] if len(spatial) == len(kernel) else math.prod(spatial[1:])
-            product = math.prod(kernel) * places
+            data = op.args[0]
+            spatial = data if op.args[6] else out
+            batched = len(spatial.shape) == len(weight.shape)
+            axes = (*_axes(weight), *(pair for pair in _axes(spatial) if pair[1] != (1 if batched else 0)))
             is_layer = weight.id in coupler.weights
         else:
             continue
-        macs += product
-        layer += product if is_layer else 0
-    params = sum(math.prod(shapes.get(r.id, r.shape)) for r in trace.state.values() if r.kind == "parameter")
-    return Cost(params, macs, layer)
+        found.append(Term(("macs", "layer_macs") if is_layer else ("macs",), axes))
+    for ref in trace.state.values():
+        if ref.kind == "parameter":
+            found.append(Term(("params",), _axes(ref)))
+        found.append(Term(("memory",), _axes(ref), ref.dtype.itemsize))
+    return tuple(found)
+
+
+def _axes(ref: Ref) -> tuple[tuple[Ref, int], ...]:
+    return tuple((ref, axis) for axis in range(len(ref.shape)))
+
+
+def measure_ops(parts: tuple[Term, ...], shapes: Mapping[int, tuple[int, ...]]) -> Cost:
+    """Cost of one forward pass whose tensors have the given ``shapes`` by id."""
+    sums = {"params": 0, "macs": 0, "layer_macs": 0, "memory": 0}
+    for term in parts:
+        value = term.value(shapes)
+        for name in term.counts:
+            sums[name] += value
+    return Cost(**sums)

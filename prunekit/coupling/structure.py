@@ -12,8 +12,8 @@ from torch import Tensor
 
 from prunekit.coupling import rules as _rules
 from prunekit.coupling.assemble import Assembly, assemble
-from prunekit.coupling.cost import Cost, measure_ops
-from prunekit.coupling.coupler import Coupler, Equation
+from prunekit.coupling.cost import Cost, Term, measure_ops, terms
+from prunekit.coupling.coupler import Coupler, Equation, packet
 from prunekit.coupling.groups import Frozen, Group, Tap, Tie
 from prunekit.coupling.labels import Axis
 from prunekit.coupling.resolve import Fates, resolve
@@ -106,12 +106,28 @@ class Structure:
         return self.coupler.equations
 
     def cost(self, kept: Mapping[str, Tensor] | None = None) -> Cost:
-        """Parameters and multiply-adds when each named group keeps the given units; everything by default."""
-        return measure_ops(self.trace, self.coupler, self.shapes(self.alive(kept))) if kept else self._whole_cost
+        """Parameters, multiply-adds and bytes when each named group keeps the given units; everything by default."""
+        return measure_ops(self.terms, self.shapes(self.alive(kept))) if kept else self._whole_cost
 
     @cached_property
     def _whole_cost(self) -> Cost:
-        return measure_ops(self.trace, self.coupler, {})
+        return measure_ops(self.terms, {})
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """What the cost is a sum of."""
+        return terms(self.trace, self.coupler)
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """For each parameter and buffer the operators that read it, e.g. ``aten.convolution``."""
+        found: dict[str, set[str]] = {}
+        names = {ref.id: name for name, ref in self.trace.state.items()} | self.coupler.weights
+        for op in self.trace.ops:
+            for ref in op.inputs:
+                if ref.id in names:
+                    found.setdefault(names[ref.id], set()).add(packet(op))
+        return {name: " ".join(sorted(ops)) for name, ops in found.items()}
 
     def taps(self, roles: Collection[str]) -> tuple[Tap, ...]:
         """Where hooks read the features of these roles: residual streams as module inputs, hidden ones as outputs."""

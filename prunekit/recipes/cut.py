@@ -10,16 +10,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from prunekit.api import choose, draft, trace
+from prunekit.api import trace
 from prunekit.apply import apply
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
+from prunekit.draft import Request, choose, draft
 from prunekit.errors import RecipeError
 from prunekit.inputs import Inputs, Sample
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
 from prunekit.recipes.stages import Prune
 from prunekit.scorers import Scorer, Statistics
+from prunekit.selection import How
 
 HEADS = "attention.heads"
 
@@ -81,19 +83,15 @@ def cut(
         progress=progress,
     )
     heads = head_count(structure)
-    made = draft(
-        part,
-        scorer=Scored({group.name: scorer.score(group, statistics) for group in groups}),
-        ratio=ratio,
-        roles=roles,
-        align={role: heads if step == "heads" else int(step) for role, step in stage.align.items()} or None,
+    how = How(
         ranking=cast(Any, settings["ranking"]),
+        align={role: heads if step == "heads" else int(step) for role, step in stage.align.items()} or None,
         normaliser=str(settings["normaliser"]),
         pools=stage.pools or None,
         rounding="down" if stage.pools else "nearest",
-        structure=structure,
-        seed=int(settings["seed"]),
     )
+    scored = Scored({group.name: scorer.score(group, statistics) for group in groups})
+    made = draft(part, structure, Request(scored, ratio, roles=roles, how=how, seed=int(settings["seed"])))
     apply(part, made.plan)
     verified: dict[str, Any] = {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
     if made.symmetry is not None:

@@ -1,6 +1,7 @@
 """Which units are kept."""
 
 from prunekit.selection.patterns import filter_groups
-from prunekit.selection.select import select
+from prunekit.selection.select import How, select, select_within
+from prunekit.selection.target import parse_target
 
-__all__ = ["filter_groups", "select"]
+__all__ = ["How", "filter_groups", "parse_target", "select", "select_within"]

@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from prunekit.selection.ratio import Rounding, aligned, widths
+from prunekit.selection.ratio import Rounding, nearest, widths
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Allocation:
     A unit of one group may be worth several of a tied one (pairs of rotary positions against single positions):
     group i keeps ``multiples[i]`` times the count, of ``multiples[i] * size`` units. ``ranked`` (size,) holds scores
     in descending order, comparable between allocations; those of tied groups are averaged rank by rank. ``share`` is
-    what remains of the size before alignment.
+    what remains of ``whole`` before alignment; ``whole`` is the size, or a larger one that earlier cuts started from.
+    The width stays between ``least`` and ``most``.
     """
 
     groups: tuple[str, ...]
@@ -29,15 +33,29 @@ class Allocation:
     step: int
     share: Fraction
     ranked: Tensor
+    whole: int = 0
+    least: int = 0
+    most: int | None = None
 
     @property
     def target(self) -> Fraction:
-        return self.size * self.share
+        return min((self.whole or self.size) * self.share, Fraction(self.size))
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        """``ranked``, where slices of it are cheap."""
+        return np.asarray(self.ranked.numpy(), dtype=np.float64)
+
+    @cached_property
+    def allowed(self) -> list[int]:
+        """Widths that it may take, ascending."""
+        most = self.size if self.most is None else self.most
+        return [w for w in widths(self.size, self.step) if self.least <= w <= most]
 
 
 def local(allocations: Sequence[Allocation], rounding: Rounding) -> list[int]:
     """Width of each allocation by its own share."""
-    return [aligned(a.target, a.size, a.step, rounding) for a in allocations]
+    return [nearest(a.allowed, a.target, rounding) for a in allocations]
 
 
 def ranked_together(allocations: Sequence[Allocation], floor: Fraction, rounding: Rounding) -> list[int]:
@@ -56,9 +74,9 @@ def ranked_together(allocations: Sequence[Allocation], floor: Fraction, rounding
     steps: list[tuple[float, int, int, int]] = []
     for index, (a, count) in enumerate(zip(allocations, counts, strict=True)):
         start = count
-        for width in widths(a.size, a.step):
+        for width in a.allowed:
             if width > start:
-                steps.append((-float(a.ranked[start:width].mean()), index, width, sum(a.multiples) * (width - start)))
+                steps.append((-step_score(a, start, width), index, width, sum(a.multiples) * (width - start)))
                 start = width
     for _, index, width, cost in sorted(_in_order(steps)):
         if spent + cost > total:
@@ -69,6 +87,11 @@ def ranked_together(allocations: Sequence[Allocation], floor: Fraction, rounding
         counts[index] = width
         spent += cost
     return counts
+
+
+def step_score(a: Allocation, start: int, width: int) -> float:
+    """The mean score of the units that ``width`` has more than ``start``."""
+    return float(a.scores[start:width].mean())
 
 
 def _in_order(steps: list[tuple[float, int, int, int]]) -> list[tuple[float, int, int, int]]:
@@ -84,7 +107,16 @@ def _in_order(steps: list[tuple[float, int, int, int]]) -> list[tuple[float, int
 def _floor(a: Allocation, floor: Fraction) -> int:
     """The least width: ``floor`` of the size, less where the ratio itself asks for less, and one step at least."""
     least = min(math.ceil(a.size * floor), math.floor(a.target))
-    return next(width for width in widths(a.size, a.step) if width >= min(least, a.size))
+    return next((width for width in a.allowed if width >= min(least, a.size)), a.allowed[-1])
+
+
+def counts_of(allocations: Sequence[Allocation], counts: Sequence[int]) -> dict[str, int]:
+    """Units by group name, when each allocation has the given width."""
+    return {
+        name: multiple * count
+        for a, count in zip(allocations, counts, strict=True)
+        for name, multiple in zip(a.groups, a.multiples, strict=True)
+    }
 
 
 def average_by_rank(scores: Sequence[Tensor], size: int) -> Tensor:

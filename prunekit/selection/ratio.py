@@ -95,15 +95,35 @@ def check_keys(settings: Mapping[str, object], groups: Sequence[Group], what: st
             raise InputError(f"{key!r} matches no group", where=what, hint=f"known roles: {known}")
 
 
+def bounds(groups: Sequence[Group], least: Ratio | None, most: Ratio | None) -> dict[str, tuple[Fraction, Fraction]]:
+    """For each group name the least and the largest share to remove: (0, 1) where nothing is said.
+
+    Raises InputError where a bound is outside [0, 1], a key matches nothing, or the least is more than the largest.
+    """
+    low = ratios(groups, least) if least is not None else {}
+    high = ratios(groups, most) if most is not None else {}
+    found = {}
+    for group in groups:
+        pair = (low.get(group.name) or Fraction(0), high.get(group.name))
+        pair = (pair[0], Fraction(1) if pair[1] is None else pair[1])
+        if pair[0] > pair[1]:
+            raise InputError(
+                f"at least {float(pair[0]):g} and at most {float(pair[1]):g} of {group.name} cannot both hold",
+                where="min_ratio",
+                hint="make min_ratio at most max_ratio",
+            )
+        found[group.name] = pair
+    return found
+
+
 def widths(size: int, step: int) -> list[int]:
     """Widths that a group may take, ascending: the multiples of ``step`` up to ``size``, and ``size`` itself."""
     found = list(range(step, size + 1, step))
     return found if found and found[-1] == size else [*found, size]
 
 
-def aligned(width: Fraction, size: int, step: int, rounding: Rounding) -> int:
+def nearest(allowed: Sequence[int], width: Fraction, rounding: Rounding) -> int:
     """The allowed width nearest to ``width`` (the larger of two), or the largest below; at least the smallest one."""
-    allowed = widths(size, step)
     if rounding == "down":
         return max([w for w in allowed if w <= width], default=allowed[0])
     return min(allowed, key=lambda w: (abs(w - width), -w))

@@ -1,13 +1,13 @@
-"""Scores and a ratio become the units that are kept."""
+"""Scores and a ratio, or a target, become the units that are kept."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +16,32 @@ from prunekit.coupling.groups import Group, Tie
 from prunekit.errors import InputError, ScorerError, SelectionError
 from prunekit.scorers.normalise import Normaliser
 from prunekit.scorers.normalise import normaliser as normaliser_named
-from prunekit.selection.ranking import Allocation, average_by_rank, best, local, ranked_together
-from prunekit.selection.ratio import Align, Ratio, Rounding, exact_ratio, ratios, steps
+from prunekit.selection.budget import within
+from prunekit.selection.pools import RANKINGS, Ranking, pools_for
+from prunekit.selection.ranking import Allocation, average_by_rank, best, counts_of, local, ranked_together
+from prunekit.selection.ratio import Align, Ratio, Rounding, bounds, exact_ratio, ratios, steps, widths
 
 logger = logging.getLogger(__name__)
 
-Ranking = Literal["local", "global"]
+
+@dataclass(frozen=True)
+class How:
+    """How units are chosen, apart from how many: see ``select``."""
+
+    ranking: Ranking = "local"
+    align: Align = None
+    normaliser: str | Normaliser = "gaussian"
+    pools: Sequence[Collection[str]] | None = None
+    rounding: Rounding = "nearest"
+    floor: float = 0.1
+    min_ratio: Ratio | None = None
+    max_ratio: Ratio | None = None
+    kinds: Mapping[str, str] | None = None
+    sizes: Mapping[str, int] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The keyword arguments of ``select``."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def select(
@@ -36,6 +56,10 @@ def select(
     pools: Sequence[Collection[str]] | None = None,
     rounding: Rounding = "nearest",
     floor: float = 0.1,
+    min_ratio: Ratio | None = None,
+    max_ratio: Ratio | None = None,
+    kinds: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Kept units of every group: group name -> ascending int64 indices.
 
@@ -47,28 +71,27 @@ def select(
             names a group outside ``groups`` keeps its others whole.
         scores: (group.size,) per group name, finite, higher = keep.
         ratio: share of units to remove in [0, 1), for all or by group name, role or glob over both.
-        ranking: local (every group by its ratio) or global (groups of a pool by one ranking, pool total by ratio).
+        ranking: local (every group by its ratio), global, role or isomorphic; the last three rank groups together and
+            take the ratio of all their units (``selection/pools.py``).
         align: widths are multiples of this; see ``selection/ratio.py: steps``.
-        normaliser: makes scores comparable between groups; only global ranking reads it.
-        pools: roles, or globs over roles, that are ranked together; any other role is its own pool.
+        normaliser: makes scores comparable between groups; local ranking does not read it.
+        pools: for global ranking: roles, or globs over roles, that are ranked together; any other role is its own pool.
         rounding: to the nearest allowed width, or to the next one below.
-        floor: least share of a group that global ranking leaves, in [0, 1); a ratio above 1 - floor overrides it.
+        floor: least share of a group that ranking together leaves, in [0, 1); a ratio above 1 - floor overrides it.
+        min_ratio, max_ratio: bounds on the share that is removed of a group, as ``ratio`` is written; nothing
+            overrides them.
+        kinds: what reads each parameter, for isomorphic ranking.
+        sizes: the size that a ratio refers to by group name, where earlier cuts have made the group smaller.
 
     Raises:
-        InputError: a ratio, floor, alignment, pool or name that cannot be used.
+        InputError: a ratio, floor, bound, alignment, pool or name that cannot be used.
         ScorerError: scores that are missing, misshapen or not finite; names the group.
         SelectionError: tied groups whose sizes are no multiples of the smallest, or with different ratios.
     """
-    if ranking not in ("local", "global"):
-        raise InputError(f"{ranking!r} is not a ranking", where="ranking", hint="choose 'local' or 'global'")
+    how = How(ranking, align, normaliser, pools, rounding, floor, min_ratio, max_ratio, kinds, sizes)
+    values, least, allocations, pool_of = prepared(groups, ties, scores, ratios(groups, ratio), how)
     if rounding not in ("down", "nearest"):
         raise InputError(f"{rounding!r} is not a rounding", where="rounding", hint="choose 'down' or 'nearest'")
-    least = exact_ratio(floor, "floor")
-    normalise = normaliser_named(normaliser) if isinstance(normaliser, str) else normaliser
-    pool_of = assign_pools(groups, pools)
-    values = {group.name: checked_scores(group, scores) for group in groups}
-    kept = {group.name: torch.arange(group.size, device="cpu") for group in groups}
-    allocations = allocate(groups, ties, ratios(groups, ratio), steps(groups, align), values, normalise)
     if ranking == "local":
         shares = [(allocations, local(allocations, rounding))]
     else:
@@ -76,11 +99,53 @@ def select(
         for allocation in allocations:
             pooled.setdefault(pool_of[allocation.groups[0]], []).append(allocation)
         shares = [(members, ranked_together(members, least, rounding)) for members in pooled.values()]
+    kept = {group.name: torch.arange(group.size, device="cpu") for group in groups}
     for members, counts in shares:
-        for allocation, count in zip(members, counts, strict=True):
-            for name, multiple in zip(allocation.groups, allocation.multiples, strict=True):
-                kept[name] = best(values[name], count * multiple)
+        kept |= chosen(members, counts, values)
     return kept
+
+
+def select_within(
+    groups: Sequence[Group], ties: Sequence[Tie], scores: Mapping[str, Tensor], fits: Fits, how: How
+) -> tuple[dict[str, Tensor], list[Allocation]]:
+    """The most units that ``fits``, and the allocations that they came from; arguments and errors as for ``select``.
+
+    Where not even the narrowest widths fit, those are returned.
+    """
+    removed: dict[str, Fraction | None] = {group.name: Fraction(1, 2) for group in groups}
+    values, least, allocations, pool_of = prepared(groups, ties, scores, removed, how)
+    pools = None if how.ranking == "local" else [pool_of[a.groups[0]] for a in allocations]
+    kept = {group.name: torch.arange(group.size, device="cpu") for group in groups}
+    return kept | chosen(allocations, within(allocations, pools, least, fits), values), allocations
+
+
+Fits = Callable[[Mapping[str, int]], bool]
+
+
+def prepared(
+    groups: Sequence[Group],
+    ties: Sequence[Tie],
+    scores: Mapping[str, Tensor],
+    removed: Mapping[str, Fraction | None],
+    how: How,
+) -> tuple[dict[str, Tensor], Fraction, list[Allocation], dict[str, str]]:
+    """Checked scores, the floor, what is to be shared out, and the pool of every group."""
+    if how.ranking not in RANKINGS:
+        raise InputError(
+            f"{how.ranking!r} is not a ranking", where="ranking", hint=f"choose one of {', '.join(RANKINGS)}"
+        )
+    least = exact_ratio(how.floor, "floor")
+    normalise = normaliser_named(how.normaliser) if isinstance(how.normaliser, str) else how.normaliser
+    pool_of = pools_for(how.ranking, groups, how.pools, how.kinds)
+    values = {group.name: checked_scores(group, scores) for group in groups}
+    limits = bounds(groups, how.min_ratio, how.max_ratio)
+    allocations = allocate(groups, ties, removed, steps(groups, how.align), values, normalise, limits, how.sizes or {})
+    return values, least, allocations, pool_of
+
+
+def chosen(allocations: Sequence[Allocation], counts: Sequence[int], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The best units of every group of the allocations, when each allocation has the given width."""
+    return {name: best(values[name], count) for name, count in counts_of(allocations, counts).items()}
 
 
 def allocate(
@@ -90,6 +155,8 @@ def allocate(
     step_of: Mapping[str, int],
     values: Mapping[str, Tensor],
     normalise: Normaliser,
+    limits: Mapping[str, tuple[Fraction, Fraction]],
+    whole: Mapping[str, int],
 ) -> list[Allocation]:
     """Allocations of the groups that shrink; the others, of ratio 0 or left out, stay whole."""
     by_name = {group.name: group for group in groups}
@@ -111,20 +178,35 @@ def allocate(
                 hint="give them one ratio, or exclude them all",
             )
         share = next(iter(asked), None)
-        if share:
+        if share or any(limits[name][0] for name in here):
+            step = math.lcm(*(step_of[n] // math.gcd(step_of[n], s // least) for n, s in zip(here, sizes, strict=True)))
+            original = max(whole.get(n, s) * least // s for n, s in zip(here, sizes, strict=True))
+            low, high = max(limits[n][0] for n in here), min(limits[n][1] for n in here)
+            narrow, wide = _between(widths(least, step), original * (1 - high), original * (1 - low))
             found.append(
                 Allocation(
                     groups=tuple(here),
                     multiples=tuple(size // least for size in sizes),
                     size=least,
-                    step=math.lcm(
-                        *(step_of[n] // math.gcd(step_of[n], s // least) for n, s in zip(here, sizes, strict=True))
-                    ),
-                    share=1 - share,
+                    step=step,
+                    share=1 - (share or Fraction(0)),
                     ranked=average_by_rank([normalise(values[name]) for name in here], least),
+                    whole=original,
+                    least=narrow,
+                    most=wide,
                 )
             )
     return found
+
+
+def _between(allowed: Sequence[int], low: Fraction, high: Fraction) -> tuple[int, int]:
+    """The narrowest allowed width that is no less than ``low``, and the widest that is no more than ``high``.
+
+    Where alignment leaves none between the two, the widest wins: the share that must stay, stays.
+    """
+    least = next((w for w in allowed if w >= low), allowed[-1])
+    most = max([w for w in allowed if w <= high], default=allowed[0])
+    return least, max(least, most)
 
 
 def connected(names: Sequence[str], ties: Sequence[Tie]) -> list[list[str]]:
@@ -142,21 +224,6 @@ def connected(names: Sequence[str], ties: Sequence[Tie]) -> list[list[str]]:
             leader[member] = merged
     unique = {id(members): members for members in leader.values()}
     return list(unique.values())
-
-
-def assign_pools(groups: Sequence[Group], pools: Sequence[Collection[str]] | None) -> dict[str, str]:
-    """Pool name per group name. Raises InputError where a pattern matches no role, or a role is in two pools."""
-    roles = sorted({group.role for group in groups})
-    pool_of: dict[str, str] = {}
-    for index, patterns in enumerate(pools or ()):
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            matched = [role for role in roles if fnmatchcase(role, pattern)]
-            if not matched:
-                raise InputError(f"{pattern!r} matches no role", where="pools", hint=f"known roles: {', '.join(roles)}")
-            for role in matched:
-                if pool_of.setdefault(role, str(index)) != str(index):
-                    raise InputError(f"role {role!r} is in two pools", where="pools", hint="name each role once")
-    return {group.name: pool_of.get(group.role, group.role) for group in groups}
 
 
 def checked_scores(group: Group, scores: Mapping[str, Tensor]) -> Tensor:

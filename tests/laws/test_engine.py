@@ -9,11 +9,11 @@ import torch
 from hypothesis import HealthCheck, Phase, assume, given, reject, settings
 from hypothesis import strategies as st
 from support.compare import differences, distance, layer_macs, masked, measured, run, snapshot
+from support.drafts import choose, draft
 from support.networks import build
 from torch import nn
 
 import prunekit
-from prunekit.api import choose, draft
 from prunekit.errors import NothingToPruneError
 from prunekit.plan import Plan
 from prunekit.rehearse import rehearse

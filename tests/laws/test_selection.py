@@ -15,7 +15,7 @@ from prunekit.selection import select
 
 ROLES = ("embedding", "mlp.hidden", "attention.heads")
 RATIOS = st.integers(0, 99).map(lambda n: n / 100)
-RANKINGS = st.sampled_from(["local", "global"])
+RANKINGS = st.sampled_from(["local", "global", "role", "isomorphic"])
 ROUNDINGS = st.sampled_from(["down", "nearest"])
 
 
@@ -65,7 +65,7 @@ def test_kept_units_are_valid_and_no_dropped_one_beats_a_kept_one(given, ratio, 
 @settings(max_examples=200, deadline=None)
 def test_a_pool_meets_its_total_exactly(given, ratio, rounding, floor):
     groups, scores = given
-    kept = select(groups, [], scores, ratio=ratio, ranking="global", rounding=rounding, floor=floor, align=1)
+    kept = select(groups, [], scores, ratio=ratio, ranking="role", rounding=rounding, floor=floor, align=1)
     for role in ROLES:
         pool = [g for g in groups if g.role == role]
         total = sum(len(kept[g.name]) for g in pool)

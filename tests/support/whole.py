@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 import prunekit
-from prunekit.api import choose, draft
 from prunekit.verify import symmetry
 from support.compare import differences, distance, gradients, masked, run, snapshot
+from support.drafts import choose, draft
 
 
 def call(inputs):

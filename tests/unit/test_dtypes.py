@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.compare import differences, distance, masked, run, snapshot
+from support.drafts import draft
 from support.whole import check
 from torch import nn
 
 import prunekit
-from prunekit.api import draft
 from prunekit.errors import PlanError, ScorerError
 from prunekit.verify import symmetry
 

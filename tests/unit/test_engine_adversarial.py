@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.compare import differences, distance, masked, run, snapshot
+from support.drafts import choose, draft
 from torch import nn
 
 import prunekit
-from prunekit.api import choose, draft
 from prunekit.errors import NothingToPruneError, TraceError
 from prunekit.verify import symmetry
 

@@ -9,9 +9,9 @@ import torchvision
 import transformers
 from segment_anything.modeling import ImageEncoderViT
 from support.compare import differences, distance, gradients, masked, measured, run, snapshot
+from support.drafts import choose, draft
 
 import prunekit
-from prunekit.api import choose, draft
 from prunekit.errors import PlanError
 from prunekit.verify import symmetry
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from segment_anything.modeling import ImageEncoderViT
 from support.compare import differences, distance, layer_macs, masked, measured, run, snapshot
+from support.drafts import draft
 from torch import nn
 
 import prunekit
-from prunekit.api import draft
 from prunekit.verify import symmetry
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.drafts import choose, draft
 from torch import nn
 
 import prunekit
-from prunekit.api import choose, draft
 from prunekit.verify import symmetry
 from tests.support.compare import distance, masked, run
 

@@ -160,11 +160,12 @@ class TestGlobal:
         assert counts(select([a, b], [], scores, ratio=0.5, ranking="global", normaliser="none", floor=0.3)) == [7, 3]
         assert counts(select([a, b], [], scores, ratio=0.5, ranking="global", normaliser="gaussian")) == [5, 5]
 
-    def test_each_role_is_its_own_pool_unless_pools_say_otherwise(self):
+    def test_global_is_one_pool_and_role_one_for_each_unless_pools_say_otherwise(self):
         a, b = group("a:0", 10), group("b:0", 10, "mlp.hidden")
         scores = {"a:0": torch.arange(10.0) + 100, "b:0": torch.arange(10.0)}
         settings = {"ratio": 0.5, "ranking": "global", "normaliser": "none"}
-        assert counts(select([a, b], [], scores, **settings)) == [5, 5]
+        assert counts(select([a, b], [], scores, **settings)) == [9, 1]
+        assert counts(select([a, b], [], scores, **settings | {"ranking": "role"})) == [5, 5]
         assert counts(select([a, b], [], scores, pools=[["channels", "mlp.*"]], **settings)) == [9, 1]
 
     def test_aligned_steps(self):

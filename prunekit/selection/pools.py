@@ -1,0 +1,64 @@
+"""Which groups are ranked together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+
+from prunekit.coupling.groups import Group
+from prunekit.errors import InputError
+
+Ranking = Literal["local", "global", "role", "isomorphic"]
+RANKINGS: tuple[str, ...] = ("local", "global", "role", "isomorphic")
+
+
+def pools_for(
+    ranking: str,
+    groups: Sequence[Group],
+    pools: Sequence[Collection[str]] | None,
+    kinds: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Pool name per group name.
+
+    ``global`` ranks all groups together, or those of the roles in each of ``pools``; ``role`` those of one role;
+    ``isomorphic`` those of one structure (Fang et al. 2024, arXiv 2407.04616): the same role, and parameters of the
+    same ``kinds`` (what reads them), axes, ranks and coordinates a unit. Raises InputError where a pattern matches no
+    role, or a role is in two pools.
+    """
+    if ranking == "isomorphic":
+        return {group.name: str(structure_of(group, kinds or {})) for group in groups}
+    if pools:
+        return by_patterns(groups, pools)
+    return {group.name: group.role if ranking == "role" else "all" for group in groups}
+
+
+def structure_of(group: Group, kinds: Mapping[str, str]) -> tuple[object, ...]:
+    """What two groups must share to be isomorphic: everything but widths, names and places."""
+    members = sorted(
+        (
+            kinds.get(member.tensor, ""),
+            member.axis,
+            member.is_buffer,
+            tuple(sorted(set(torch.bincount(member.unit_of[member.unit_of >= 0], minlength=1).tolist()) - {0})),
+        )
+        for member in group.members
+    )
+    return (group.role, *members)
+
+
+def by_patterns(groups: Sequence[Group], pools: Sequence[Collection[str]]) -> dict[str, str]:
+    """Pool name per group name, from globs over roles; a role that no pool names is its own pool."""
+    roles = sorted({group.role for group in groups})
+    pool_of: dict[str, str] = {}
+    for index, patterns in enumerate(pools):
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            matched = [role for role in roles if fnmatchcase(role, pattern)]
+            if not matched:
+                raise InputError(f"{pattern!r} matches no role", where="pools", hint=f"known roles: {', '.join(roles)}")
+            for role in matched:
+                if pool_of.setdefault(role, str(index)) != str(index):
+                    raise InputError(f"role {role!r} is in two pools", where="pools", hint="name each role once")
+    return {group.name: pool_of.get(group.role, group.role) for group in groups}
