@@ -29,24 +29,29 @@ from prunekit.observe import Product, as_matrix, observed, outputs_of, rows_of
 from prunekit.plan import Plan
 
 
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
 @dataclass(frozen=True)
 class Compensation:
     """How layers are refitted.
 
     Attributes:
-        strength: lambda, as a share of the mean square of a feature times the number of rows; > 0.
+        strength: lambda, as a share of the mean square of a feature times the number of rows; > 0. If None, each
+            layer takes the one of ``STRENGTHS`` that does best on the last quarter of its rows, which are left out of
+            that fit, or stays as it is where none helps there.
         samples: calibration inputs that are used, at most.
         rows: places of a layer's output that are fitted, at most; drawn at random where there are more.
         seed: of that draw.
     """
 
-    strength: float = 1e-3
+    strength: float | None = None
     samples: int = 64
     rows: int = 4096
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength < float("inf") or self.samples < 1 or self.rows < 1:
+        if not 0 < (self.strength or 1.0) < float("inf") or self.strength == 0 or self.samples < 1 or self.rows < 1:
             raise InputError(f"{self} cannot be solved", hint="choose strength > 0, samples and rows >= 1")
 
 
@@ -172,24 +177,49 @@ def _solved(
         own = bias.narrow(0, product.start, product.outputs).double()
         missing -= own.reshape(len(matrix), 1, -1)
     centred = bias is not None or mean is not None
-    x_mean = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
-    m_mean = missing.mean(1, keepdim=True) if centred else torch.zeros_like(missing[:, :1])
-    xc, mc = x - x_mean, missing - m_mean
-    gram = xc.transpose(1, 2) @ xc
-    ridge = how.strength * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
-    gram.diagonal(dim1=1, dim2=2).add_(ridge.unsqueeze(1))
-    change = torch.linalg.solve(gram, xc.transpose(1, 2) @ mc).transpose(1, 2)  # (G, O, K)
+    strength = _best_strength(x, missing, centred) if how.strength is None else how.strength
+    if strength is None:
+        return False
+    change, intercept = _ridge(x, missing, strength, centred)
     if not bool(torch.isfinite(change).all()):
         raise PlanError(
             f"the refit of {product.name} is not finite", where=product.name, hint="check the data, or raise strength"
         )
-    intercept = (m_mean - x_mean @ change.transpose(1, 2)).flatten()
+    intercept = intercept.flatten()
     _add(product, weight, change)
     if bias is not None:
         bias.narrow(0, product.start, product.outputs).add_(intercept.to(bias.dtype))
     elif mean is not None:
         mean.sub_(intercept.to(mean.dtype))
     return True
+
+
+def _ridge(x: Tensor, y: Tensor, strength: float, centred: bool) -> tuple[Tensor, Tensor]:
+    """Of y (G, R, O) on x (G, R, K): coefficients (G, O, K) and intercepts (G, 1, O), 0 unless ``centred``."""
+    x_mean = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
+    y_mean = y.mean(1, keepdim=True) if centred else torch.zeros_like(y[:, :1])
+    xc, yc = x - x_mean, y - y_mean
+    gram = xc.transpose(1, 2) @ xc
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    diagonal.add_(strength * diagonal.mean(1, keepdim=True).clamp(min=1e-12))
+    change = torch.linalg.solve(gram, xc.transpose(1, 2) @ yc).transpose(1, 2)
+    return change, y_mean - x_mean @ change.transpose(1, 2)
+
+
+def _best_strength(x: Tensor, y: Tensor, centred: bool) -> float | None:
+    """The strength that does best on the last quarter of the rows when it is fitted on the others."""
+    held = x.shape[1] // 4
+    if not held:
+        return None
+    x_held, y_held = x[:, -held:], y[:, -held:]
+
+    def error(strength: float) -> float:
+        change, intercept = _ridge(x[:, :-held], y[:, :-held], strength, centred)
+        return float((y_held - x_held @ change.transpose(1, 2) - intercept).square().sum())
+
+    errors = {strength: error(strength) for strength in STRENGTHS}
+    best = min(errors, key=lambda s: (errors[s], s))
+    return best if errors[best] < float(y_held.square().sum()) else None
 
 
 def _add(product: Product, weight: Tensor, change: Tensor) -> None:

@@ -37,7 +37,10 @@ def _widths(first: tuple[Width, ...], second: tuple[Width, ...]) -> Iterator[Wid
     later = {width.group: width for width in second}
     for width in first:
         again = later.pop(width.group, None)
-        kept = width.kept if again is None else _chain(width.group, width.kept, again.before, again.kept)
+        # A first cut can change what a unit is (of a convolution with one group left, single channels); a unit of the
+        # original that is still there in part counts as kept then, and the cuts alone say which part.
+        same = again is not None and again.before == len(width.kept)
+        kept = tuple(width.kept[index] for index in again.kept) if again and same else width.kept
         yield Width(width.group, width.role, width.before, kept)
     yield from later.values()
 

@@ -1,10 +1,10 @@
-"""A plan in the making: groups are chosen, scored and selected, and the model's own code is asked whether it follows."""
+"""A plan in the making: groups are chosen, scored and selected; the model's own code is asked whether it follows."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from prunekit.reconcile import reconcile
 from prunekit.rehearse import rehearse
 from prunekit.scorers import Magnitude, Scorer, Statistics
 from prunekit.selection import How, filter_groups, parse_target, select
-from prunekit.selection.ratio import Ratio
+from prunekit.selection.ratio import Ratio, exact_ratio
 from prunekit.selection.target import Target
 from prunekit.solve import make_plan
 from prunekit.targeted import Gauge, select_for_target
@@ -46,7 +46,7 @@ class Request:
     include: Sequence[str] | str | None = None
     exclude: Sequence[str] | str | None = None
     roles: Sequence[str] | str | None = None
-    how: How = How()
+    how: How = field(default_factory=How)
     verify: Verify = "auto"
     seed: int = 0
 
@@ -57,6 +57,8 @@ class Request:
             raise InputError("ratio and target both say how much goes", where="target", hint="give one of them")
         if self.target is not None:
             parse_target(self.target)
+        for share in self.share.values() if isinstance(self.share, Mapping) else [self.share]:
+            exact_ratio(share)
 
     @property
     def share(self) -> Ratio:
@@ -96,15 +98,14 @@ def draft(
     scorer = request.scorer or Magnitude()
     scores = _scores(model, structure, chosen, scorer, data, request.seed, progress)
     how = replace(request.how, kinds=structure.kinds)
-    settle = partial(_settle, model, structure, scores=scores, ratio=request.share, how=how)
     if request.target is None:
+        settle = partial(_settle, model, structure, scores=scores, ratio=request.share, how=how)
         found, refused = _largest(chosen, settle)
         nothing = found is None or not (found[0].cuts or _nothing_asked(request.share))
     else:
         gauge = Gauge.of(model, structure, request.target, whole)
-        found, refused = _for_target(
-            chosen, partial(_aim, model, structure, scores=scores, gauge=gauge, how=how), settle
-        )
+        aim = partial(select_for_target, structure, scores=scores, gauge=gauge, how=how)
+        found, refused = _for_target(model, structure, chosen, aim, scores)
         nothing = found is None
     if found is None or nothing:
         bound = "the ratio takes no unit here, or the model's own arithmetic binds it to widths that stay"
@@ -140,35 +141,41 @@ def _settle(
 
 
 @paused_collector()
-def _aim(
-    model: nn.Module,
-    structure: Structure,
-    chosen: Sequence[Group],
-    *,
-    scores: Mapping[str, Tensor],
-    gauge: Gauge,
-    how: How,
-) -> Settled:
-    """Selects, solves and rehearses one set of groups for a target; raises what stands in the way."""
-    return _planned(model, structure, select_for_target(structure, chosen, scores, gauge, how))
-
-
 def _planned(model: nn.Module, structure: Structure, kept: dict[str, Tensor]) -> Settled:
     made = make_plan(model, structure, kept)
     made, notes = with_folds(made, structure, rehearse(model, structure, made, kept))
     return made, kept, notes
 
 
-def _for_target(chosen: Sequence[Group], aim: Settle, settle: Settle) -> tuple[Settled | None, list[Frozen]]:
-    """The target over all groups; where the model's code cannot follow, over those that it follows at a ratio."""
-    try:
-        return aim(chosen), []
-    except (PlanError, TraceError, VerificationError) as error:
-        logger.info("the target is aimed at again without the groups that the model cannot follow: %s", error.what)
-    _, refused = _largest(chosen, settle)
-    names = {frozen.name for frozen in refused}
-    accepted = [group for group in chosen if group.name not in names]
-    return (aim(accepted) if accepted else None), refused
+def _for_target(
+    model: nn.Module,
+    structure: Structure,
+    chosen: Sequence[Group],
+    aim: Callable[[Sequence[Group]], dict[str, Tensor]],
+    scores: Mapping[str, Tensor],
+) -> tuple[Settled | None, list[Frozen]]:
+    """The target over all groups; without those that the model's own code does not follow at the widths it takes."""
+    refused: list[Frozen] = []
+    groups = tuple(chosen)
+    while groups:
+        kept = aim(groups)
+        try:
+            return _planned(model, structure, kept), refused
+        except (PlanError, TraceError, VerificationError) as error:
+            logger.info("the target is aimed at again without the groups that the model cannot follow: %s", error.what)
+            failed: Exception = error
+
+        def settle(some: Sequence[Group], kept: Mapping[str, Tensor] = kept) -> Settled:
+            agreed = reconcile(structure, some, {g.name: kept[g.name] for g in some}, scores)
+            return _planned(model, structure, agreed)
+
+        _, left_out = _largest(groups, settle)
+        if not left_out:
+            raise failed
+        refused += left_out
+        names = {frozen.name for frozen in left_out}
+        groups = tuple(group for group in groups if group.name not in names)
+    return None, refused
 
 
 def _largest(chosen: Sequence[Group], settle: Settle) -> tuple[Settled | None, list[Frozen]]:

@@ -124,7 +124,8 @@ def observed(
 ) -> Iterator[None]:
     """Within the block every product of a parameter of ``model`` is reported, before it runs and after.
 
-    ``norm`` gets the input and the running mean of every batch norm before it runs. What ``before`` writes into the parameter is used by the very product that it was called for.
+    ``norm`` gets the input and the running mean of every batch norm before it runs. What ``before`` writes into the
+    parameter is used by the very product that it was called for.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused kernel, in which no product can be seen

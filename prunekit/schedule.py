@@ -22,4 +22,4 @@ def portions(steps: int, schedule: str) -> tuple[float, ...]:
             f"{schedule!r} is not a schedule", where="schedule", hint=f"one of {', '.join(get_args(Schedule))}"
         )
     power = 3 if schedule == "cubic" else 1
-    return tuple(1 - (1 - k / steps) ** power for k in range(1, steps)) + (1.0,)
+    return (*(1 - (1 - k / steps) ** power for k in range(1, steps)), 1.0)

@@ -96,7 +96,6 @@ def test_widths_count_from_the_original(case):
     ("second", "message"),
     [
         (Plan("p", (), (Cut("a", 0, 9, (0,)),)), "expects 9"),
-        (Plan("p", (Width("a:0", "r", 9, (0,)),), ()), "expects 9"),
         (Plan("p", (), (), (Edit("m", "heads", None, 7, 1),)), "= 7"),
     ],
 )
@@ -104,6 +103,14 @@ def test_plans_that_do_not_meet_are_refused(second, message):
     first = Plan("p", (Width("a:0", "r", 6, (0, 2)),), (Cut("a", 0, 6, (0, 2)),), (Edit("m", "heads", None, 4, 2),))
     with pytest.raises(PlanError, match=message):
         compose(first, second)
+
+
+def test_a_unit_that_is_still_there_in_part_counts_as_kept():
+    first = Plan("p", (Width("a:0", "r", 2, (1,)),), (Cut("a", 0, 6, (3, 4, 5)),))
+    second = Plan("p", (Width("a:0", "r", 3, (0, 2)),), (Cut("a", 0, 3, (0, 2)),))
+    joined = compose(first, second)
+    assert joined.widths == (Width("a:0", "r", 2, (1,)),)
+    assert joined.cuts == (Cut("a", 0, 6, (3, 5)),)
 
 
 def test_on_a_real_model():
