@@ -28,7 +28,6 @@ from prunekit.inputs import Inputs, map_tensors, normalise
 from prunekit.observe import Product, as_matrix, observed, outputs_of, rows_of
 from prunekit.plan import Plan
 
-
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
