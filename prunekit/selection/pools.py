@@ -25,7 +25,7 @@ def pools_for(
 
     ``global`` ranks all groups together, or those of the roles in each of ``pools``; ``role`` those of one role;
     ``isomorphic`` those of one structure (Fang et al. 2024, arXiv 2407.04616): the same role, and parameters of the
-    same ``kinds`` (what reads them), axes, ranks and coordinates a unit. Raises InputError where a pattern matches no
+    same ``kinds`` (what reads them), axes and coordinates a unit. Raises InputError where a pattern matches no
     role, or a role is in two pools.
     """
     if ranking == "isomorphic":
