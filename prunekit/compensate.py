@@ -13,6 +13,7 @@ the layer has none and a batch norm follows, into its running mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ from prunekit.inputs import Inputs, map_tensors, normalise
 from prunekit.observe import Product, as_matrix, observed, outputs_of, rows_of
 from prunekit.plan import Plan
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_ROUNDING = 1e-10
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Compensation:
     Attributes:
         strength: lambda, as a share of the mean square of a feature times the number of rows; > 0. If None, each
             layer takes the one of ``STRENGTHS`` that does best on the last quarter of its rows, which are left out of
-            that fit, or stays as it is where none helps there.
+            that fit; with infinity among them only the intercept changes.
         samples: calibration inputs that are used, at most.
         rows: places of a layer's output that are fitted, at most; drawn at random where there are more.
         seed: of that draw.
@@ -175,11 +177,11 @@ def _solved(
     if bias is not None:
         own = bias.narrow(0, product.start, product.outputs).double()
         missing -= own.reshape(len(matrix), 1, -1)
-    centred = bias is not None or mean is not None
-    strength = _best_strength(x, missing, centred) if how.strength is None else how.strength
-    if strength is None:
-        return False
-    change, intercept = _ridge(x, missing, strength, centred)
+    if float(missing.square().sum()) <= _ROUNDING * float(y.square().sum()):
+        return False  # nothing before it was cut: what differs is rounding
+    problem = _Ridge.of(x, missing, centred=bias is not None or mean is not None)
+    strength = problem.best() if how.strength is None else how.strength
+    change, intercept = problem.solved(strength)
     if not bool(torch.isfinite(change).all()):
         raise PlanError(
             f"the refit of {product.name} is not finite", where=product.name, hint="check the data, or raise strength"
@@ -193,32 +195,68 @@ def _solved(
     return True
 
 
-def _ridge(x: Tensor, y: Tensor, strength: float, centred: bool) -> tuple[Tensor, Tensor]:
-    """Of y (G, R, O) on x (G, R, K): coefficients (G, O, K) and intercepts (G, 1, O), 0 unless ``centred``."""
-    x_mean = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
-    y_mean = y.mean(1, keepdim=True) if centred else torch.zeros_like(y[:, :1])
-    xc, yc = x - x_mean, y - y_mean
-    gram = xc.transpose(1, 2) @ xc
-    diagonal = gram.diagonal(dim1=1, dim2=2)
-    diagonal.add_(strength * diagonal.mean(1, keepdim=True).clamp(min=1e-12))
-    change = torch.linalg.solve(gram, xc.transpose(1, 2) @ yc).transpose(1, 2)
-    return change, y_mean - x_mean @ change.transpose(1, 2)
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Second moments of rows x (G, R, K) and y (G, R, O), taken from their means where ``centred``."""
+
+    xx: Tensor  # (G, K, K)
+    xy: Tensor  # (G, K, O)
+    yy: float
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> _Moments:
+        return cls(x.transpose(1, 2) @ x, x.transpose(1, 2) @ y, float(y.square().sum()))
+
+    def solved(self, strength: float) -> Tensor:
+        """(G, K, O): the ridge solution."""
+        if strength == math.inf:
+            return torch.zeros_like(self.xy)
+        gram = self.xx.clone()
+        diagonal = gram.diagonal(dim1=1, dim2=2)
+        diagonal.add_(strength * diagonal.mean(1, keepdim=True).clamp(min=1e-12))
+        change: Tensor = torch.linalg.solve(gram, self.xy)
+        return change
+
+    def error(self, change: Tensor) -> float:
+        """|y - x change|^2, summed."""
+        return self.yy + float((change * (self.xx @ change - 2 * self.xy)).sum())
 
 
-def _best_strength(x: Tensor, y: Tensor, centred: bool) -> float | None:
-    """The strength that does best on the last quarter of the rows when it is fitted on the others."""
-    held = x.shape[1] // 4
-    if not held:
-        return None
-    x_held, y_held = x[:, -held:], y[:, -held:]
+@dataclass(frozen=True, eq=False)
+class _Ridge:
+    """One layer's regression: moments of all rows, of those that a strength is tried on, and of those held out."""
 
-    def error(strength: float) -> float:
-        change, intercept = _ridge(x[:, :-held], y[:, :-held], strength, centred)
-        return float((y_held - x_held @ change.transpose(1, 2) - intercept).square().sum())
+    all: _Moments
+    tried: _Moments
+    held: _Moments | None
+    x_mean: Tensor
+    y_mean: Tensor
 
-    errors = {strength: error(strength) for strength in STRENGTHS}
-    best = min(errors, key=lambda s: (errors[s], s))
-    return best if errors[best] < float(y_held.square().sum()) else None
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, *, centred: bool) -> _Ridge:
+        """Of y (G, R, O) on x (G, R, K); the last quarter of the rows is held out."""
+        held = x.shape[1] // 4
+        x_mean = x.mean(1, keepdim=True) if centred else torch.zeros_like(x[:, :1])
+        y_mean = y.mean(1, keepdim=True) if centred else torch.zeros_like(y[:, :1])
+        x, y = x - x_mean, y - y_mean
+        if not held:
+            moments = _Moments.of(x, y)
+            return cls(moments, moments, None, x_mean, y_mean)
+        tried, rest = _Moments.of(x[:, :-held], y[:, :-held]), _Moments.of(x[:, -held:], y[:, -held:])
+        whole = _Moments(tried.xx + rest.xx, tried.xy + rest.xy, tried.yy + rest.yy)
+        return cls(whole, tried, rest, x_mean, y_mean)
+
+    def best(self) -> float:
+        """The strength that does best on the rows that it was not fitted on; infinite where none helps there."""
+        if self.held is None:
+            return math.inf
+        errors = {strength: self.held.error(self.tried.solved(strength)) for strength in STRENGTHS}
+        return min(errors, key=lambda s: (errors[s], s))
+
+    def solved(self, strength: float) -> tuple[Tensor, Tensor]:
+        """Coefficients (G, O, K) and intercepts (G, 1, O)."""
+        change = self.all.solved(strength)
+        return change.transpose(1, 2), self.y_mean - self.x_mean @ change
 
 
 def _add(product: Product, weight: Tensor, change: Tensor) -> None:

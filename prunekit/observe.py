@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import pad, unfold
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -77,19 +77,21 @@ def rows_of(product: Product, weight: Tensor, places: Tensor | None = None) -> T
 def _unfolded(
     data: Tensor, kernel: list[int], stride: list[int], padding: list[int], dilation: list[int], places: Tensor | None
 ) -> Tensor:
-    """(R, C * kernel) of a convolution over one or two axes, image by image, so that memory stays small."""
+    """(R, C * kernel) of a convolution over one or two axes: all places, image by image, or the given ones alone."""
     if len(kernel) == 1:
         data, kernel = data.unsqueeze(2), [1, *kernel]
         stride, padding, dilation = [1, *stride], [0, *padding], [1, *dilation]
-    found, passed = [], 0
-    for image in data:
-        columns = unfold(image[None], tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))[0].t()
-        if places is not None:
-            here = places[(places >= passed) & (places < passed + len(columns))] - passed
-            passed += len(columns)
-            columns = columns[here]
-        found.append(columns)
-    return torch.cat(found)
+    if places is None:
+        images = (unfold(x[None], tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))[0].t() for x in data)
+        return torch.cat(list(images))
+    padded = pad(data, (padding[1], padding[1], padding[0], padding[0]))
+    rows, columns = ((padded.shape[2 + k] - dilation[k] * (kernel[k] - 1) - 1) // stride[k] + 1 for k in (0, 1))
+    image, place = places // (rows * columns), places % (rows * columns)
+    steps = [torch.arange(kernel[k], device=places.device) * dilation[k] for k in (0, 1)]
+    y = (place // columns * stride[0]).unsqueeze(1) + steps[0]  # (R, kernel)
+    x = (place % columns * stride[1]).unsqueeze(1) + steps[1]
+    picked = padded[image[:, None, None], :, y[:, :, None], x[:, None, :]]  # (R, kernel, kernel, C)
+    return picked.movedim(-1, 1).flatten(1)
 
 
 def as_matrix(product: Product, weight: Tensor) -> Tensor:
