@@ -3,6 +3,7 @@
     python benchmarks/planning.py vit_b            # times and memory as ratios
     python benchmarks/planning.py vit_h --no-forward
     python benchmarks/planning.py vit_h --meta     # no weights at all: the peak resident set of the whole process
+    python benchmarks/planning.py vit_h --select   # selecting for multiply-adds, after tracing and scoring
 
 The ratio of times is (trace + couple + score + solve + rehearse) / one forward pass, on the same threads. The ratio of
 memory is (weights + growth of the peak resident set while planning) / weights.
@@ -22,6 +23,10 @@ import torch
 from segment_anything import sam_model_registry
 
 import prunekit
+from prunekit.draft import choose
+from prunekit.scorers import Statistics
+from prunekit.selection import How
+from prunekit.targeted import Gauge, select_for_target
 
 
 def peak_bytes() -> int:
@@ -45,14 +50,40 @@ def on_meta(name: str) -> dict[str, object]:
     }
 
 
+def selecting(name: str, runs: int) -> dict[str, object]:
+    """CPU seconds from scores to the units that stay, for targets in multiply-adds; nothing is rebuilt."""
+    encoder = sam_model_registry[name]().image_encoder.eval()
+    structure = prunekit.trace(encoder, torch.empty(1, 3, 1024, 1024))
+    chosen = choose(structure)
+    statistics = Statistics(encoder)
+    scores = {group.name: prunekit.Magnitude().score(group, statistics) for group in chosen}
+    seconds: dict[str, list[float]] = {}
+    reached: dict[str, float] = {}
+    whole = structure.cost().macs
+    for ranking in ("local", "global"):
+        for percent in (75, 50, 25):
+            for _ in range(runs):
+                start = time.process_time()
+                gauge = Gauge.of(encoder, structure, f"macs<={percent}%")
+                kept = select_for_target(structure, chosen, scores, gauge, How(ranking=ranking))
+                seconds.setdefault(f"{ranking} {percent} %", []).append(round(time.process_time() - start, 3))
+            reached[f"{ranking} {percent} %"] = round(structure.cost(kept).macs / whole, 5)
+    return {"model": name, "groups": len(chosen), "cpu_seconds": seconds, "macs_left": reached}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=["vit_b", "vit_l", "vit_h"])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--no-forward", action="store_true", help="memory and planning time only")
     parser.add_argument("--meta", action="store_true", help="a model on the meta device, which can only be planned")
+    parser.add_argument("--select", action="store_true", help="selection for a target alone")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
+    if options.select:
+        json.dump(selecting(options.model, options.runs), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
     if options.meta:
         json.dump(on_meta(options.model), sys.stdout)
         sys.stdout.write("\n")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 
-from prunekit.selection.ranking import Allocation, counts_of, local, ranked_together, step_score
+from prunekit.selection.ranking import Allocation, RankedTogether, counts_of, step_score
+from prunekit.selection.ratio import nearest
 
 Counts = Mapping[str, int]
 Fits = Callable[[Counts], bool]
@@ -22,14 +22,19 @@ def within(allocations: Sequence[Allocation], pools: Sequence[str] | None, floor
     budget goes to single steps, the best-scored first. Returns the narrowest widths where nothing fits.
     """
 
+    together = [
+        (here, RankedTogether.of([allocations[i] for i in here]))
+        for pool in dict.fromkeys(pools or ())
+        for here in [[i for i, name in enumerate(pools or ()) if name == pool]]
+    ]
+
     def at(share: Fraction) -> list[int]:
-        shared = [replace(a, share=share) for a in allocations]
+        targets = [a.target_at(share) for a in allocations]
         if pools is None:
-            return local(shared, "down")
-        found = [0] * len(shared)
-        for pool in dict.fromkeys(pools):
-            here = [i for i, name in enumerate(pools) if name == pool]
-            for i, width in zip(here, ranked_together([shared[i] for i in here], floor, "down"), strict=True):
+            return [nearest(a.allowed, target, "down") for a, target in zip(allocations, targets, strict=True)]
+        found = [0] * len(allocations)
+        for here, ranked in together:
+            for i, width in zip(here, ranked.widths([targets[i] for i in here], floor, "down"), strict=True):
                 found[i] = width
         return found
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,7 +40,11 @@ class Allocation:
 
     @property
     def target(self) -> Fraction:
-        return min((self.whole or self.size) * self.share, Fraction(self.size))
+        return self.target_at(self.share)
+
+    def target_at(self, share: Fraction) -> Fraction:
+        """Units of one group when ``share`` of ``whole`` remains, before alignment."""
+        return min((self.whole or self.size) * share, Fraction(self.size))
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
@@ -58,35 +63,48 @@ def local(allocations: Sequence[Allocation], rounding: Rounding) -> list[int]:
     return [nearest(a.allowed, a.target, rounding) for a in allocations]
 
 
-def ranked_together(allocations: Sequence[Allocation], floor: Fraction, rounding: Rounding) -> list[int]:
-    """Width of each allocation when the units of all are ranked together.
+@dataclass(frozen=True, eq=False)
+class RankedTogether:
+    """Allocations of one pool, and the order in which their alignment steps go out: best mean score of a step first.
 
-    Every allocation starts at its floor. The rest of the pool's total goes out in alignment steps, best mean score of
-    the step first, until the next step would pass the total; with ``rounding="nearest"`` that step is still taken
-    where it brings the total closer. So the total is exact where steps are 1, and one step off at most elsewhere, save
-    where the floors alone are more. Steps go out in an order that does not depend on the total: a smaller ratio never
-    narrows a group.
+    The order does not depend on how much goes out: a smaller ratio never narrows a group.
     """
-    exact = sum((sum(a.multiples) * a.target for a in allocations), Fraction(0))
-    total = Fraction(math.floor(exact) if rounding == "down" else math.floor(exact + Fraction(1, 2)))
-    counts = [_floor(a, floor) for a in allocations]
-    spent = sum(sum(a.multiples) * count for a, count in zip(allocations, counts, strict=True))
-    steps: list[tuple[float, int, int, int]] = []
-    for index, (a, count) in enumerate(zip(allocations, counts, strict=True)):
-        start = count
-        for width in a.allowed:
-            if width > start:
+
+    allocations: Sequence[Allocation]
+    order: Sequence[tuple[float, int, int, int]]  # (score, allocation, width, units), best first
+
+    @classmethod
+    def of(cls, allocations: Sequence[Allocation]) -> RankedTogether:
+        """The order of all steps of ``allocations``."""
+        steps: list[tuple[float, int, int, int]] = []
+        for index, a in enumerate(allocations):
+            for start, width in pairwise(a.allowed):
                 steps.append((-step_score(a, start, width), index, width, sum(a.multiples) * (width - start)))
-                start = width
-    for _, index, width, cost in sorted(_in_order(steps)):
-        if spent + cost > total:
-            closer = spent + cost - total < total - spent
-            if rounding == "nearest" and closer:
-                counts[index] = width
-            break
-        counts[index] = width
-        spent += cost
-    return counts
+        return cls(tuple(allocations), sorted(_in_order(steps)))
+
+    def widths(self, targets: Sequence[Fraction], floor: Fraction, rounding: Rounding) -> list[int]:
+        """Width of each allocation when together they keep what ``targets``, one for each, amount to.
+
+        Every allocation starts at its floor. The rest of the total goes out in steps until the next one would pass it;
+        with ``rounding="nearest"`` that step is still taken where it brings the total closer. So the total is exact
+        where steps are 1, and one step off at most elsewhere, save where the floors alone are more.
+        """
+        sizes = [sum(a.multiples) for a in self.allocations]
+        exact = sum((size * target for size, target in zip(sizes, targets, strict=True)), Fraction(0))
+        total = math.floor(exact) if rounding == "down" else math.floor(exact + Fraction(1, 2))
+        counts = [_floor(a, floor, target) for a, target in zip(self.allocations, targets, strict=True)]
+        spent = sum(size * count for size, count in zip(sizes, counts, strict=True))
+        for _, index, width, cost in self.order:
+            if width <= counts[index]:
+                continue
+            if spent + cost > total:
+                closer = spent + cost - total < total - spent
+                if rounding == "nearest" and closer:
+                    counts[index] = width
+                break
+            counts[index] = width
+            spent += cost
+        return counts
 
 
 def step_score(a: Allocation, start: int, width: int) -> float:
@@ -104,9 +122,9 @@ def _in_order(steps: list[tuple[float, int, int, int]]) -> list[tuple[float, int
     return ordered
 
 
-def _floor(a: Allocation, floor: Fraction) -> int:
-    """The least width: ``floor`` of the size, less where the ratio itself asks for less, and one step at least."""
-    least = min(math.ceil(a.size * floor), math.floor(a.target))
+def _floor(a: Allocation, floor: Fraction, target: Fraction) -> int:
+    """The least width: ``floor`` of the size, less where the target itself is less, and one step at least."""
+    least = min(math.ceil(a.size * floor), math.floor(target))
     return next((width for width in a.allowed if width >= min(least, a.size)), a.allowed[-1])
 
 

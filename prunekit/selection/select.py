@@ -18,7 +18,7 @@ from prunekit.scorers.normalise import Normaliser
 from prunekit.scorers.normalise import normaliser as normaliser_named
 from prunekit.selection.budget import within
 from prunekit.selection.pools import RANKINGS, Ranking, pools_for
-from prunekit.selection.ranking import Allocation, average_by_rank, best, counts_of, local, ranked_together
+from prunekit.selection.ranking import Allocation, RankedTogether, average_by_rank, best, counts_of, local
 from prunekit.selection.ratio import Align, Ratio, Rounding, bounds, exact_ratio, ratios, steps, widths
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,10 @@ def select(
         pooled: dict[str, list[Allocation]] = {}
         for allocation in allocations:
             pooled.setdefault(pool_of[allocation.groups[0]], []).append(allocation)
-        shares = [(members, ranked_together(members, least, rounding)) for members in pooled.values()]
+        shares = [
+            (members, RankedTogether.of(members).widths([a.target for a in members], least, rounding))
+            for members in pooled.values()
+        ]
     kept = {group.name: torch.arange(group.size, device="cpu") for group in groups}
     for members, counts in shares:
         kept |= chosen(members, counts, values)

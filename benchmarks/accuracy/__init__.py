@@ -1,0 +1,1 @@
+"""Accuracy against size on real weights: every criterion, Random as the control, and Torch-Pruning at equal cost."""
