@@ -118,7 +118,7 @@ def cut_by_theirs(
 
     for share in shares:
         low, high, best = 0.0, 0.9, None
-        for _ in range(9):
+        for _ in range(8):
             middle = (low + high) / 2
             made = at(middle)
             if macs(made, example) <= (share + TOLERANCE) * whole:
