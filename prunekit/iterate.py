@@ -20,7 +20,7 @@ from prunekit.measure import latency
 from prunekit.plan import Plan
 from prunekit.schedule import Schedule, portions
 from prunekit.selection.ratio import Ratio
-from prunekit.selection.target import parse_target
+from prunekit.selection.target import Target, parse_target
 from prunekit.snapshot import kept_as_is
 from prunekit.targeted import fields_of
 
@@ -77,7 +77,7 @@ def cut_in_steps(
     parts = portions(iteration.steps, iteration.schedule)
     refit = compensation(iteration.compensate)
     held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
-    whole = _whole(model, structure, request)
+    whole = None if request.target is None else quantities(model, structure, request.target)
     sizes = {group.name: group.size for group in structure.groups}
     done, inputs = Done(), structure.inputs
     if iteration.on_step is not None:
@@ -113,23 +113,24 @@ def _calibration(refit: Compensation | None, data: Any, structure: Structure, se
     return [sample.inputs for sample in as_samples(data, structure.inputs, refit.samples)]
 
 
-def _whole(model: nn.Module, structure: Structure, request: Request) -> dict[str, float] | None:
-    """The original's quantities, which relative and partial targets refer to."""
-    if request.target is None:
-        return None
+def quantities(model: nn.Module, structure: Structure, target: Target | None) -> dict[str, float]:
+    """The original's quantities, which relative and partial targets refer to; latency only where it is limited."""
     found = fields_of(structure.cost())
-    if any(limit.quantity == "latency" for limit in parse_target(request.target)):
+    if target is not None and any(limit.quantity == "latency" for limit in parse_target(target)):
         found["latency"] = latency(model, structure.inputs, runs=15, warmup=3).median
     return found
+
+
+def part_of(target: Target, part: float, whole: Mapping[str, float]) -> dict[str, float]:
+    """The target of a step after which ``part`` of all that goes is gone."""
+    aims = {limit.quantity: limit.of(whole[limit.quantity]) for limit in parse_target(target)}
+    return {name: whole[name] - (whole[name] - aim) * part for name, aim in aims.items()}
 
 
 def _part_of(request: Request, part: float, whole: Mapping[str, float] | None) -> Request:
     """The request of a step after which ``part`` of all that goes is gone."""
     if request.target is not None and whole is not None:
-        limits = parse_target(request.target)
-        aims = {x.quantity: max(x.of(whole[x.quantity]), 0.0) for x in limits}
-        partial = {name: whole[name] - (whole[name] - aim) * part for name, aim in aims.items()}
-        return replace(request, target=partial)
+        return replace(request, target=part_of(request.target, part, whole))
     share = request.share
     scaled: Ratio = {k: v * part for k, v in share.items()} if isinstance(share, Mapping) else share * part
     return replace(request, ratio=scaled)

@@ -22,8 +22,15 @@ def prune(
         str | None,
         typer.Argument(help="timm:NAME, torchvision:NAME, python:pkg.mod:factory or PLUG-IN:NAME; a recipe has one."),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Recipe to run; without, prune once.")] = None,
-    ratio: Annotated[float, typer.Option(help="Share of units to remove, in [0, 1).")] = 0.5,
+    recipe: Annotated[str | None, typer.Option(help="Recipe to run; without, oneshot.")] = None,
+    ratio: Annotated[
+        str | None, typer.Option(help="Share of units to remove, in [0, 1), or ROLE=SHARE,ROLE=SHARE. [default: 0.5]")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Limits instead of a ratio: 'macs<=50%, params<=9.1M, latency<=15ms'.")
+    ] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Glob over parameters, modules, roles; repeat.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Glob over what to leave alone; repeat.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth or .pt.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training images; without, they are generated.")] = None,
     val: Annotated[Path | None, typer.Option(help="Folder of validation images; without, generated.")] = None,
@@ -36,8 +43,7 @@ def prune(
 ) -> None:
     """Slim a model and keep it: weights, plan, report and pictures in one folder."""
     # whatever can be refused without loading torch is refused first
-    if not 0 <= ratio < 1:  # NaN too
-        raise InputError(f"--ratio {ratio} is out of range", hint="the share to remove, at least 0 and below 1")
+    share = None if ratio is None else shares(ratio)
     if seed < 0:
         raise InputError(f"--seed {seed} is negative")
     if checkpoint is not None and not checkpoint.is_file():
@@ -61,10 +67,11 @@ def prune(
         built = _build(spec, checkpoint, seed)
         chosen = _settled(chosen, built, settings or [], seed, generated=data is None)
         criterion = _scorer(scorer, chosen)
-        with Bars(None if as_json else console, chosen) as bars:
-            from prunekit.recipes import run
+        from prunekit.recipes import run, stages_of
 
-            result = run(built, chosen, criterion, ratio=ratio, data=data, val=val, device=device, listen=bars)
+        with Bars(None if as_json else console, stages_of(chosen)) as bars:
+            asked: dict[str, Any] = {"ratio": share, "target": target, "include": include, "exclude": exclude}
+            result = run(built, chosen, criterion, **asked, data=data, val=val, device=device, listen=bars)
         extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
         save(result, out, extras=extras)
     if as_json:
@@ -75,14 +82,30 @@ def prune(
         show(console, result.report, out)
 
 
+def shares(text: str) -> float | dict[str, float]:
+    """``0.5``, or ``mlp.hidden=0.6,attention.heads=0.25``. Raises InputError for anything else."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        role, equals, number = part.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise InputError(f"--ratio {part.strip()} is no share", hint="0.5, or ROLE=0.6,ROLE=0.25") from None
+        if not 0 <= value < 1:  # NaN too
+            raise InputError(f"--ratio {part.strip()} is out of range", hint="the share to remove, from 0 to below 1")
+        if bool(equals) != ("=" in text) or role.strip() in found:
+            raise InputError(f"--ratio {text} is unclear", hint="one share for all, or one for each role")
+        found[role.strip()] = value
+    return found if "=" in text else found[""]
+
+
 def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:
-    from prunekit.recipes import known_recipes
-    from prunekit.recipes.once import ONCE
+    from prunekit.recipes import ONESHOT, known_recipes
 
     known = known_recipes()
     if name is not None and name not in known:
         raise RegistryError.unknown("recipe", name, known)
-    recipe = ONCE if name is None else known[name]
+    recipe = ONESHOT if name is None else known[name]
     spec = model or recipe.model
     if not spec:
         raise RecipeError("no model given", hint="for example: prunekit prune timm:deit_tiny_patch16_224")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from prunekit.recipes import Event, Recipe
+    from prunekit.recipes import Event, Stage
 
 
 class _Rate(ProgressColumn):
@@ -36,8 +36,8 @@ class _Rate(ProgressColumn):
 class Bars:
     """A bar a stage, as the recipe's listener. Without a console it says nothing."""
 
-    def __init__(self, console: Console | None, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, console: Console | None, stages: Sequence[Stage]) -> None:
+        self._stages = stages
         self._stack = ExitStack()
         self._tasks: dict[int, TaskID] = {}
         self._progress = console and Progress(
@@ -62,7 +62,7 @@ class Bars:
         if not self._progress:
             return
         if event.stage not in self._tasks:
-            title = f"{event.stage + 1}/{len(self._recipe.stages)} {event.title}"
+            title = f"{event.stage + 1}/{len(self._stages)} {event.title}"
             self._tasks[event.stage] = self._progress.add_task(title, total=event.total, unit=event.unit, figures="")
         figures = "  ".join(f"{name} {value:.3g}" for name, value in event.figures.items())
         self._progress.update(self._tasks[event.stage], completed=event.done, total=event.total, figures=figures)
@@ -70,7 +70,7 @@ class Bars:
 
 def show(console: Console, report: Mapping[str, Any], out: Path) -> None:
     """The before/after table, and where the files are."""
-    table = Table(title=f"{report['model']}  {report['recipe']} at ratio {report['ratio']}", title_justify="left")
+    table = Table(title=f"{report['model']}  {report['recipe']} at {_asked(report)}", title_justify="left")
     for name in ("", "before", "after", "change"):
         table.add_column(name, justify="left" if not name else "right")
     part = report["part"] or "model"
@@ -93,6 +93,10 @@ def show(console: Console, report: Mapping[str, Any], out: Path) -> None:
     console.print(f"verified  {checks}", style="dim", highlight=False)
     console.print("MACs: all multiply-adds; layer MACs: convolution and linear layers only", style="dim")
     console.print(f"kept in {out} after {report['seconds']:.0f} s", highlight=False)
+
+
+def _asked(report: Mapping[str, Any]) -> str:
+    return f"ratio {report['ratio']}" if report["target"] is None else str(report["target"])
 
 
 def _row(table: Table, label: str, pair: Mapping[str, float], unit: float) -> None:

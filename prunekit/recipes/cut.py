@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from prunekit.api import trace
 from prunekit.apply import apply
+from prunekit.compensate import compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.draft import Request, choose, draft
+from prunekit.draft import Draft, Request, choose, draft
 from prunekit.errors import RecipeError
 from prunekit.inputs import Inputs, Sample
 from prunekit.plan import Plan
@@ -22,6 +23,8 @@ from prunekit.plugins import Samples
 from prunekit.recipes.stages import Prune
 from prunekit.scorers import Scorer, Statistics
 from prunekit.selection import How
+from prunekit.selection.ratio import Align, Ratio
+from prunekit.selection.target import Target
 
 HEADS = "attention.heads"
 
@@ -59,23 +62,36 @@ def structure_of(part: nn.Module, samples: Samples) -> Structure:
     return trace(part, samples.batch([0]).to(device))
 
 
-def cut(
-    part: nn.Module,
-    stage: Prune,
-    structure: Structure,
-    samples: Samples,
-    scorer: Scorer,
-    ratio: float,
-    settings: Mapping[str, Any],
-    progress: Callable[[int, int], None],
-) -> tuple[Plan, dict[str, Any]]:
-    """Prune ``part`` in place as ``stage`` says; the plan that did it, and what its verification found.
+@dataclass(frozen=True)
+class Asked:
+    """What a prune stage is to do: by what criterion, how much and where; ``settings`` are the recipe's.
 
-    Widths are rounded down to a multiple of their alignment. Raises RecipeError where a role of the stage has no group,
-    and what ``prunekit.plan`` raises.
+    ``whole`` and ``sizes``: what relative targets and partial ratios refer to; see ``recipes/goal.py``.
     """
-    roles = reached(structure, stage)
-    groups = choose(structure, roles=roles)
+
+    scorer: Scorer
+    ratio: Ratio | None
+    settings: Mapping[str, Any]
+    target: Target | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    whole: Mapping[str, float] | None = None
+    sizes: Mapping[str, int] | None = None
+
+
+Progress = Callable[[int, int], None]
+
+
+def drafted(
+    part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
+) -> Draft:
+    """The plan of ``stage`` for ``part``, which stays as it is.
+
+    Widths of a stage that names its roles are rounded down to a multiple of their alignment. Raises RecipeError where
+    one of them has no group, and what ``prunekit.plan`` raises.
+    """
+    roles, settings = reached(structure, stage), asked.settings
+    groups = choose(structure, include=asked.include, exclude=asked.exclude, roles=roles)
     statistics = Statistics(
         part,
         Batches(samples, int(settings["images"])),
@@ -83,16 +99,40 @@ def cut(
         progress=progress,
     )
     heads = head_count(structure)
+    aligned: Align = {role: heads if step == "heads" else int(step) for role, step in stage.align.items()}
     how = How(
         ranking=cast(Any, settings["ranking"]),
-        align={role: heads if step == "heads" else int(step) for role, step in stage.align.items()} or None,
+        align=aligned or int(settings.get("align", 0)) or None,
         normaliser=str(settings["normaliser"]),
         pools=stage.pools or None,
         rounding="down" if stage.pools else "nearest",
+        sizes=asked.sizes,
     )
-    scored = Scored({group.name: scorer.score(group, statistics) for group in groups})
-    made = draft(part, structure, Request(scored, ratio, roles=roles, how=how, seed=int(settings["seed"])))
-    apply(part, made.plan)
+    request = Request(
+        Scored({group.name: asked.scorer.score(group, statistics) for group in groups}),
+        asked.ratio,
+        asked.target,
+        include=asked.include,
+        exclude=asked.exclude,
+        roles=roles,
+        how=how,
+        verify=cast(Any, settings.get("verify", "auto")),
+        seed=int(settings["seed"]),
+    )
+    return draft(part, structure, request, whole=asked.whole)
+
+
+def cut(
+    part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
+) -> tuple[Plan, dict[str, Any]]:
+    """Prune ``part`` in place as ``stage`` says; the plan that did it, and what its verification found.
+
+    Raises what ``drafted`` raises.
+    """
+    made = drafted(part, stage, structure, samples, asked, progress)
+    refit = compensation(str(asked.settings.get("compensate", "")) or None)
+    data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]
+    apply(part, made.plan, compensate=refit, data=data)
     verified: dict[str, Any] = {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
     if made.symmetry is not None:
         verified["symmetry"] = "passed" if made.symmetry.passed else "broken groups left alone"

@@ -35,6 +35,7 @@ class Settings:
     lr: float
     lr_schedule: str
     clip: float
+    penalty: float
     seed: int
 
     @classmethod
@@ -51,6 +52,7 @@ def distil(
     taps_of: TapsOf,
     settings: Settings,
     progress: Progress,
+    penalty: Callable[[float], Tensor] | None = None,
 ) -> dict[str, float]:
     """Train ``student`` in place on ``samples`` and return the last epoch's mean of every term and of the total.
 
@@ -60,6 +62,7 @@ def distil(
     Args:
         teachers: by the names that the terms use; never trained, their parameters get no gradient.
         taps_of: roles -> where the features that carry them are read.
+        penalty: from how far the stage has come, in (0, 1], to what is added to the loss, times ``settings.penalty``.
 
     Raises RecipeError where student and teacher features differ in shape and where a loss is not finite.
     """
@@ -88,6 +91,9 @@ def distil(
         loss = torch.stack(
             [_weight(term, alpha) * losses[term.name] for term in stage.terms if term.name in losses]
         ).sum()
+        if penalty is not None:
+            losses["penalty"] = settings.penalty * penalty((step + 1) / total)
+            loss = loss + losses["penalty"]
         if not bool(torch.isfinite(loss)):
             raise RecipeError(
                 f"the loss is not finite at step {step} of {total}", where=stage.title, hint="lower it: --set lr=1e-5"

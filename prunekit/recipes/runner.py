@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.compose import compose
-from prunekit.errors import InputError, RecipeError
+from prunekit.coupling.structure import Structure
+from prunekit.draft import choose
+from prunekit.errors import RecipeError
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
-from prunekit.recipes.cut import cut, structure_of
+from prunekit.recipes.cut import Asked, cut, drafted, reached, structure_of
 from prunekit.recipes.data import images
 from prunekit.recipes.distil import Settings, distil
 from prunekit.recipes.evaluate import evaluator_for
+from prunekit.recipes.goal import Goal, Shares
+from prunekit.recipes.penalties import Penalty, penalty
 from prunekit.recipes.report import report
-from prunekit.recipes.stages import Distil, Evaluate, Prune, Recipe
+from prunekit.recipes.stages import Distil, Prune, Recipe, Stage, stages_of
 from prunekit.registry import Built
 from prunekit.scorers import Scorer
+from prunekit.selection.ratio import Ratio
+from prunekit.selection.target import Target
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,10 @@ def run(
     recipe: Recipe,
     scorer: Scorer,
     *,
-    ratio: float = 0.5,
+    ratio: Ratio | None = None,
+    target: Target | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
     data: Path | None = None,
     val: Path | None = None,
     device: str | torch.device = "cpu",
@@ -83,18 +91,21 @@ def run(
     """Run ``recipe`` on ``built.model``, in place.
 
     Args:
-        ratio: share of units that every prune stage removes, in [0, 1).
+        ratio: share of units that every prune stage removes, in [0, 1); or a mapping from roles to shares. 0.5 where
+            neither it nor a target is given.
+        target, include, exclude: as for ``prunekit.prune``; ``recipes/goal.py`` says how stages share a target.
         data, val: folders of training and validation samples; None generates them, each from its own stream.
         listen: hears of progress.
 
     Raises InputError for a ratio out of range, DataError for unusable folders, RecipeError for a recipe that does not
     fit the model. The model is changed by a stage that has succeeded only; keep a copy to be safe against later ones.
     """
-    if isinstance(ratio, bool) or not 0 <= ratio < 1 or math.isnan(ratio):
-        raise InputError(f"ratio {ratio} is out of range", hint="the share to remove, at least 0 and below 1")
-    if not any(isinstance(stage, Prune) for stage in recipe.stages):
+    goal = Goal(ratio, target, include, exclude)
+    stages = stages_of(recipe)
+    if not any(isinstance(stage, Prune) for stage in stages):
         raise RecipeError(f"recipe {recipe.name} has no prune stage")
-    return _Runner(built, recipe, scorer, ratio, data, val, torch.device(device), listen or (lambda event: None)).run()
+    hear = listen or (lambda event: None)
+    return _Runner(built, recipe, stages, scorer, goal, data, val, torch.device(device), hear).run()
 
 
 @dataclass
@@ -103,8 +114,9 @@ class _Runner:
 
     built: Built
     recipe: Recipe
+    stages: tuple[Stage, ...]
     scorer: Scorer
-    ratio: float
+    goal: Goal
     data: Path | None
     val_folder: Path | None
     device: torch.device
@@ -118,19 +130,20 @@ class _Runner:
         self.model = self.built.model.eval().to(self.device)
         self.part = self.model.get_submodule(self.built.part)
         self.structure = structure_of(self.part, self.train)
+        self.shares = Shares.of(self.goal, self.stages, self.part, self.structure)
         self.original = copy.deepcopy(self.model)
         self.teachers = {"original": self.original.get_submodule(self.built.part)}
         self.plans: list[Plan] = []
         self.evaluate = evaluator_for(self.built, self.original)
         self.metrics: dict[str, Mapping[str, float]] = {}
-        self.stages: list[dict[str, Any]] = []
+        self.done: list[dict[str, Any]] = []
         self.verified: list[dict[str, Any]] = []
-        for number, stage in enumerate(self.recipe.stages):
+        for number, stage in enumerate(self.stages):
             if isinstance(stage, Distil) and not self.settings["distill"]:
                 continue
             began = time.perf_counter()
             figures = self._stage(number, stage)
-            self.stages.append({"title": stage.title, "seconds": time.perf_counter() - began, **figures})
+            self.done.append({"title": stage.title, "seconds": time.perf_counter() - began, **figures})
         plan = reduce(compose, self.plans)
         numbers = report(
             self.built, self.original, self.train, plan, self.metrics, self.verified, self.settings, self.structure
@@ -143,11 +156,12 @@ class _Runner:
                 "recipe": self.recipe.name,
                 "model": self.built.spec,
                 "part": self.built.part,
-                "ratio": self.ratio,
+                "ratio": None if self.goal.target is not None else _plain(self.goal.share),
+                "target": _plain(self.goal.target),
                 "scorer": repr(self.scorer),
                 **numbers,
                 "settings": self.settings,
-                "stages": self.stages,
+                "stages": self.done,
                 "device": str(self.device),
                 "seconds": time.perf_counter() - started,
             },
@@ -170,7 +184,7 @@ class _Runner:
         train.batch([0])  # an unreadable sample is worth knowing before anything is built or copied
         return train, val
 
-    def _stage(self, number: int, stage: Prune | Distil | Evaluate) -> dict[str, Any]:
+    def _stage(self, number: int, stage: Stage) -> dict[str, Any]:
         if isinstance(stage, Prune):
             return self._prune(number, stage)
         if isinstance(stage, Distil):
@@ -181,21 +195,18 @@ class _Runner:
 
     def _prune(self, number: int, stage: Prune) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
-        if any(isinstance(later, Distil) for later in self.recipe.stages[number:]) and self.settings["distill"]:
+        if any(isinstance(later, Distil) for later in self.stages[number:]) and self.settings["distill"]:
             self.teachers["previous"] = copy.deepcopy(self.part)
-        plan, verified = cut(
-            self.part,
-            stage,
-            structure,
-            self.train,
-            self.scorer,
-            self.ratio,
-            self.settings,
-            self._progress(number, stage.title, "images"),
-        )
+        progress = self._progress(number, stage.title, "images")
+        plan, verified = cut(self.part, stage, structure, self.train, self._asked(stage, structure), progress)
         self.plans.append(plan)
         self.verified.append(verified)
         return {"groups": len(plan.widths)}
+
+    def _asked(self, stage: Prune, structure: Structure) -> Asked:
+        ratio, target = self.shares.asked(stage, structure)
+        given = (self.scorer, ratio, self.settings, target, self.goal.include, self.goal.exclude)
+        return Asked(*given, self.shares.whole, self.shares.sizes)
 
     def _distil(self, number: int, stage: Distil) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
@@ -214,7 +225,31 @@ class _Runner:
             structure.taps,
             Settings.of(self.settings),
             progress,
+            self._penalty(number, stage, structure),
         )
+
+    def _penalty(self, number: int, stage: Distil, structure: Structure) -> Penalty | None:
+        """The stage's penalty on the groups of the next cut; ``growing`` asks it what would go."""
+        if not stage.penalty:
+            return None
+        later = [s for s in self.stages[number:] if isinstance(s, Prune)]
+        if not later:
+            raise RecipeError("a penalty prepares a cut, and none follows", where=stage.title)
+        kept: Mapping[str, Tensor] = {}
+        if stage.penalty == "growing":
+            asked = self._asked(later[0], structure)
+            kept = drafted(self.part, later[0], structure, self.train, asked, lambda done, total: None).kept
+        groups = choose(
+            structure, include=self.goal.include, exclude=self.goal.exclude, roles=reached(structure, later[0])
+        )
+        doomed = {
+            g.name: torch.tensor(sorted({*range(g.size)} - {*kept[g.name].tolist()})) for g in groups if g.name in kept
+        }
+        return penalty(stage.penalty, self.part, groups, doomed)
 
     def _progress(self, number: int, title: str, unit: str) -> Callable[[int, int], None]:
         return lambda done, total: self.listen(Event(number, title, done, total, unit))
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value

@@ -12,10 +12,13 @@ from prunekit.recipes.stages import Recipe, Setting
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
-    "ranking": ("local", "global"),
+    "ranking": ("local", "global", "role", "isomorphic"),
+    "schedule": ("cubic", "linear"),
+    "compensate": ("", "ridge"),
+    "verify": ("auto", "full", "shapes"),
     "lr_schedule": ("plateau", "cosine", "constant"),
 }
-_AT_LEAST_ONE = ("images", "val_images", "batch", "accumulate", "epochs")
+_AT_LEAST_ONE = ("images", "val_images", "batch", "accumulate", "epochs", "prune_steps")
 
 
 def override(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
@@ -62,7 +65,9 @@ def _typed(name: str, value: object, default: Setting) -> Setting:
 
 def _checked(name: str, value: Setting) -> Setting:
     if name in _CHOICES and value not in _CHOICES[name]:
-        raise RecipeError(f"setting {name}={value!r} is unknown", hint=f"one of {', '.join(_CHOICES[name])}")
+        raise RecipeError(
+            f"setting {name}={value!r} is unknown", hint=f"one of {', '.join(c or '(empty)' for c in _CHOICES[name])}"
+        )
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
             raise RecipeError(f"setting {name}={value} is out of range", hint="a finite number, at least 0")

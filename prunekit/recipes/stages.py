@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from prunekit.schedule import portions
 
 Setting = str | int | float | bool
 
@@ -18,11 +20,13 @@ class Prune:
         pools: each a tuple of roles whose groups are ranked together; the pools share one scoring and one cut. Empty
             means one pool of every role.
         align: role -> the counts are rounded down to a multiple of this; ``"heads"`` is the model's head count.
+        part: of all that goes, what is gone after this stage, in (0, 1]; ``Repeat`` sets it.
     """
 
     title: str
     pools: tuple[tuple[str, ...], ...] = ()
     align: Mapping[str, int | Literal["heads"]] = field(default_factory=dict)
+    part: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,13 @@ class Distil:
         terms: the loss.
         schedule: the weight a over epochs n = 0, 1, ... of which the first N (setting ``align_epochs``) align:
             ``constant`` is 0.5, then 0; ``linear`` is (N - n - 1) / N, then 0.
+        penalty: what draws units to zero meanwhile, times the setting ``penalty``; see ``recipes/penalties.py``.
     """
 
     title: str
     terms: tuple[Term, ...]
     schedule: Literal["constant", "linear"] = "constant"
+    penalty: Literal["", "group_lasso", "batch_norm_scale", "growing"] = ""
 
     def alpha(self, epoch: int, aligned: int) -> float:
         """The weight a in ``epoch`` (from 0), when the first ``aligned`` epochs align."""
@@ -72,6 +78,16 @@ class Evaluate:
     key: str
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """``stages`` over and over, as often as the setting ``prune_steps`` says.
+
+    What goes is spread over the prune stages by the setting ``schedule``: cubic or linear, see ``prunekit.schedule``.
+    """
+
+    stages: tuple[Prune | Distil, ...]
+
+
 Stage = Prune | Distil | Evaluate
 
 
@@ -85,19 +101,23 @@ class Recipe:
 
     name: str
     description: str
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage | Repeat, ...]
     settings: Mapping[str, Setting] = field(default_factory=dict)
     model: str = ""
 
 
 COMMON: Mapping[str, Any] = {
-    "ranking": "local",  # local | global
+    "ranking": "local",  # local | global | role | isomorphic
     "normaliser": "gaussian",  # of the scores, under global ranking
     "accumulation": "abs",  # of w*g over images: abs | squared | signed
+    "align": 0,  # widths are multiples of this; 0 is 8 from 64 units on
+    "compensate": "",  # ridge: refit what reads removed units after every cut
+    "verify": "auto",  # symmetry before every cut: auto | full | shapes
     "images": 64,  # that scores are taken from
     "val_images": 32,  # that metrics and the learning rate are taken from
     "train_images": 0,  # that distillation sees; 0 is all
     "distill": True,
+    "penalty": 1e-4,  # strength of a stage's penalty
     "epochs": 20,  # per distillation stage
     "align_epochs": 10,  # of these, with a > 0
     "steps": 0,  # batches per distillation stage at most; 0 is all epochs
@@ -109,3 +129,18 @@ COMMON: Mapping[str, Any] = {
     "seed": 0,
     "latency": True,  # measure it
 }
+
+
+def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
+    """The stages of ``recipe``, the repeated ones written out. Raises InputError for fewer than one step."""
+    found: list[Stage] = []
+    for stage in recipe.stages:
+        if not isinstance(stage, Repeat):
+            found.append(stage)
+            continue
+        parts = portions(int(recipe.settings["prune_steps"]), str(recipe.settings["schedule"]))
+        for number, part in enumerate(parts, 1):
+            for each in stage.stages:
+                titled = replace(each, title=f"{each.title}, {number} of {len(parts)}")
+                found.append(replace(titled, part=part) if isinstance(titled, Prune) else titled)
+    return tuple(found)

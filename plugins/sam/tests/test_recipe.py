@@ -16,7 +16,7 @@ import prunekit
 from prunekit.cli.main import run as command
 from prunekit.plugins import Samples
 from prunekit.recipes import COMMON, Distil, Prune
-from prunekit.recipes.cut import cut, structure_of
+from prunekit.recipes.cut import Asked, cut, structure_of
 from prunekit.recipes.distil import term_losses
 from prunekit.recipes.report import count_rest
 from prunekit.registry import Built
@@ -31,7 +31,7 @@ def cut_in_turn(part, samples, ratio, scorer, settings=LOCAL):
     for stage in SLIMSAM.stages:
         if isinstance(stage, Prune):
             structure = structure_of(part, samples)
-            plans.append(cut(part, stage, structure, samples, scorer, ratio, settings, lambda *_: None)[0])
+            plans.append(cut(part, stage, structure, samples, Asked(scorer, ratio, settings), lambda *_: None)[0])
     return plans
 
 
@@ -78,7 +78,7 @@ def test_each_term_of_both_alignments_teaches_local_and_global_blocks(number):
     for stage in cuts[: number + 1]:
         previous = copy.deepcopy(student)
         structure = structure_of(student, samples)
-        cut(student, stage, structure, samples, Magnitude(), 0.5, LOCAL, lambda *_: None)
+        cut(student, stage, structure, samples, Asked(Magnitude(), 0.5, LOCAL), lambda *_: None)
     stage = [stage for stage in SLIMSAM.stages if isinstance(stage, Distil)][number]
     structure = structure_of(student, samples)
     taps = {term.name: structure.taps(term.roles) if term.roles else () for term in stage.terms}

@@ -1,0 +1,112 @@
+"""How much goes, and where: what a user asks of a recipe, told to each of its prune stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import nn
+
+from prunekit.coupling.structure import Structure
+from prunekit.draft import DEFAULT_RATIO, Request, choose
+from prunekit.errors import SelectionError
+from prunekit.iterate import part_of, quantities
+from prunekit.recipes.stages import Prune, Stage
+from prunekit.selection import select
+from prunekit.selection.ratio import Ratio, check_keys, matches
+from prunekit.selection.target import Target
+from prunekit.targeted import Gauge
+
+_HALVINGS = 20
+_MOST = Fraction(95, 100)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The arguments of ``prunekit.prune`` by the same names; 0.5 of every group where neither is given."""
+
+    ratio: Ratio | None = None
+    target: Target | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        Request(None, self.ratio, self.target)  # refuses what cannot be asked for
+
+    @property
+    def share(self) -> Ratio:
+        """The ratio, where no target is given."""
+        return DEFAULT_RATIO if self.ratio is None else self.ratio
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """A goal against one model: what each prune stage of a recipe is asked for.
+
+    A target is met by the last kind of cut, counted from the model as that finds it. Earlier kinds (the embedding,
+    before the bottleneck) take the one ratio that would meet it if every kind took it.
+
+    Attributes:
+        whole: the original's quantities, which relative and partial targets refer to.
+        sizes: the original's units by group name, which partial ratios refer to.
+    """
+
+    goal: Goal
+    whole: Mapping[str, float]
+    sizes: Mapping[str, int]
+    last: tuple[tuple[str, ...], ...]
+    common: float
+
+    @classmethod
+    def of(cls, goal: Goal, stages: Sequence[Stage], part: nn.Module, structure: Structure) -> Shares:
+        """Raises InputError for a ratio whose key matches no group, SelectionError for a target out of reach."""
+        cuts = [stage for stage in stages if isinstance(stage, Prune)]
+        if isinstance(goal.ratio, Mapping):
+            check_keys(goal.ratio, structure.groups, "ratio")
+        whole = quantities(part, structure, goal.target)
+        common = 0.0
+        if goal.target is not None and len({cut.pools for cut in cuts}) > 1:
+            common = _common(goal, cuts, part, structure, whole)
+        return cls(goal, whole, {g.name: g.size for g in structure.groups}, cuts[-1].pools, common)
+
+    def asked(self, stage: Prune, structure: Structure) -> tuple[Ratio | None, Target | None]:
+        """(ratio, target) of ``stage`` on the model as it stands: one of them."""
+        target = self.goal.target
+        if target is not None:
+            if stage.pools == self.last:
+                return None, target if stage.part == 1 else part_of(target, stage.part, self.whole)
+            return self.common * stage.part, None
+        share = self.goal.share
+        if isinstance(share, Mapping):
+            here = [g for g in structure.groups if not stage.pools or g.role in {r for p in stage.pools for r in p}]
+            return {k: v * stage.part for k, v in share.items() if any(matches(k, g) for g in here)}, None
+        return share * stage.part, None
+
+
+def _common(
+    goal: Goal, stages: Sequence[Prune], part: nn.Module, structure: Structure, whole: Mapping[str, float]
+) -> float:
+    """The least ratio that meets the target when every stage takes it of each of its groups."""
+    assert goal.target is not None
+    roles = sorted({role for stage in stages for pool in stage.pools for role in pool})
+    groups = choose(structure, include=goal.include, exclude=goal.exclude, roles=roles)
+    gauge = Gauge.of(part, structure, goal.target, whole)
+    scores = {group.name: torch.zeros(group.size) for group in groups}
+
+    def met(share: Fraction) -> bool:
+        kept = select(groups, structure.ties, scores, ratio=float(share), rounding="down")
+        return gauge.met(gauge.usage({name: len(units) for name, units in kept.items()}))
+
+    low, high = Fraction(0), _MOST
+    if not met(high):
+        raise SelectionError(
+            f"the target is out of reach even with {float(high):.0%} of every group gone",
+            where=str(goal.target),
+            hint="raise the limit",
+        )
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if met(middle) else (middle, high)
+    return float(high)

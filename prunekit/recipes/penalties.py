@@ -1,0 +1,71 @@
+"""Penalties that draw whole units towards zero while a model trains.
+
+Let u be a unit, w_u all its weights over the parameters of its group, and t in (0, 1] how far the stage has come:
+
+    group_lasso       sum_u |w_u|_2                    (Wen et al. 2016, Eq. 2; over coupled groups Fang et al. 2023)
+    batch_norm_scale  sum of |gamma| of batch norms    (Liu et al. 2017, Eq. 1)
+    growing           t / 2 sum of |w_u|^2 over the units that the next cut takes   (Wang et al. 2021, Eq. 3, GReg-1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.groups import Group
+from prunekit.errors import RecipeError
+
+Penalty = Callable[[float], Tensor]
+
+
+def penalty(name: str, model: nn.Module, groups: Sequence[Group], doomed: Mapping[str, Tensor]) -> Penalty:
+    """A function from how far the stage has come to the penalty, a scalar with a graph to the weights of ``model``.
+
+    Args:
+        doomed: units that the next cut takes by group name; ``growing`` reads it.
+
+    Raises RecipeError for an unknown name, and where the model has nothing that the penalty applies to.
+    """
+    weights = dict(model.named_parameters())
+    if name == "group_lasso":
+        return lambda _: torch.stack([_norms(group, weights).sum() for group in groups]).sum()
+    if name == "batch_norm_scale":
+        scales = [m.weight for m in model.modules() if isinstance(m, _NORMS) and m.weight is not None]
+        if not scales:
+            raise RecipeError("the model has no batch norm with a scale", hint="use the recipe group-lasso")
+        return lambda _: torch.stack([scale.abs().sum() for scale in scales]).sum()
+    if name == "growing":
+        here = [group for group in groups if len(doomed.get(group.name, ()))]
+        if not here:
+            raise RecipeError("the next cut takes no unit", where=name, hint="raise the ratio")
+        return lambda t: (
+            t
+            / 2
+            * torch.stack([_squares(g, weights)[doomed[g.name].to(_device(g, weights))].sum() for g in here]).sum()
+        )
+    raise RecipeError(f"unknown penalty {name!r}", hint="group_lasso, batch_norm_scale or growing")
+
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def _squares(group: Group, weights: Mapping[str, nn.Parameter]) -> Tensor:
+    """(group.size,): the sum of squares of each unit's weights."""
+    device = _device(group, weights)
+    found = torch.zeros(group.size, device=device)
+    for member in group.parameters:
+        lines = weights[member.tensor].float().square().movedim(member.axis, 0).reshape(len(member.unit_of), -1).sum(1)
+        owned = (member.unit_of >= 0).to(device)
+        found = found.index_add(0, member.unit_of.to(device)[owned], lines[owned])
+    return found
+
+
+def _norms(group: Group, weights: Mapping[str, nn.Parameter]) -> Tensor:
+    # the root has no gradient at zero: a unit that is gone stays where it is
+    return _squares(group, weights).clamp(min=1e-12).sqrt()
+
+
+def _device(group: Group, weights: Mapping[str, nn.Parameter]) -> torch.device:
+    return weights[group.parameters[0].tensor].device
