@@ -40,11 +40,8 @@ def penalty(name: str, model: nn.Module, groups: Sequence[Group], doomed: Mappin
         here = [group for group in groups if len(doomed.get(group.name, ()))]
         if not here:
             raise RecipeError("the next cut takes no unit", where=name, hint="raise the ratio")
-        return lambda t: (
-            t
-            / 2
-            * torch.stack([_squares(g, weights)[doomed[g.name].to(_device(g, weights))].sum() for g in here]).sum()
-        )
+        units = {group.name: doomed[group.name].to(_device(group, weights)) for group in here}
+        return lambda t: t / 2 * torch.stack([_squares(g, weights)[units[g.name]].sum() for g in here]).sum()
     raise RecipeError(f"unknown penalty {name!r}", hint="group_lasso, batch_norm_scale or growing")
 
 
