@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +41,7 @@ def prune(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     scorer: Annotated[str, typer.Option(help="Criterion; see: prunekit list scorers.")] = DEFAULT_SCORER,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run into --out that was interrupted.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Slim a model and keep it: weights, plan, report and pictures in one folder."""
@@ -59,9 +62,10 @@ def prune(
     from prunekit.cli.widths import widths_picture
     from prunekit.weights import check_target
 
-    console = Console()
+    quiet = int(os.environ.get("RANK", "0")) > 0  # of several ranks one talks and writes
+    console = Console(quiet=quiet)
     check_target(out)
-    with heard(None if as_json else console):
+    with heard(None if as_json or quiet else console):
         chosen, spec = _recipe(recipe, model)
         _check_device(device)
         built = _build(spec, checkpoint, seed)
@@ -69,17 +73,26 @@ def prune(
         criterion = _scorer(scorer, chosen)
         from prunekit.recipes import run, stages_of
 
-        with Bars(None if as_json else console, stages_of(chosen)) as bars:
+        with Bars(None if as_json or quiet else console, stages_of(chosen)) as bars:
             asked: dict[str, Any] = {"ratio": share, "target": target, "include": include, "exclude": exclude}
-            result = run(built, chosen, criterion, **asked, data=data, val=val, device=device, listen=bars)
+            asked |= {"data": data, "val": val, "folder": under_way(out), "resume": resume}
+            result = run(built, chosen, criterion, **asked, device=device, listen=bars)
+        if quiet:
+            return
         extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
         save(result, out, extras=extras)
+        shutil.rmtree(under_way(out), ignore_errors=True)
     if as_json:
         import json
 
         console.file.write(json.dumps({**result.report, "out": str(out)}, indent=1, default=str) + "\n")
     else:
         show(console, result.report, out)
+
+
+def under_way(out: Path) -> Path:
+    """Where a run into ``out`` is kept until it is done."""
+    return out.with_name(f"{out.name}.run")
 
 
 def shares(text: str) -> float | dict[str, float]:

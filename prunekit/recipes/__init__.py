@@ -4,7 +4,8 @@ from prunekit.plugins import discover
 from prunekit.recipes.isomorphic import ISOMORPHIC
 from prunekit.recipes.iterative import ITERATIVE
 from prunekit.recipes.oneshot import ONESHOT
-from prunekit.recipes.runner import Event, Listener, Run, run
+from prunekit.recipes.outcome import Event, Listener, Run
+from prunekit.recipes.runner import run
 from prunekit.recipes.settings import override, parse
 from prunekit.recipes.sparsity import BATCH_NORM, GROUP_LASSO, GROWING
 from prunekit.recipes.stages import COMMON, Distil, Evaluate, Prune, Recipe, Repeat, Stage, Term, stages_of

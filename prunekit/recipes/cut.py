@@ -130,14 +130,23 @@ def cut(
     Raises what ``drafted`` raises.
     """
     made = drafted(part, stage, structure, samples, asked, progress)
+    applied(part, made.plan, samples, asked)
+    return made.plan, verified_by(made)
+
+
+def applied(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None:
+    """Cuts ``part`` by ``plan``, and refits what is left where the settings say so."""
     refit = compensation(str(asked.settings.get("compensate", "")) or None)
     data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]
-    apply(part, made.plan, compensate=refit, data=data)
-    verified: dict[str, Any] = {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
-    if made.symmetry is not None:
-        verified["symmetry"] = "passed" if made.symmetry.passed else "broken groups left alone"
-        verified["symmetry_error"] = made.symmetry.error
-    return made.plan, verified
+    apply(part, plan, compensate=refit, data=data)
+
+
+def verified_by(made: Draft) -> dict[str, Any]:
+    """What the checks before a cut found."""
+    if made.symmetry is None:
+        return {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
+    state = "passed" if made.symmetry.passed else "broken groups left alone"
+    return {"shapes": "passed", "symmetry": state, "symmetry_error": made.symmetry.error}
 
 
 def reached(structure: Structure, stage: Prune) -> list[str] | None:

@@ -71,6 +71,14 @@ class Shares:
             common = _common(goal, cuts, part, structure, whole)
         return cls(goal, whole, {g.name: g.size for g in structure.groups}, cuts[-1].pools, common)
 
+    @classmethod
+    def again(
+        cls, goal: Goal, stages: Sequence[Stage], structure: Structure, whole: Mapping[str, float], common: float
+    ) -> Shares:
+        """Those of a run that was interrupted: what was measured then is not measured again."""
+        pools = [stage.pools for stage in stages if isinstance(stage, Prune)][-1]
+        return cls(goal, whole, {g.name: g.size for g in structure.groups}, pools, common)
+
     def asked(self, stage: Prune, structure: Structure) -> tuple[Ratio | None, Target | None]:
         """(ratio, target) of ``stage`` on the model as it stands: one of them."""
         target = self.goal.target

@@ -3,75 +3,37 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from prunekit.compose import compose
 from prunekit.coupling.structure import Structure
 from prunekit.draft import choose
 from prunekit.errors import RecipeError
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
-from prunekit.recipes.cut import Asked, cut, drafted, reached, structure_of
+from prunekit.recipes.cut import Asked, applied, drafted, reached, structure_of, verified_by
 from prunekit.recipes.data import images
 from prunekit.recipes.distil import Settings, distil
+from prunekit.recipes.distil.state import State
 from prunekit.recipes.evaluate import evaluator_for
 from prunekit.recipes.goal import Goal, Shares
+from prunekit.recipes.outcome import Event, Listener, Run
 from prunekit.recipes.penalties import Penalty, penalty
+from prunekit.recipes.position import PREVIOUS, Position
+from prunekit.recipes.ranks import Ranks, ranks_of
 from prunekit.recipes.report import report
+from prunekit.recipes.resume import RunFolder, fingerprint
 from prunekit.recipes.stages import Distil, Prune, Recipe, Stage, stages_of
 from prunekit.registry import Built
 from prunekit.scorers import Scorer
 from prunekit.selection.ratio import Ratio
 from prunekit.selection.target import Target
-
-
-@dataclass(frozen=True)
-class Event:
-    """Progress of one stage: ``done`` of ``total`` in ``unit``, and figures worth showing."""
-
-    stage: int
-    title: str
-    done: int
-    total: int
-    unit: str = ""
-    figures: Mapping[str, float] = field(default_factory=dict)
-
-
-class Listener(Protocol):
-    """Hears of every step that a recipe makes."""
-
-    def __call__(self, event: Event) -> None: ...
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished recipe. It can be given to ``prunekit.save``.
-
-    Attributes:
-        model: the whole model, slimmed; the object that was given.
-        before: a copy of the whole model as it was.
-        plan: of ``part``, from the original to what it is now.
-        report: JSON values: counts, metrics, widths, verification, settings.
-        val: the samples that were evaluated.
-        spec, options, part: how to build the original again, and which submodule the plan is about.
-    """
-
-    model: nn.Module
-    before: nn.Module
-    plan: Plan
-    report: Mapping[str, Any]
-    val: Samples
-    spec: str
-    options: Mapping[str, Any]
-    part: str
 
 
 def run(
@@ -87,6 +49,8 @@ def run(
     val: Path | None = None,
     device: str | torch.device = "cpu",
     listen: Listener | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
 ) -> Run:
     """Run ``recipe`` on ``built.model``, in place.
 
@@ -96,6 +60,13 @@ def run(
         target, include, exclude: as for ``prunekit.prune``; ``recipes/goal.py`` says how stages share a target.
         data, val: folders of training and validation samples; None generates them, each from its own stream.
         listen: hears of progress.
+        folder: where the run is kept while it is under way, after every stage and every ``save_minutes``; the caller
+            removes it when the result is safe.
+        resume: go on with the run that ``folder`` holds, if there is one. Weights, settings and data must be the same;
+            on a CPU the result is then equal to that of an undisturbed run, bit for bit.
+
+    Launched by torchrun or ``accelerate launch`` on several ranks, rank 0 decides what is cut and every rank trains on
+    its part of each batch.
 
     Raises InputError for a ratio out of range, DataError for unusable folders, RecipeError for a recipe that does not
     fit the model. The model is changed by a stage that has succeeded only; keep a copy to be safe against later ones.
@@ -104,8 +75,17 @@ def run(
     stages = stages_of(recipe)
     if not any(isinstance(stage, Prune) for stage in stages):
         raise RecipeError(f"recipe {recipe.name} has no prune stage")
+    target_device = torch.device(device)
+    ranks = ranks_of(target_device)
+    if ranks.count > 1:
+        target_device = ranks.accelerator.device
     hear = listen or (lambda event: None)
-    return _Runner(built, recipe, stages, scorer, goal, data, val, torch.device(device), hear).run()
+    runner = _Runner(built, recipe, stages, scorer, goal, data, val, target_device, hear, ranks, folder)
+    return runner.run(resume=resume)
+
+
+# Settings that decide nothing about the result, and so may differ when a run is gone on with
+FREE = ("save_minutes", "latency")
 
 
 @dataclass
@@ -121,37 +101,89 @@ class _Runner:
     val_folder: Path | None
     device: torch.device
     listen: Listener
+    ranks: Ranks
+    folder: Path | None
 
-    def run(self) -> Run:
+    def run(self, *, resume: bool) -> Run:
         started = time.perf_counter()
         self.settings = dict(self.recipe.settings)
         torch.manual_seed(int(self.settings["seed"]))
         self.train, self.val = self._samples()
         self.model = self.built.model.eval().to(self.device)
+        self.ranks.same(self.model)
         self.part = self.model.get_submodule(self.built.part)
         self.structure = structure_of(self.part, self.train)
-        self.shares = Shares.of(self.goal, self.stages, self.part, self.structure)
         self.original = copy.deepcopy(self.model)
         self.teachers = {"original": self.original.get_submodule(self.built.part)}
-        self.plans: list[Plan] = []
         self.evaluate = evaluator_for(self.built, self.original)
-        self.metrics: dict[str, Mapping[str, float]] = {}
-        self.done: list[dict[str, Any]] = []
-        self.verified: list[dict[str, Any]] = []
+        self.kept = None if self.folder is None else RunFolder(self.folder, self._identity())
+        self._begin(resume=resume)
         for number, stage in enumerate(self.stages):
+            if number < self.at.stage:
+                continue
             if isinstance(stage, Distil) and not self.settings["distill"]:
+                self.at.stage = number + 1
                 continue
             began = time.perf_counter()
             figures = self._stage(number, stage)
-            self.done.append({"title": stage.title, "seconds": time.perf_counter() - began, **figures})
-        plan = reduce(compose, self.plans)
+            self.at.done.append({"title": stage.title, "seconds": time.perf_counter() - began, **figures})
+            self.at.stage, self.at.loop, self.at.doomed = number + 1, None, None
+            self._keep()
+        return self._finished(started)
+
+    def _begin(self, *, resume: bool) -> None:
+        """Starts, or goes on where an interrupted run was."""
+        begun = self.kept is not None and self.kept.begun
+        if begun and not resume:
+            raise RecipeError(
+                "a run was interrupted here",
+                where=str(self.folder),
+                hint="--resume goes on with it; or remove that folder",
+            )
+        if self.kept is None or not begun:
+            self.at = Position()
+            self.shares = Shares.of(self.goal, self.stages, self.part, self.structure)
+            return
+        kept = self.kept.kept()
+        told = (kept.position["whole"], kept.position["common"])
+        self.at = Position.of(kept.position, kept.tensors)
+        self.shares = Shares.again(self.goal, self.stages, self.structure, *told)
+        if any(name.startswith(PREVIOUS) for name in kept.tensors):
+            self.teachers["previous"] = copy.deepcopy(self.part)
+            self.at.restore_previous(self.teachers["previous"], kept.tensors)
+        self.at.restore(self.part, kept.tensors)
+
+    def _keep(self, loop: State | None = None) -> None:
+        """Keeps the run as it stands, where there is a folder for it."""
+        if self.kept is None or not self.ranks.first:
+            return
+        self.at.loop = loop
+        self.kept.keep(self.at.values(self.shares), self.at.tensors(self.part, self.teachers.get("previous")))
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be gone on with."""
+        return {
+            "model": self.built.spec,
+            "weights": fingerprint(self.model),
+            "recipe": self.recipe.name,
+            "settings": {name: value for name, value in self.settings.items() if name not in FREE},
+            "scorer": repr(self.scorer),
+            "goal": repr(self.goal),
+            "samples": len(self.train),
+            "ranks": self.ranks.count,
+        }
+
+    def _finished(self, started: float) -> Run:
+        at = self.at
+        # what was measured on rank 0 is not measured again on the others
+        settings = self.settings if self.ranks.first else {**self.settings, "latency": False}
         numbers = report(
-            self.built, self.original, self.train, plan, self.metrics, self.verified, self.settings, self.structure
+            self.built, self.original, self.train, at.plan, at.metrics, at.verified, settings, self.structure
         )
         return Run(
             model=self.model,
             before=self.original,
-            plan=plan,
+            plan=at.plan,
             report={
                 "recipe": self.recipe.name,
                 "model": self.built.spec,
@@ -161,8 +193,9 @@ class _Runner:
                 "scorer": repr(self.scorer),
                 **numbers,
                 "settings": self.settings,
-                "stages": self.done,
+                "stages": at.done,
                 "device": str(self.device),
+                "ranks": self.ranks.count,
                 "seconds": time.perf_counter() - started,
             },
             val=self.val,
@@ -189,18 +222,27 @@ class _Runner:
             return self._prune(number, stage)
         if isinstance(stage, Distil):
             return self._distil(number, stage)
-        figures = dict(self.evaluate(self.model, self.val, self._progress(number, stage.title, "images")))
-        self.metrics[stage.key] = figures
+        progress = self._progress(number, stage.title, "images")
+        figures = self.ranks.decided(lambda: dict(self.evaluate(self.model, self.val, progress)))
+        self.at.metrics[stage.key] = figures
         return figures
 
     def _prune(self, number: int, stage: Prune) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
         if any(isinstance(later, Distil) for later in self.stages[number:]) and self.settings["distill"]:
             self.teachers["previous"] = copy.deepcopy(self.part)
-        progress = self._progress(number, stage.title, "images")
-        plan, verified = cut(self.part, stage, structure, self.train, self._asked(stage, structure), progress)
-        self.plans.append(plan)
-        self.verified.append(verified)
+        progress, asked = self._progress(number, stage.title, "images"), self._asked(stage, structure)
+
+        def decide() -> tuple[str, dict[str, Any]]:
+            made = drafted(self.part, stage, structure, self.train, asked, progress)
+            return made.plan.to_json(), verified_by(made)
+
+        text, verified = self.ranks.decided(decide)
+        plan = Plan.from_json(text)
+        applied(self.part, plan, self.train, asked)
+        self.ranks.same(self.part)
+        self.at.plans.append(plan)
+        self.at.verified.append(verified)
         return {"groups": len(plan.widths)}
 
     def _asked(self, stage: Prune, structure: Structure) -> Asked:
@@ -217,16 +259,25 @@ class _Runner:
 
         asked = int(self.settings["train_images"])
         train = Samples(self.train.items[:asked], self.train.encode) if asked else self.train
-        return distil(
-            self.part,
-            {name: teacher for name, teacher in self.teachers.items() if name in wanted},
-            stage,
-            train,
-            structure.taps,
-            Settings.of(self.settings),
-            progress,
-            self._penalty(number, stage, structure),
-        )
+        cache = None if self.folder is None else self.folder / "teachers" / str(number)
+        try:
+            return distil(
+                self.part,
+                {name: teacher for name, teacher in self.teachers.items() if name in wanted},
+                stage,
+                train,
+                structure.taps,
+                Settings.of(self.settings),
+                progress,
+                self._penalty(number, stage, structure),
+                ranks=self.ranks,
+                start=self.at.loop,
+                keep=lambda state: self._keep(state),
+                folder=cache,
+            )
+        finally:
+            if cache is not None and self.ranks.first:
+                shutil.rmtree(cache, ignore_errors=True)
 
     def _penalty(self, number: int, stage: Distil, structure: Structure) -> Penalty | None:
         """The stage's penalty on the groups of the next cut; ``growing`` asks it what would go."""
@@ -235,16 +286,22 @@ class _Runner:
         later = [s for s in self.stages[number:] if isinstance(s, Prune)]
         if not later:
             raise RecipeError("a penalty prepares a cut, and none follows", where=stage.title)
-        kept: Mapping[str, Tensor] = {}
-        if stage.penalty == "growing":
-            asked = self._asked(later[0], structure)
-            kept = drafted(self.part, later[0], structure, self.train, asked, lambda done, total: None).kept
+        asked = self._asked(later[0], structure)
         groups = choose(
             structure, include=self.goal.include, exclude=self.goal.exclude, roles=reached(structure, later[0])
         )
-        doomed = {
-            g.name: torch.tensor(sorted({*range(g.size)} - {*kept[g.name].tolist()})) for g in groups if g.name in kept
-        }
+        if stage.penalty == "growing" and self.at.doomed is None:
+
+            def decide() -> dict[str, list[int]]:
+                made = drafted(self.part, later[0], structure, self.train, asked, lambda done, total: None)
+                return {
+                    g.name: sorted({*range(g.size)} - {*made.kept[g.name].tolist()})
+                    for g in groups
+                    if g.name in made.kept
+                }
+
+            self.at.doomed = self.ranks.decided(decide)
+        doomed = {name: torch.tensor(units, dtype=torch.long) for name, units in (self.at.doomed or {}).items()}
         return penalty(stage.penalty, self.part, groups, doomed)
 
     def _progress(self, number: int, title: str, unit: str) -> Callable[[int, int], None]:

@@ -15,6 +15,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "ranking": ("local", "global", "role", "isomorphic"),
     "schedule": ("cubic", "linear"),
     "compensate": ("", "ridge"),
+    "precision": ("fp32", "bf16", "fp16"),
+    "teacher_cache": ("memory", "disk", "off"),
     "verify": ("auto", "full", "shapes"),
     "lr_schedule": ("plateau", "cosine", "constant"),
 }

@@ -126,6 +126,11 @@ COMMON: Mapping[str, Any] = {
     "lr": 1e-4,
     "lr_schedule": "plateau",  # plateau | cosine | constant
     "clip": 1.0,  # gradient norm at most; 0 is no limit
+    "precision": "fp32",  # of products while distilling: fp32 | bf16 | fp16; weights stay float32
+    "checkpointing": False,  # run blocks again in the backward pass instead of keeping what they computed
+    "teacher_cache": "memory",  # what frozen teachers give, once a sample: memory | disk (half precision) | off
+    "cache_gb": 2.0,  # of it at most, per teacher
+    "save_minutes": 10.0,  # between two states that a killed run can go on from
     "seed": 0,
     "latency": True,  # measure it
 }

@@ -1,0 +1,117 @@
+"""The processes of a run: alone, or several that share every batch (torchrun, ``accelerate launch``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from prunekit import errors
+from prunekit.errors import InputError, PrunekitError
+
+T = TypeVar("T")
+_PATIENCE = timedelta(hours=24)  # what rank 0 does alone (scoring, evaluation) may take long
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """``count`` processes, of which this is number ``index``; ``accelerator`` joins them where there are several."""
+
+    count: int = 1
+    index: int = 0
+    accelerator: Any = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that decides, talks and writes."""
+        return self.index == 0
+
+    def decided(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives on rank 0, on every rank; its errors too. The value must be plain data."""
+        if self.count == 1:
+            return make()
+        from accelerate.utils import broadcast_object_list
+
+        told: list[Any] = [None]
+        if self.first:
+            try:
+                told = [("value", make())]
+            except PrunekitError as error:
+                told = [("error", (type(error).__name__, error.what, error.where, error.hint))]
+            except Exception as error:
+                told = [("error", ("PrunekitError", f"{type(error).__name__}: {error}", "rank 0", ""))]
+        kind, value = broadcast_object_list(told)[0]
+        if kind == "error":
+            name, what, where, hint = value
+            raise getattr(errors, name)(what, where=where, hint=hint)
+        result: T = value
+        return result
+
+    def agreed(self, yes: bool) -> bool:
+        """What rank 0 says."""
+        return bool(self.decided(lambda: yes))
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        if self.count == 1:
+            return values
+        joined: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
+        return joined
+
+    def same(self, model: nn.Module) -> None:
+        """Gives every rank the parameters and buffers of rank 0."""
+        if self.count > 1:
+            with torch.no_grad():
+                for tensor in model.state_dict().values():
+                    torch.distributed.broadcast(tensor, 0)
+
+    @contextmanager
+    def joined(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Yields what runs ``model`` so that gradients are means over the ranks; the wrapper goes with the block."""
+        if self.count == 1:
+            yield model
+            return
+        from accelerate.utils import DistributedType
+
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise InputError(
+                "sharded training (FSDP) is not supported", hint="launch with DDP: accelerate launch --multi_gpu"
+            )
+        try:
+            yield self.accelerator.prepare_model(model, device_placement=False)
+        finally:
+            self.accelerator.free_memory()
+
+    def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager[Any]:
+        """Within it gradients are gathered on each rank alone: between two optimiser steps."""
+        return nullcontext() if self.count == 1 else self.accelerator.no_sync(wrapped)
+
+
+ALONE = Ranks()
+
+
+def ranks_of(device: torch.device) -> Ranks:
+    """The ranks that this process was launched among. Raises InputError where accelerate is needed and missing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        return ALONE
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+    except ImportError as error:
+        raise InputError("several ranks need accelerate", hint="pip install 'prunekit[distributed]'") from error
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        device_placement=False,
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+            # at weight zero a term is not computed, and what only it reaches gets no gradient
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+        ],
+    )
+    return Ranks(accelerator.num_processes, accelerator.process_index, accelerator)

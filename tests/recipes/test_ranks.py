@@ -1,0 +1,104 @@
+"""Two processes that share every batch train like one process with the whole batch, and cut by one plan."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.small_runs import small_run
+
+from prunekit import errors
+from prunekit.recipes.distil.rate import batches, own_share, steps_in
+from prunekit.recipes.distil.settings import Settings
+from prunekit.recipes.ranks import ALONE, ranks_of
+from prunekit.recipes.stages import COMMON
+
+pytest.importorskip("accelerate")
+SCRIPT = str(Path(__file__).parents[1] / "support" / "small_runs.py")
+TOLERANCE = 2e-5  # relative, of losses and weights: sums over a batch are taken in another order
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path):
+    # seven samples: the last batch of an epoch is one sample, of which the second rank has none
+    settings = {"train_images": "7", "images": "7"}
+    losses = []
+
+    def listen(heard):
+        if "loss" in heard.figures:
+            losses.append(heard.figures["loss"])
+
+    one = small_run(listen=listen, batch="2", **settings)
+    given = [f"{key}={value}" for key, value in settings.items()]
+    subprocess.run([*LAUNCH, SCRIPT, str(tmp_path / "out"), "", "-1", "-1", "batch=1", *given], check=True)
+    two = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert two["plan"] == one.plan.to_json()
+    assert two["losses"] == pytest.approx(losses, rel=TOLERANCE)
+    weights = load_file(tmp_path / "out" / "weights.safetensors")
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def settings_of(batch):
+    return Settings.of({**COMMON, "batch": batch, "epochs": 3})
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_shares_of_a_batch_are_the_batch(count, ranks):
+    settings = settings_of(2)
+    total = steps_in(count, settings, ranks)
+    whole = list(batches(count, settings, total, ranks))
+    assert len(whole) == total
+    assert sorted(i for batch in whole for i in batch) == sorted(list(range(count)) * 3)
+    for batch in whole:
+        shares = [own_share(batch, settings, rank) for rank in range(ranks)]
+        assert sum(part for _, part in shares) == pytest.approx(1)
+        assert [i for mine, part in shares if part for i in mine] == batch
+        assert all(mine for mine, _ in shares)
+
+
+def test_more_ranks_see_the_samples_in_the_same_order():
+    one = [i for batch in batches(9, settings_of(4), steps_in(9, settings_of(4), 1), 1) for i in batch]
+    two = [i for batch in batches(9, settings_of(2), steps_in(9, settings_of(2), 2), 2) for i in batch]
+    assert one == two
+
+
+def test_alone_nothing_is_asked_of_anybody(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert ranks_of(torch.device("cpu")) is ALONE
+    assert ALONE.decided(lambda: 3) == 3
+    assert not ALONE.agreed(False)
+    with ALONE.joined(torch.nn.Linear(1, 1)) as wrapped:
+        assert isinstance(wrapped, torch.nn.Linear)
+
+
+REFUSES = """
+import os, sys, torch
+from prunekit.errors import RecipeError
+from prunekit.recipes.ranks import ranks_of
+ranks = ranks_of(torch.device("cpu"))
+def refuse():
+    raise RecipeError("no", where="here", hint="do")
+try:
+    ranks.decided(refuse)
+except RecipeError as error:
+    sys.stdout.write(f"{ranks.index} {error.what} {error.where} {error.hint}\\n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_what_rank_0_refuses_every_rank_refuses(tmp_path):
+    script = tmp_path / "refuses.py"
+    script.write_text(REFUSES)
+    said = subprocess.run([*LAUNCH, str(script)], check=True, capture_output=True, text=True).stdout
+    assert sorted(said.splitlines()) == ["0 no here do", "1 no here do"]
+    assert hasattr(errors, "RecipeError")

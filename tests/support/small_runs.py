@@ -1,0 +1,97 @@
+"""A run of a staged recipe on a small transformer, as tests and the processes that they start make it.
+
+As a command: ``python small_runs.py OUT FOLDER STAGE EVENT KEY=VALUE...`` kills itself with SIGKILL at that event of
+that stage (-1: never), goes on where FOLDER says, and writes final weights, plan and losses to OUT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Repeat, Term, override, parse, run
+from prunekit.registry import build
+from prunekit.scorers import DisturbedTaylor
+
+STAGED = Recipe(
+    "staged",
+    "",
+    (
+        Evaluate("before", "before"),
+        Prune("embedding", (("embedding",),), {"embedding": "heads"}),
+        Distil("bottleneck", (Term("b", "a", roles=("attention.head_dim", "mlp.hidden")), Term("output", "1-a"))),
+        Prune("bottleneck", (("attention.head_dim",), ("mlp.hidden",)), {"mlp.hidden": "heads"}),
+        Distil(
+            "embedding",
+            (Term("e", "a", roles=("embedding",), teacher="previous"), Term("output", "1-a")),
+            "linear",
+            penalty="",
+        ),
+        Evaluate("after", "after"),
+    ),
+    {
+        **COMMON,
+        "images": 3,
+        "train_images": 6,
+        "val_images": 2,
+        "epochs": 3,
+        "align_epochs": 2,
+        "batch": 2,
+        "accumulate": 2,
+        "lr": 1e-3,
+        "save_minutes": 0.0,
+        "latency": False,
+    },
+)
+GROWING = Recipe(
+    "growing",
+    "",
+    (
+        Distil("sparsify", (Term("output", "1-a"),), penalty="growing"),
+        Repeat((Prune("prune"), Distil("recover", (Term("output", "1-a"),)))),
+    ),
+    {**STAGED.settings, "epochs": 2, "prune_steps": 2, "schedule": "linear", "penalty": 1e-2},
+)
+
+
+def network():
+    torch.manual_seed(0)
+    options = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5, "embed_dim": 24, "num_heads": 3}
+    return build("timm:vit_tiny_patch16_224", plugins=[], **options)
+
+
+def small_run(recipe=STAGED, folder=None, listen=None, resume=True, **settings):
+    built = network()
+    chosen = override(recipe, settings)
+    return run(built, chosen, DisturbedTaylor(), ratio=0.5, listen=listen, folder=folder, resume=resume)
+
+
+def main() -> None:
+    out, folder, stage, event = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    torch.set_num_threads(1)
+    seen, losses = {}, []
+
+    def listen(heard):
+        seen[heard.stage] = seen.get(heard.stage, 0) + 1
+        if "loss" in heard.figures:
+            losses.append(heard.figures["loss"])
+        if heard.stage == stage and seen[heard.stage] > event >= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    result = small_run(folder=Path(folder) if folder else None, listen=listen, **parse(sys.argv[5:]))
+    if int(os.environ.get("RANK", "0")) == 0:
+        out.mkdir(parents=True)
+        save_file(
+            {name: value.clone() for name, value in result.model.state_dict().items()}, out / "weights.safetensors"
+        )
+        (out / "run.json").write_text(json.dumps({"plan": result.plan.to_json(), "losses": losses}))
+
+
+if __name__ == "__main__":
+    main()
