@@ -18,6 +18,8 @@ from prunekit.errors import RecipeError
 from prunekit.plugins import Samples
 from prunekit.recipes.distil.checkpointing import recomputed
 from prunekit.recipes.distil.losses import term_losses, weight
+from prunekit.recipes.distil.memory import GIB
+from prunekit.recipes.distil.memory import checked as preflight
 from prunekit.recipes.distil.rate import Rate, batches, own_share, steps_in
 from prunekit.recipes.distil.settings import Settings
 from prunekit.recipes.distil.state import State, restored, state_of
@@ -92,6 +94,8 @@ def distil(
     frozen = _frozen(teachers, settings, len(samples), folder)
     reader = Encoded(samples, next(student.parameters()).device)
     first = course.restore(start)
+    needed = preflight(student, stage, reader([0]), taps, settings, len(samples))
+    progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
     saved = time.monotonic()
     with recomputed(student, settings.checkpointing), course.prepared() as call:
         for step, indices in enumerate(batches(len(samples), settings, total, ranks.count)):
