@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunekit.api import trace
 from prunekit.apply import apply
-from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.draft import Request, choose, draft
 from prunekit.errors import RecipeError
@@ -20,7 +19,7 @@ from prunekit.inputs import Inputs, Sample
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
 from prunekit.recipes.stages import Prune
-from prunekit.scorers import Scorer, Statistics
+from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.selection import How
 
 HEADS = "attention.heads"
@@ -40,17 +39,6 @@ class Batches(Sequence[Sample]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return Sample(Inputs((self.samples.batch([index]),)))
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A scorer that has its scores already."""
-
-    scores: Mapping[str, Tensor]
-    needs_samples = False
-
-    def score(self, group: Group, statistics: Statistics) -> Tensor:
-        return self.scores[group.name]
 
 
 def structure_of(part: nn.Module, samples: Samples) -> Structure:
@@ -90,7 +78,7 @@ def cut(
         pools=stage.pools or None,
         rounding="down" if stage.pools else "nearest",
     )
-    scored = Scored({group.name: scorer.score(group, statistics) for group in groups})
+    scored = Scored.of(scorer, groups, statistics)
     made = draft(part, structure, Request(scored, ratio, roles=roles, how=how, seed=int(settings["seed"])))
     apply(part, made.plan)
     verified: dict[str, Any] = {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
