@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JSON, MARKDOWN, PLOT = "compare.json", "compare.md", "compare.png"
-SIZES = ("parameters", "MACs")
+SIZES, LAST = ("params", "MACs"), "against random"
 WORDS = {
     "control": "the control",
     "not told apart": "not told apart from random",
@@ -28,12 +28,12 @@ WORDS = {
 
 def show(console: Console, found: Comparison, model: str, out: Path | None) -> None:
     """The table, best first, and what its words mean."""
-    table = Table(title=title(found, model), title_justify="left")
+    table = Table(title=title(found, model), title_justify="left", box=None, header_style="bold")
     for name in head(found):
-        last = name == "against random"
-        table.add_column(
-            name, justify="left" if last or name == "scorer" else "right", no_wrap=not last, overflow="fold"
-        )
+        words = name in ("scorer", LAST)
+        least = len(LAST) if name == LAST else None
+        side: Literal["left", "right"] = "left" if words else "right"
+        table.add_column(name, justify=side, no_wrap=name != LAST, min_width=least, overflow="fold")
     for line in found.lines:
         style = {"control": "bold", "failed": "dim"}.get(found.verdict(line))
         table.add_row(*cells(found, line), style=style)
@@ -54,7 +54,7 @@ def title(found: Comparison, model: str) -> str:
 
 def head(found: Comparison) -> tuple[str, ...]:
     """The names of the columns; sizes stand below the table where they are the same in all rows."""
-    return ("scorer", "mean", "range", "runs", *(SIZES if len(sizes(found)) > 1 else ()), "against random")
+    return ("scorer", "mean", "range", "runs", *(SIZES if len(sizes(found)) > 1 else ()), LAST)
 
 
 def sizes(found: Comparison) -> set[tuple[str, str]]:
@@ -75,9 +75,9 @@ def cells(found: Comparison, line: Line) -> tuple[str, ...]:
         return (line.scorer, *[""] * (len(head(found)) - 2), line.why)
     values = line.values(found.metric)
     verdict = found.verdict(line)
-    span = f"{min(values):.4f} to {max(values):.4f}" if len(values) > 1 else ""
+    span = f"{min(values):.3f}..{max(values):.3f}" if len(values) > 1 else ""
     size = _sizes(found, line.trials) if len(sizes(found)) > 1 else ()
-    runs = "1, fixed" if line.fixed else str(len(values))
+    runs = "fixed" if line.fixed else str(len(values))
     return (line.scorer, f"{mean(values):.4f}", span, runs, *size, WORDS.get(verdict, verdict))
 
 
