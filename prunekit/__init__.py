@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from prunekit.api import Report, Result, plan, prune, trace
     from prunekit.apply import Undo, apply
     from prunekit.checkpoint import load, save
+    from prunekit.comparison import Comparison, compare
     from prunekit.compose import compose
     from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
     from prunekit.coupling.structure import Structure
@@ -43,6 +44,8 @@ else:
             "apply": "prunekit.apply",
             "load": "prunekit.checkpoint",
             "save": "prunekit.checkpoint",
+            "Comparison": "prunekit.comparison",
+            "compare": "prunekit.comparison",
             "compose": "prunekit.compose",
             "Frozen": "prunekit.coupling.groups",
             "Group": "prunekit.coupling.groups",
@@ -81,6 +84,7 @@ __all__ = [
     "OBD",
     "Saliency",
     "Wanda",
+    "Comparison",
     "DisturbedTaylor",
     "Frozen",
     "Group",
@@ -98,6 +102,7 @@ __all__ = [
     "Tie",
     "Undo",
     "apply",
+    "compare",
     "compose",
     "load",
     "plan",

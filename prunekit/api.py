@@ -20,6 +20,7 @@ from prunekit.iterate import Iteration, OnStep, cut_in_steps
 from prunekit.plan import Plan
 from prunekit.schedule import Schedule
 from prunekit.scorers import Scorer
+from prunekit.scorers.normalise import Normaliser
 from prunekit.selection import How
 from prunekit.selection.pools import Ranking
 from prunekit.selection.ratio import Align, Ratio, Rounding
@@ -89,7 +90,7 @@ def plan(
     roles: Sequence[str] | str | None = None,
     align: Align = None,
     ranking: Ranking = "local",
-    normaliser: str = "gaussian",
+    normaliser: str | Normaliser = "gaussian",
     rounding: Rounding = "nearest",
     pools: Sequence[Sequence[str]] | None = None,
     min_ratio: Ratio | None = None,
@@ -122,7 +123,7 @@ def prune(
     roles: Sequence[str] | str | None = None,
     align: Align = None,
     ranking: Ranking = "local",
-    normaliser: str = "gaussian",
+    normaliser: str | Normaliser = "gaussian",
     rounding: Rounding = "nearest",
     pools: Sequence[Sequence[str]] | None = None,
     min_ratio: Ratio | None = None,
@@ -153,6 +154,8 @@ def prune(
         align: widths are kept at multiples of this.
         ranking: ``local`` removes the same share everywhere; ``global`` ranks all units together, ``role`` those of a
             role, ``isomorphic`` those of groups with the same structure.
+        normaliser: makes scores of groups comparable before they are ranked together: a name out of
+            ``scorers/normalise.py``, or a function (units,) -> (units,).
         pools: roles that ``global`` ranks together; all of them by default.
         min_ratio, max_ratio: bounds on the share that any group loses, as ``ratio`` is written.
         steps: remove in so many steps, each scored on what the last one left.

@@ -89,7 +89,7 @@ def draft(
 ) -> Draft:
     """A plan with everything that led to it. ``whole`` is what a relative target refers to, if not ``structure``."""
     chosen = choose(structure, include=request.include, exclude=request.exclude, roles=request.roles)
-    checked = _check_symmetry(model, structure, chosen, request.verify, request.seed)
+    checked = check_symmetry(model, structure, chosen, request.verify, request.seed)
     if checked is not None and checked.broken:
         logger.warning("symmetry does not hold for %s: these groups are left alone", ", ".join(checked.broken))
         chosen = tuple(g for g in chosen if g.name not in checked.broken)
@@ -249,9 +249,10 @@ def nothing_to_prune(
     return NothingToPruneError(text, hint="widen include, or add a rule for the operators that are named")
 
 
-def _check_symmetry(
+def check_symmetry(
     model: nn.Module, structure: Structure, chosen: Sequence[Group], verify: Verify, seed: int
 ) -> Symmetry | None:
+    """What the check finds on the original weights; None where ``verify`` or the size of the model leaves it out."""
     if verify == "shapes" or not chosen:
         return None
     if _is_meta(model):

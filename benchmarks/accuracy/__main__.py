@@ -31,13 +31,13 @@ from torch import Tensor, nn
 import prunekit
 from benchmarks.accuracy.photos import PHOTOS, network, photos, top1
 from benchmarks.accuracy.report import curves, plot, table
-from benchmarks.accuracy.tools import OURS, SAMPLES, THEIRS, Scored, cut_by_theirs, macs, theirs
+from benchmarks.accuracy.tools import OURS, SAMPLES, THEIRS, cut_by_theirs, macs, theirs
 from prunekit.compensate import Compensation
 from prunekit.inputs import as_samples
 from prunekit.plugins import Samples
 from prunekit.recipes import COMMON, Distil, Term
 from prunekit.recipes.distil import Settings, distil
-from prunekit.scorers import Statistics
+from prunekit.scorers import Scored, Statistics
 
 SHARES = (0.95, 0.9, 0.8, 0.7)  # of the multiply-adds that stay
 SEEDS = (0, 1, 2)
@@ -84,7 +84,7 @@ def ours(task: Task, model: nn.Module, images: Tensor, labels: Tensor) -> Iterat
     data = [(x[None], y[None]) for x, y in zip(images[:SAMPLES], labels[:SAMPLES], strict=True)]
     structure = prunekit.trace(model, images[:1])
     statistics = Statistics(model, list(as_samples(data, structure.inputs)))
-    scored = Scored(OURS[task["criterion"]](task["seed"]), structure, statistics)
+    scored = Scored.of(OURS[task["criterion"]](task["seed"]), structure.groups, statistics)
     for share in SHARES:
         made = copy.deepcopy(model)
         prunekit.prune(

@@ -12,9 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 import prunekit
-from prunekit.coupling.groups import Group
-from prunekit.coupling.structure import Structure
-from prunekit.scorers import Scorer, Statistics
+from prunekit.scorers import Scorer
 
 SAMPLES = 64  # of the calibration photos, for every criterion that reads data, of both tools
 TOLERANCE = 0.005  # by which Torch-Pruning may miss the target upwards, as a share of the whole model
@@ -41,17 +39,6 @@ OURS: Mapping[str, Callable[[int], Scorer]] = {
     "obd": lambda seed: prunekit.OBD(loss),
     "disturbed_taylor": lambda seed: prunekit.DisturbedTaylor(),
 }
-
-
-class Scored:
-    """A scorer whose figures are computed once and used at every size."""
-
-    def __init__(self, scorer: Scorer, structure: Structure, statistics: Statistics) -> None:
-        self._scores = {group.name: scorer.score(group, statistics) for group in structure.groups}
-        self.needs_samples = False
-
-    def score(self, group: Group, statistics: Statistics) -> Tensor:
-        return self._scores[group.name]
 
 
 def macs(model: nn.Module, example: Tensor) -> int:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunekit.api import trace
 from prunekit.apply import apply
 from prunekit.compensate import compensation
-from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.draft import Draft, Request, choose, draft
 from prunekit.errors import RecipeError
@@ -21,7 +20,7 @@ from prunekit.inputs import Inputs, Sample
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
 from prunekit.recipes.stages import Prune
-from prunekit.scorers import Scorer, Statistics
+from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.selection import How
 from prunekit.selection.ratio import Align, Ratio
 from prunekit.selection.target import Target
@@ -43,17 +42,6 @@ class Batches(Sequence[Sample]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return Sample(Inputs((self.samples.batch([index]),)))
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A scorer that has its scores already."""
-
-    scores: Mapping[str, Tensor]
-    needs_samples = False
-
-    def score(self, group: Group, statistics: Statistics) -> Tensor:
-        return self.scores[group.name]
 
 
 def structure_of(part: nn.Module, samples: Samples) -> Structure:
@@ -109,7 +97,7 @@ def drafted(
         sizes=asked.sizes,
     )
     request = Request(
-        Scored({group.name: asked.scorer.score(group, statistics) for group in groups}),
+        Scored.of(asked.scorer, groups, statistics),
         asked.ratio,
         asked.target,
         include=asked.include,

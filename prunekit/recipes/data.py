@@ -11,11 +11,18 @@ from torch import Tensor, nn
 
 from prunekit.errors import DataError
 from prunekit.inputs import generated, infer, tensors_in
-from prunekit.plugins import Samples
+from prunekit.plugins import Dataset, Samples
+from prunekit.registry import Built
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a model does not say
 VAL_STREAM = 1_000_003  # generated validation images come from another seed than the training images
+
+
+def dataset_for(built: Built) -> Dataset:
+    """The plug-in's data set for this model, else images of any kind."""
+    entry, plugin = built.entry, built.plugin
+    return plugin.datasets[entry.dataset] if entry and plugin and entry.dataset else images
 
 
 def images(model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int) -> Samples:

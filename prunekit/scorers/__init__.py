@@ -12,6 +12,7 @@ from prunekit.scorers.magnitude import Magnitude
 from prunekit.scorers.obd import OBD
 from prunekit.scorers.random import Random
 from prunekit.scorers.saliency import Saliency
+from prunekit.scorers.scored import Scored
 from prunekit.scorers.statistics import Statistics
 from prunekit.scorers.taylor import Taylor
 from prunekit.scorers.wanda import Wanda
@@ -30,6 +31,7 @@ __all__ = [
     "Objective",
     "Random",
     "Saliency",
+    "Scored",
     "Scorer",
     "Statistics",
     "Taylor",

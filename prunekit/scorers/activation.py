@@ -11,7 +11,7 @@ from prunekit.coupling.groups import Group, Member
 from prunekit.errors import InputError, ScorerError
 from prunekit.scorers.activations import Activations, Moments
 from prunekit.scorers.contract import FORWARD, Needs
-from prunekit.scorers.reduce import reducer, rows
+from prunekit.scorers.reduce import Reducer, reducer, rows
 from prunekit.scorers.statistics import Statistics
 
 
@@ -31,7 +31,7 @@ class Activation:
     needs: ClassVar[Needs] = FORWARD
 
     measure: Literal["mean", "apoz"] = "mean"
-    across: str = "mean"
+    across: str | Reducer = "mean"
     images: int | None = None
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.scorers.contract import Needs
 from prunekit.scorers.magnitude import Magnitude
-from prunekit.scorers.reduce import reducer
+from prunekit.scorers.reduce import Reducer, reducer
 from prunekit.scorers.statistics import Statistics
 
 
@@ -25,7 +25,7 @@ class BatchNormScale:
 
     needs: ClassVar[Needs] = Needs("weights; batch norms", "one pass through the scales")
 
-    across: str = "mean"
+    across: str | Reducer = "mean"
 
     def __post_init__(self) -> None:
         reducer(self.across)

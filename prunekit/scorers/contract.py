@@ -17,17 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a criterion needs and what it costs, for people: the class attribute ``needs`` of every scorer here."""
+    """What a criterion needs and what it costs, for people: the class attribute ``needs`` of every scorer here.
+
+    ``labels`` says that it cannot score without a loss and targets.
+    """
 
     data: str
     cost: str
+    labels: bool = False
 
 
 WEIGHTS = Needs("weights", "one pass through the weights")
 FORWARD = Needs("inputs", "one forward pass a sample")
 BACKWARD = Needs("inputs", "one forward and one backward pass a sample")
-LABELLED = Needs("inputs, labels, a loss", "one forward and one backward pass a sample")
-CURVATURE = Needs("inputs, labels, a loss", "one forward and three backward passes' work a sample and probe")
+LABELLED = Needs("inputs, labels, a loss", "one forward and one backward pass a sample", labels=True)
+CURVATURE = Needs(
+    "inputs, labels, a loss", "one forward and three backward passes' work a sample and probe", labels=True
+)
 
 
 class Scorer(Protocol):

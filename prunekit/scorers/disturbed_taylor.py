@@ -17,7 +17,7 @@ from prunekit.scorers.calibrate import wide
 from prunekit.scorers.contract import BACKWARD, Needs
 from prunekit.scorers.outputs import floating_outputs
 from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Within, reducer
+from prunekit.scorers.reduce import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
 
 
@@ -68,7 +68,7 @@ class DisturbedTaylor:
     seed: int = 0
     images: int | None = None
     output: Callable[[Any], Any] | None = None
-    across: str = "mean"
+    across: str | Reducer = "mean"
     within: Within = "mean"
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.scorers.contract import LABELLED, Needs
 from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Within, reducer
+from prunekit.scorers.reduce import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
 from prunekit.scorers.supervised import Loss, supervised
 
@@ -28,7 +28,7 @@ class Fisher:
     needs: ClassVar[Needs] = LABELLED
 
     loss: Loss | None = None
-    across: str = "sum"
+    across: str | Reducer = "sum"
     within: Within = "sum"
     images: int | None = None
 

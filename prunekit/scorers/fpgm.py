@@ -11,7 +11,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group, Member
 from prunekit.errors import ScorerError
 from prunekit.scorers.contract import Needs
-from prunekit.scorers.reduce import reducer
+from prunekit.scorers.reduce import Reducer, reducer
 from prunekit.scorers.statistics import Statistics
 
 
@@ -24,7 +24,7 @@ class FPGM:
 
     needs: ClassVar[Needs] = Needs("weights", "distances between all units of a group")
 
-    across: str = "mean"
+    across: str | Reducer = "mean"
 
     def __post_init__(self) -> None:
         reducer(self.across)

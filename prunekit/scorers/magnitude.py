@@ -13,7 +13,7 @@ from prunekit.errors import InputError
 from prunekit.scorers.calibrate import finite
 from prunekit.scorers.contract import WEIGHTS, Needs
 from prunekit.scorers.norms import powers
-from prunekit.scorers.reduce import Within, reducer, rows
+from prunekit.scorers.reduce import Reducer, Within, reducer, rows
 from prunekit.scorers.statistics import Statistics
 
 
@@ -27,7 +27,7 @@ class Magnitude:
     needs: ClassVar[Needs] = WEIGHTS
 
     p: float = 2.0
-    across: str = "mean"
+    across: str | Reducer = "mean"
     within: Within = "mean"
 
     def __post_init__(self) -> None:

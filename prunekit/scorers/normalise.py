@@ -76,8 +76,13 @@ NORMALISERS: dict[str, Normaliser] = {
 }
 
 
-def normaliser(name: str) -> Normaliser:
-    """The normaliser of that name. Raises RegistryError on another."""
-    if name not in NORMALISERS:
-        raise RegistryError.unknown("normaliser", name, NORMALISERS)
-    return NORMALISERS[name]
+def normaliser(which: str | Normaliser) -> Normaliser:
+    """The normaliser of that name, or what was given. Raises RegistryError on another name.
+
+    A normaliser of your own turns scores (units,) into (units,) and keeps their order.
+    """
+    if not isinstance(which, str):
+        return which
+    if which not in NORMALISERS:
+        raise RegistryError.unknown("normaliser", which, NORMALISERS)
+    return NORMALISERS[which]

@@ -11,7 +11,7 @@ from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
 from prunekit.scorers.contract import CURVATURE, Needs
 from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Within, reducer
+from prunekit.scorers.reduce import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
 from prunekit.scorers.supervised import Loss, supervised
 
@@ -36,7 +36,7 @@ class OBD:
     loss: Loss | None = None
     probes: int = 1
     seed: int = 0
-    across: str = "sum"
+    across: str | Reducer = "sum"
     within: Within = "sum"
     images: int | None = None
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
-from prunekit.scorers.reduce import Within, reducer, rows
+from prunekit.scorers.reduce import Reducer, Within, reducer, rows
 
 
-def score_products(group: Group, products: Mapping[str, Tensor], across: str, within: Within) -> Tensor:
+def score_products(group: Group, products: Mapping[str, Tensor], across: str | Reducer, within: Within) -> Tensor:
     """Importance (group.size,) from products per parameter. Raises ScorerError where one was not computed."""
 
     def values(name: str) -> Tensor:

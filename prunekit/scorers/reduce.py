@@ -49,11 +49,17 @@ def euclidean(rows: Tensor) -> Tensor:
 REDUCERS: dict[str, Reducer] = {"mean": mean, "sum": total, "max": largest, "prod": product, "l2": euclidean}
 
 
-def reducer(name: str) -> Reducer:
-    """The reducer across parameters of that name. Raises RegistryError on another."""
-    if name not in REDUCERS:
-        raise RegistryError.unknown("reducer", name, REDUCERS)
-    return REDUCERS[name]
+def reducer(which: str | Reducer) -> Reducer:
+    """The reducer across parameters of that name, or what was given. Raises RegistryError on another name.
+
+    A reducer of your own turns (parameters, units), float64 with NaN where a parameter does not reach a unit, into
+    (units,).
+    """
+    if not isinstance(which, str):
+        return which
+    if which not in REDUCERS:
+        raise RegistryError.unknown("reducer", which, REDUCERS)
+    return REDUCERS[which]
 
 
 def absolute(tensor: Tensor, axis: int) -> Tensor:

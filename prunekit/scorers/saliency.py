@@ -15,7 +15,7 @@ from prunekit.scorers.calibrate import wide
 from prunekit.scorers.contract import BACKWARD, Needs
 from prunekit.scorers.outputs import floating_outputs
 from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Within, reducer
+from prunekit.scorers.reduce import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
 
 
@@ -46,7 +46,7 @@ class Saliency:
     needs: ClassVar[Needs] = BACKWARD
 
     output: Callable[[Any], Any] | None = None
-    across: str = "sum"
+    across: str | Reducer = "sum"
     within: Within = "sum"
     images: int | None = None
 

@@ -25,6 +25,9 @@ class Statistics:
         samples: calibration samples of batch size 1; may be empty for scorers that read weights only.
         parameters: names whose products will be asked for; None means all. Fewer cost less memory.
         progress: called as ``progress(done, total)`` after each sample.
+
+    Attributes:
+        asked: how often something was asked for that depends on the samples, computed anew or not.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Statistics:
         parameters: Collection[str] | None = None,
         progress: Progress | None = None,
     ) -> None:
+        self.asked = 0
         self._model = model
         self._samples = samples
         self._weights = dict(model.named_parameters())
@@ -110,6 +114,7 @@ class Statistics:
         return self._model.get_submodule(path)
 
     def _count(self, limit: int | None) -> int:
+        self.asked += 1
         count = len(self._samples) if limit is None else min(limit, len(self._samples))
         if count < 1:
             raise ScorerError("there is no calibration sample", hint="pass data, or let prunekit generate inputs")

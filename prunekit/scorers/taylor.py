@@ -11,7 +11,7 @@ from prunekit.coupling.groups import Group
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.contract import LABELLED, Needs
 from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Within, reducer
+from prunekit.scorers.reduce import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
 from prunekit.scorers.supervised import Loss, supervised
 
@@ -32,7 +32,7 @@ class Taylor:
 
     loss: Loss | None = None
     accumulation: str = "abs"
-    across: str = "mean"
+    across: str | Reducer = "mean"
     within: Within = "mean"
     images: int | None = None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.scorers.contract import FORWARD, Needs
-from prunekit.scorers.reduce import Within, reducer, rows
+from prunekit.scorers.reduce import Reducer, Within, reducer, rows
 from prunekit.scorers.statistics import Statistics
 
 
@@ -28,7 +28,7 @@ class Wanda:
 
     needs: ClassVar[Needs] = FORWARD
 
-    across: str = "mean"
+    across: str | Reducer = "mean"
     within: Within = "mean"
     images: int | None = None
 

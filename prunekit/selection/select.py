@@ -138,7 +138,7 @@ def prepared(
             f"{how.ranking!r} is not a ranking", where="ranking", hint=f"choose one of {', '.join(RANKINGS)}"
         )
     least = exact_ratio(how.floor, "floor")
-    normalise = normaliser_named(how.normaliser) if isinstance(how.normaliser, str) else how.normaliser
+    normalise = normaliser_named(how.normaliser)
     pool_of = pools_for(how.ranking, groups, how.pools, how.kinds)
     values = {group.name: checked_scores(group, scores) for group in groups}
     limits = bounds(groups, how.min_ratio, how.max_ratio)

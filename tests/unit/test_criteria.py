@@ -1,4 +1,4 @@
-"""Every criterion against plain loops on small models, and against Torch-Pruning where it has the same one."""
+"""Every criterion against plain loops on small models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import nn
 import prunekit
 from prunekit.errors import InputError, ScorerError
 from prunekit.inputs import Inputs, Sample
-from prunekit.observe import Product, as_matrix, observed, outputs_of, rows_of
 from prunekit.scorers import (
     FPGM,
     LAMP,
@@ -20,7 +19,6 @@ from prunekit.scorers import (
     BatchNormScale,
     Fisher,
     GroupNorm,
-    Magnitude,
     Saliency,
     Scorer,
     Statistics,
@@ -302,117 +300,3 @@ def test_lamp_keeps_the_order_and_scales_the_largest_to_one():
     assert found[2] == 4 / 17  # both of the equal ones are no smaller
     shifted = lamp(scores - 5)
     assert torch.equal(torch.argsort(shifted, stable=True), torch.argsort(scores, stable=True))
-
-
-# ---- products, as they are seen
-
-
-@pytest.mark.parametrize(
-    ("module", "shape"),
-    [
-        (nn.Linear(4, 6), (2, 3, 4)),
-        (nn.Linear(4, 6, bias=False), (5, 4)),
-        (nn.Conv2d(4, 6, 3, padding=1, stride=2), (2, 4, 7, 5)),
-        (nn.Conv2d(4, 6, 1, stride=2), (2, 4, 7, 5)),
-        (nn.Conv2d(4, 6, (3, 2), groups=2, dilation=2, padding=2), (2, 4, 7, 5)),
-        (nn.Conv1d(4, 6, 3, padding=1), (2, 4, 7)),
-    ],
-    ids=str,
-)
-@torch.no_grad()
-def test_products_are_rows_times_a_matrix(module, shape):
-    seen = []
-    x = torch.randn(shape)
-    with observed(module, after=lambda product, output: seen.append((product, output))):
-        module(x)
-    (product, output), weight = seen[0], module.weight
-    places = torch.tensor([0, 3, 4])
-    for at in (None, places):
-        data, matrix, wanted = rows_of(product, weight, at), as_matrix(product, weight), outputs_of(product, output, at)
-        bias = 0 if module.bias is None else module.bias.view(product.groups, 1, -1)
-        torch.testing.assert_close(data @ matrix.transpose(1, 2) + bias, wanted, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_parts_of_a_fused_projection_and_experts_are_seen():
-    class Fused(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.randn(6, 4))
-            self.t = nn.Parameter(torch.randn(4, 6))
-            self.e = nn.Parameter(torch.randn(2, 4, 3))
-
-        def forward(self, x):
-            q, k = self.w.chunk(2)
-            return x @ q.t(), nn.functional.linear(x, k), x @ self.t, torch.bmm(torch.stack([x, x]), self.e)
-
-    model, seen = Fused(), []
-    x = torch.randn(5, 4)
-    with observed(model, after=lambda product, output: seen.append((product, output))):
-        model(x)
-    assert [(p.name, p.start, p.outputs, p.feature_axis) for p, _ in seen] == [
-        ("w", 0, 3, 1),
-        ("w", 3, 3, 1),
-        ("t", 0, 6, 0),
-        ("e", 0, 3, 1),
-    ]
-    for product, output in seen:
-        assert isinstance(product, Product)
-        matrix = as_matrix(product, dict(model.named_parameters())[product.name])
-        torch.testing.assert_close(rows_of(product, matrix) @ matrix.transpose(1, 2), outputs_of(product, output))
-
-
-# ---- Torch-Pruning, where it has the same criterion and is right
-
-
-class Plain(nn.Module):
-    """conv, batch norm, conv: one group of six channels without biases, as Torch-Pruning reads it."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Conv2d(3, 6, 3, bias=False)
-        self.n = nn.BatchNorm2d(6)
-        self.b = nn.Conv2d(6, 4, 3)
-
-    def forward(self, x):
-        return self.b(self.n(self.a(x)).relu())
-
-
-def theirs(importance, model, x):
-    import torch_pruning as tp
-
-    graph = tp.DependencyGraph().build_dependency(model, x)
-    group = graph.get_pruning_group(model.a, tp.prune_conv_out_channels, idxs=list(range(6)))
-    return importance(group).detach().double()
-
-
-@pytest.mark.parametrize(
-    ("mine", "make"),
-    [
-        (Magnitude(p=1, across="sum", within="sum"), lambda tp: ("GroupMagnitudeImportance", {"p": 1})),
-        (BatchNormScale(), lambda tp: ("BNScaleImportance", {})),
-    ],
-    ids=["magnitude", "batch_norm_scale"],
-)
-def test_same_as_torch_pruning(mine, make):
-    tp = pytest.importorskip("torch_pruning")
-    torch.manual_seed(0)
-    model, x = Plain().eval(), torch.randn(1, 3, 8, 8)
-    nn.init.uniform_(model.n.weight, 0.5, 1)
-    nn.init.zeros_(model.n.bias)
-    name, options = make(tp)
-    options = options | {"normalizer": None} | ({"group_reduction": "sum"} if "Magnitude" in name else {})
-    found = theirs(getattr(tp.importance, name)(**options), model, x)
-    group = prunekit.trace(model, x).group("a.weight:0")
-    torch.testing.assert_close(mine.score(group, Statistics(model)), found, rtol=1e-5, atol=0)
-
-
-def test_lamp_as_torch_pruning():
-    tp = pytest.importorskip("torch_pruning")
-    torch.manual_seed(0)
-    model, x = Plain().eval(), torch.randn(1, 3, 8, 8)
-    nn.init.zeros_(model.n.bias)
-    found = theirs(tp.importance.LAMPImportance(group_reduction="sum", normalizer="lamp"), model, x)
-    group = prunekit.trace(model, x).group("a.weight:0")
-    # theirs takes the squared norm for x and divides x, not x^2, by the sum of the larger ones: the same formula
-    torch.testing.assert_close(LAMP().score(group, Statistics(model)), found, rtol=1e-5, atol=0)
