@@ -16,13 +16,12 @@ from prunekit.coupling.structure import Structure
 from prunekit.draft import Draft, Request, draft
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, as_samples, generated
-from prunekit.measure import latency
 from prunekit.plan import Plan
 from prunekit.schedule import Schedule, portions
 from prunekit.selection.ratio import Ratio
 from prunekit.selection.target import parse_target
 from prunekit.snapshot import kept_as_is
-from prunekit.targeted import fields_of
+from prunekit.targeted import Baseline
 
 OnStep = Callable[[nn.Module, int, int], object]
 Trace = Callable[[nn.Module, Any], Structure]
@@ -48,6 +47,7 @@ class Done:
 
     drafts: list[Draft] = field(default_factory=list)
     undos: list[Callable[[], None]] = field(default_factory=list)
+    baseline: Baseline | None = None
 
     @property
     def plan(self) -> Plan:
@@ -77,19 +77,21 @@ def cut_in_steps(
     parts = portions(iteration.steps, iteration.schedule)
     refit = compensation(iteration.compensate)
     held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
-    whole = _whole(model, structure, request)
+    baseline = None
+    if request.target is not None:
+        baseline = Baseline.of(model, structure, request.target, request.latency)
     sizes = {group.name: group.size for group in structure.groups}
-    done, inputs = Done(), structure.inputs
+    done, inputs = Done(baseline=baseline), structure.inputs
     if iteration.on_step is not None:
         done.undos.append(kept_as_is(model))
     try:
         for number, part in enumerate(parts, 1):
             if done.drafts:
                 structure = trace(model, inputs)
-            step = request if part == 1 else _part_of(request, part, whole)
+            step = request if part == 1 else _part_of(request, part, baseline)
             step = replace(step, how=replace(step.how, sizes=sizes))
             try:
-                made = draft(model, structure, step, data=held, progress=progress, whole=whole)
+                made = draft(model, structure, step, data=held, progress=progress, baseline=baseline)
             except NothingToPruneError:
                 if number == len(parts) and not done.drafts:
                     raise
@@ -113,19 +115,10 @@ def _calibration(refit: Compensation | None, data: Any, structure: Structure, se
     return [sample.inputs for sample in as_samples(data, structure.inputs, refit.samples)]
 
 
-def _whole(model: nn.Module, structure: Structure, request: Request) -> dict[str, float] | None:
-    """The original's quantities, which relative and partial targets refer to."""
-    if request.target is None:
-        return None
-    found = fields_of(structure.cost())
-    if any(limit.quantity == "latency" for limit in parse_target(request.target)):
-        found["latency"] = latency(model, structure.inputs, runs=15, warmup=3).median
-    return found
-
-
-def _part_of(request: Request, part: float, whole: Mapping[str, float] | None) -> Request:
+def _part_of(request: Request, part: float, baseline: Baseline | None) -> Request:
     """The request of a step after which ``part`` of all that goes is gone."""
-    if request.target is not None and whole is not None:
+    if request.target is not None and baseline is not None:
+        whole = baseline.quantities
         limits = parse_target(request.target)
         aims = {x.quantity: max(x.of(whole[x.quantity]), 0.0) for x in limits}
         partial = {name: whole[name] - (whole[name] - aim) * part for name, aim in aims.items()}
