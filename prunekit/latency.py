@@ -21,6 +21,7 @@ from prunekit.measure import Clock, Timer, conditions, seconds_of
 from prunekit.trace.record import Ref, Trace
 
 FORMAT = "prunekit.latency/1"
+_MODULE_CALL, _CALLS = "a module call", 64
 _TIMES = 3  # that a model is timed on each side of its operators
 
 
@@ -29,7 +30,7 @@ class LatencyTable:
     """Seconds by operator and shapes on one device. Each entry is measured when it is first asked for, and stays.
 
     Pass one table to several calls, or save it and load it in a later process: what recurs is not measured again.
-    Views cost nothing. An operator that cannot be run alone at other shapes (its arguments name sizes) is given the
+    Views cost nothing; calling a module costs what Python takes for an empty one. An operator that cannot be run alone at other shapes (its arguments name sizes) is given the
     time of its traced shapes, scaled by the elements of its result.
 
     Attributes:
@@ -44,7 +45,7 @@ class LatencyTable:
 
     def __post_init__(self) -> None:
         self.device = torch.device(self.device)
-        if self.device.type == "cuda" and self.device.index is None:
+        if str(self.device) == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
 
     def save(self, file: str | Path) -> None:
@@ -76,10 +77,23 @@ class LatencyTable:
         return cls(torch.device(device), timer or Clock(), kept)
 
     def total(self, structure: Structure, kept: Mapping[str, Tensor]) -> float:
-        """Seconds of all operators of one forward pass, when each named group keeps the given units."""
+        """Seconds of the operators and module calls of a forward pass, when each named group keeps the given units."""
         shapes = structure.shapes(structure.alive(kept)) if kept else {}
         with torch.no_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            return math.fsum(self.of(work, shapes) for work in works(structure.trace))
+            between = len(structure.trace.modules) * self._module_call()  # stays when widths shrink
+            return math.fsum([between, *(self.of(work, shapes) for work in works(structure.trace))])
+
+    def _module_call(self) -> float:
+        """Seconds that Python takes to call a module that does nothing."""
+        if _MODULE_CALL not in self.seconds:
+            empty, nothing = nn.Identity(), torch.empty(0, device=self.device)
+
+            def run() -> None:
+                for _ in range(_CALLS):
+                    empty(nothing)
+
+            self.seconds[_MODULE_CALL] = self.timer.seconds(run, self.device) / _CALLS
+        return self.seconds[_MODULE_CALL] or 0.0
 
     def of(self, work: Work, shapes: Mapping[int, tuple[int, ...]]) -> float:
         """Seconds of ``work`` when tensors have the given shapes by id."""

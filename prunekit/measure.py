@@ -36,7 +36,7 @@ class Clock:
     At least ``least`` runs, at most ``most``, and for about ``budget`` seconds, after one that is not counted.
     """
 
-    least: int = 5
+    least: int = 7
     most: int = 25
     budget: float = 0.05
     sweep: int = 4 * 2**20
