@@ -110,14 +110,39 @@ def measure(name: str, remains: int, table: prunekit.LatencyTable, pairs: int) -
     }
 
 
+ABOUT = """# Latency targets
+
+`target="latency<=60%"` or `"latency<=15ms"`: latency on the example inputs, on the device that the model is on.
+
+Every operator is timed once a shape and kept in a `prunekit.LatencyTable`, so a search rebuilds nothing. The model is
+timed once a call, three times before its operators and three times after; one factor brings the sum of the operators
+to it, and every prediction, relative limit and later step refers to that one measurement. `report.latency` has
+`before`, `predicted` and, measured on the pruned model, `after`.
+
+```python
+table = prunekit.LatencyTable.load("here.json")      # or prunekit.LatencyTable(): empty
+result = prunekit.prune(model, target="latency<=60%", latency=table)
+table.save("here.json")                              # operators that recur are not timed again
+```
+
+A file is refused where device, torch version or number of threads are others. On a CPU a time is the median of ratios
+to a small product that is timed right before and after each run, in seconds of that product at its fastest: on a
+shared machine the pace itself drifts, and neither minima nor medians of one call agree with those of the next. With
+one thread the time of that thread is read. Caches are swept before each run, as a model would. Attention is timed as
+the one operator that it runs as. The time in which Python calls modules is taken to stay when widths shrink.
+"""
+
+
 def markdown(records: Sequence[Record], command: str) -> str:
-    """The section of docs/latency_targets.md that a run writes."""
+    """docs/latency_targets.md."""
     met = sum(r["within"] for r in records)
     lines = [
+        ABOUT,
         f"    {command}",
         "",
         f"{met} of {len(records)} rows within {TOLERANCE:.0%} of the latency that was asked for. {platform.machine()}, "
-        f"torch {torch.__version__}, one thread. Latencies are parts of the original's.",
+        f"torch {torch.__version__}, one thread. Latencies are parts of the "
+        "original's; measured is the median over pairs of runs in turn, processor time, off is measured / wanted - 1.",
         "",
         "| model | wanted | predicted | measured (quartiles) | off | MACs left | operators timed | seconds |",
         "|---|---|---|---|---|---|---|---|",

@@ -59,6 +59,7 @@ QUANTITIES = ("params", "macs", "memory")
 REMOVED = (25, 50, 75)
 _AHEAD = 12  # widths beyond the next that are looked at where the model's own arithmetic refuses one
 
+COMMAND = "python -m benchmarks.targets"
 Record = dict[str, Any]
 
 
@@ -161,14 +162,34 @@ def measure(name: str, list_file: Path) -> Iterator[Record]:
             yield {"model": name, "removed": removed, "flop_counter_original": whole["flop_counter"]} | record
 
 
+ABOUT = """# Targets
+
+`target="macs<=2.3G, params<=50%"` instead of a ratio: the widest model within all limits, on parameters,
+multiply-adds (all, or those of convolution and linear layers), bytes of parameters and buffers, or latency. Counts
+follow from the one trace; nothing is rebuilt during the search. The limit is met so that no single further alignment
+step fits, or refused with what the narrowest widths leave and what stands in the way.
+
+What is measured here is the pruned model: parameters and bytes are counted on it, multiply-adds come from a new trace
+of it and, independently, from torch.utils.flop_counter on a run of it. `free / step` is what the limit leaves free,
+as a part of the cheapest next width that any group could take: below 1, no further step fits. Seconds are those of
+the whole call of `prunekit.prune` after tracing, on a shared machine. Targets on latency are in
+[latency_targets.md](latency_targets.md).
+"""
+
+
 def markdown(records: Sequence[Record], command: str) -> str:
-    """The section of docs/targets.md that a run writes."""
+    """docs/targets.md."""
     status = [r["status"] for r in records]
+    macs = [r for r in records if r.get("flop_counter") is not None]
+    differ = [r for r in macs if r["flop_counter"] != r["measured"]]
     lines = [
+        ABOUT,
         f"    {command}",
         "",
         f"{len(records)} rows on {len({r['model'] for r in records})} models: {status.count('reached')} reached, "
-        f"{status.count('refused')} refused, {status.count('missed')} missed.",
+        f"{status.count('refused')} refused, {status.count('missed')} missed. Prediction and measurement "
+        f"differ in {sum(r['predicted'] != r['measured'] for r in records if 'predicted' in r)} rows; torch's counter "
+        f"and the new trace in {len(differ)} of {len(macs)}.",
         "",
         "| model | quantity | removed | wanted <= | predicted | measured | flop counter | free / step | seconds | |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -192,11 +213,16 @@ def main() -> None:
     parser.add_argument("--list", type=Path, default=DEFAULT_LIST, help="list of rows, with zoo.py beside it")
     parser.add_argument("--only", default="", help="regular expression over the list instead of the twelve")
     parser.add_argument("--out", type=Path, default=Path("docs/targets.json"), help=".md is written beside it")
+    parser.add_argument("--render", action="store_true", help="write the .md again from the .json")
     given = parser.parse_args()
+    records: list[Record] = []
+    if given.render:
+        records = json.loads(given.out.read_text())
+        write_atomically(given.out.with_suffix(".md"), markdown(records, COMMAND))
+        return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    records: list[Record] = []
     chosen = [row.name for row in read_rows(given.list, given.only) if not row.skipped] if given.only else MODELS
     for name in chosen:
         for record in measure(name, given.list):
@@ -204,7 +230,7 @@ def main() -> None:
             sys.stdout.write(json.dumps(record) + "\n")
             sys.stdout.flush()
     write_atomically(given.out, json.dumps(records, indent=1) + "\n")
-    write_atomically(given.out.with_suffix(".md"), markdown(records, "python -m benchmarks.targets"))
+    write_atomically(given.out.with_suffix(".md"), markdown(records, COMMAND))
 
 
 if __name__ == "__main__":

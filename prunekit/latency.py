@@ -30,8 +30,9 @@ class LatencyTable:
     """Seconds by operator and shapes on one device. Each entry is measured when it is first asked for, and stays.
 
     Pass one table to several calls, or save it and load it in a later process: what recurs is not measured again.
-    Views cost nothing; calling a module costs what Python takes for an empty one. An operator that cannot be run alone at other shapes (its arguments name sizes) is given the
-    time of its traced shapes, scaled by the elements of its result.
+    Views cost nothing; calling a module costs what Python takes for an empty one. An operator that cannot be run
+    alone at other shapes (its arguments name sizes) is given the time of its traced shapes, scaled by the elements of
+    its result.
 
     Attributes:
         device: where operators run; only models on this device can be told about.

@@ -185,6 +185,21 @@ def test_attention_is_timed_as_the_one_operator_that_it_runs_as():
     assert not any("bmm" in key or "softmax" in key for key in table.seconds)
 
 
+def test_calling_modules_takes_as_long_at_any_width():
+    class Calls(FakeTimer):
+        def seconds(self, run, device):
+            plain = super().seconds(run, device)
+            return plain if self.operators[-1] else 1.0  # what runs no operator calls a module that does nothing
+
+    model = network()
+    structure = prunekit.trace(model, IMAGE)
+    narrow = {group.name: torch.arange(8) for group in structure.groups}
+    with_calls, without = LatencyTable(timer=Calls()), LatencyTable(timer=FakeTimer())
+    between = with_calls.total(structure, {}) - without.total(structure, {})
+    assert 64 * between == pytest.approx(len(list(model.modules())))
+    assert with_calls.total(structure, narrow) - without.total(structure, narrow) == pytest.approx(between)
+
+
 def test_measuring_leaves_the_model_and_the_random_state_alone():
     model = network()
     structure = prunekit.trace(model, IMAGE)
