@@ -30,6 +30,7 @@ from benchmarks.zoo.runner import write_atomically
 
 REMAINS = (60, 50)
 TOLERANCE = 0.1
+COMMAND = "python -m benchmarks.latency_targets --pairs 40"
 Record = dict[str, Any]
 
 
@@ -161,7 +162,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a model's name")
     parser.add_argument("--pairs", type=int, default=60, help="runs of each model, in turn")
     parser.add_argument("--out", type=Path, default=Path("docs/latency_targets.json"), help=".md is written beside it")
+    parser.add_argument("--render", action="store_true", help="write the .md again from the .json")
     given = parser.parse_args()
+    if given.render:
+        write_atomically(given.out.with_suffix(".md"), markdown(json.loads(given.out.read_text()), COMMAND))
+        return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -172,7 +177,7 @@ def main() -> None:
             sys.stdout.write(json.dumps(records[-1]) + "\n")
             sys.stdout.flush()
     write_atomically(given.out, json.dumps(records, indent=1) + "\n")
-    write_atomically(given.out.with_suffix(".md"), markdown(records, "python -m benchmarks.latency_targets"))
+    write_atomically(given.out.with_suffix(".md"), markdown(records, COMMAND))
 
 
 if __name__ == "__main__":
