@@ -30,7 +30,7 @@ from benchmarks.zoo.runner import write_atomically
 
 REMAINS = (60, 50)
 TOLERANCE = 0.1
-COMMAND = "python -m benchmarks.latency_targets --pairs 40"
+COMMAND = "python -m benchmarks.latency_targets"
 Record = dict[str, Any]
 
 
@@ -121,9 +121,9 @@ to it, and every prediction, relative limit and later step refers to that one me
 `before`, `predicted` and, measured on the pruned model, `after`.
 
 ```python
-table = prunekit.LatencyTable.load("here.json")      # or prunekit.LatencyTable(): empty
+table = prunekit.LatencyTable.load("here.json")  # or prunekit.LatencyTable(): empty
 result = prunekit.prune(model, target="latency<=60%", latency=table)
-table.save("here.json")                              # operators that recur are not timed again
+table.save("here.json")  # operators that recur are not timed again
 ```
 
 A file is refused where device, torch version or number of threads are others. On a CPU a time is the median of ratios
@@ -160,7 +160,7 @@ def markdown(records: Sequence[Record], command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of a model's name")
-    parser.add_argument("--pairs", type=int, default=60, help="runs of each model, in turn")
+    parser.add_argument("--pairs", type=int, default=40, help="runs of each model, in turn")
     parser.add_argument("--out", type=Path, default=Path("docs/latency_targets.json"), help=".md is written beside it")
     parser.add_argument("--render", action="store_true", help="write the .md again from the .json")
     given = parser.parse_args()
