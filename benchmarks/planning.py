@@ -3,6 +3,7 @@
     python benchmarks/planning.py vit_b            # times and memory as ratios
     python benchmarks/planning.py vit_h --no-forward
     python benchmarks/planning.py vit_h --meta     # no weights at all: the peak resident set of the whole process
+    python benchmarks/planning.py vit_h --meta --target 'macs<=50%'    # tracing, selecting and the rest, apart
     python benchmarks/planning.py vit_h --select   # selecting for multiply-adds, after tracing and scoring
 
 The ratio of times is (trace + couple + score + solve + rehearse) / one forward pass, on the same threads. The ratio of
@@ -34,14 +35,33 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def on_meta(name: str) -> dict[str, object]:
-    """The encoder planned without weights, by a scorer that reads none; MB are of 2**20 bytes."""
+def on_meta(name: str, target: str | None) -> dict[str, object]:
+    """The encoder planned without weights, by a scorer that reads none; MB are of 2**20 bytes.
+
+    With a target, seconds are told apart: tracing, then scoring and selecting, then the whole plan on the same trace.
+    """
     with torch.device("meta"):
         encoder = sam_model_registry[name]().image_encoder.eval()
     weights = sum(p.numel() * p.element_size() for p in encoder.parameters())
-    start = time.process_time()
-    plan = prunekit.plan(encoder, torch.empty(1, 3, 1024, 1024, device="meta"), scorer=prunekit.Random())
-    return {
+    image, scorer, apart = torch.empty(1, 3, 1024, 1024, device="meta"), prunekit.Random(), {}
+    structure, start = None, time.process_time()
+    if target is not None:
+        structure = prunekit.trace(encoder, image)
+        traced = time.process_time()
+        chosen, statistics = choose(structure), Statistics(encoder)
+        scores = {group.name: scorer.score(group, statistics) for group in chosen}
+        gauge = Gauge.of(encoder, structure, target)
+        kept = select_for_target(structure, chosen, scores, gauge, How(kinds=structure.kinds))
+        apart = {
+            "target": target,
+            "left": gauge.exactly(kept),
+            "limit": dict(gauge.limits),
+            "trace_seconds": round(traced - start, 2),
+            "select_seconds": round(time.process_time() - traced, 2),
+        }
+        start = time.process_time()
+    plan = prunekit.plan(encoder, image, scorer=scorer, target=target, structure=structure)
+    return apart | {
         "model": name,
         "weights_mb": round(weights / 2**20),
         "groups_cut": len(plan.widths),
@@ -77,6 +97,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--no-forward", action="store_true", help="memory and planning time only")
     parser.add_argument("--meta", action="store_true", help="a model on the meta device, which can only be planned")
+    parser.add_argument("--target", help="with --meta: a limit such as macs<=50%%")
     parser.add_argument("--select", action="store_true", help="selection for a target alone")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -85,7 +106,7 @@ def main() -> None:
         sys.stdout.write("\n")
         return
     if options.meta:
-        json.dump(on_meta(options.model), sys.stdout)
+        json.dump(on_meta(options.model, options.target), sys.stdout)
         sys.stdout.write("\n")
         return
     encoder = sam_model_registry[options.model]().image_encoder.eval()

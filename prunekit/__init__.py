@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
+    from prunekit.latency import LatencyTable
     from prunekit.plan import Plan
     from prunekit.scorers import (
         FPGM,
@@ -54,6 +55,7 @@ else:
             "Tie": "prunekit.coupling.groups",
             "Structure": "prunekit.coupling.structure",
             "PrunekitError": "prunekit.errors",
+            "LatencyTable": "prunekit.latency",
             "Plan": "prunekit.plan",
             "DisturbedTaylor": "prunekit.scorers",
             "Magnitude": "prunekit.scorers",
@@ -88,6 +90,7 @@ __all__ = [
     "DisturbedTaylor",
     "Frozen",
     "Group",
+    "LatencyTable",
     "Magnitude",
     "Member",
     "Plan",

@@ -16,7 +16,8 @@ from prunekit.coupling.structure import Structure, couple
 from prunekit.draft import Draft, Request, Verify, draft
 from prunekit.errors import PlanError
 from prunekit.inputs import infer, normalise
-from prunekit.iterate import Iteration, OnStep, cut_in_steps
+from prunekit.iterate import Done, Iteration, OnStep, cut_in_steps
+from prunekit.latency import LatencyTable
 from prunekit.plan import Plan
 from prunekit.schedule import Schedule
 from prunekit.scorers import Scorer
@@ -34,7 +35,11 @@ __all__ = ["Report", "Result", "apply", "plan", "prune", "trace"]
 
 @dataclass(frozen=True)
 class Report:
-    """What pruning did. Counts before and after; ``verify`` says which checks ran and what they found."""
+    """What pruning did. Counts before and after; ``verify`` says which checks ran and what they found.
+
+    ``latency`` is there where a target limits it, in seconds: measured ``before``, ``predicted`` for the pruned model
+    and measured ``after`` on it, all on the example inputs.
+    """
 
     params: dict[str, int]
     macs: dict[str, int]
@@ -46,6 +51,7 @@ class Report:
     target: Any
     notes: tuple[str, ...]
     seconds: float
+    latency: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +103,7 @@ def plan(
     max_ratio: Ratio | None = None,
     verify: Verify = "auto",
     structure: Structure | None = None,
+    latency: LatencyTable | None = None,
     seed: int = 0,
 ) -> Plan:
     """What ``prune`` would do, without doing it. Arguments and errors as for ``prune``.
@@ -104,7 +111,7 @@ def plan(
     A model on the meta device, which has no weights, can be planned with a scorer that reads none.
     """
     how = How(ranking, align, normaliser, pools, rounding, min_ratio=min_ratio, max_ratio=max_ratio)
-    request = Request(scorer, ratio, target, include, exclude, roles, how, verify, seed)
+    request = Request(scorer, ratio, target, include, exclude, roles, how, verify, seed, latency)
     model = unwrap(model)
     with eager(model):
         return draft(model, structure or trace(model, example_inputs), request, data=data).plan
@@ -134,6 +141,7 @@ def prune(
     compensate: str | Compensation | None = None,
     verify: Verify = "auto",
     structure: Structure | None = None,
+    latency: LatencyTable | None = None,
     seed: int = 0,
     progress: Any = None,
 ) -> Result:
@@ -164,6 +172,7 @@ def prune(
         compensate: ``"ridge"`` refits what reads removed units by least squares on ``data``, without training.
         verify: ``shapes`` rehearses the pruned model on the meta device; ``full`` also checks that units are
             interchangeable, on real numbers; ``auto`` does so where a forward pass takes at most 50 GMACs.
+        latency: a table of operator times for targets on latency, kept over several calls; a new one if None.
 
     Returns:
         the model, the plan, a report, and ``undo()``.
@@ -173,7 +182,7 @@ def prune(
     """
     start = time.perf_counter()
     how = How(ranking, align, normaliser, pools, rounding, min_ratio=min_ratio, max_ratio=max_ratio)
-    request = Request(scorer, ratio, target, include, exclude, roles, how, verify, seed)
+    request = Request(scorer, ratio, target, include, exclude, roles, how, verify, seed, latency)
     iteration = Iteration(steps, schedule, on_step, compensate)
     model = unwrap(model)
     if any(p.is_meta for p in model.parameters()):
@@ -181,10 +190,22 @@ def prune(
     with eager(model):
         structure = structure or trace(model, example_inputs)
         done = cut_in_steps(model, structure, request, iteration, data=data, progress=progress, trace=trace)
-    return Result(model, done.plan, _report(structure, done.drafts, request, start), done.undo)
+        took = _latency(model, done)
+    return Result(model, done.plan, _report(structure, done.drafts, request, start, took), done.undo)
 
 
-def _report(original: Structure, drafts: Sequence[Draft], request: Request, start: float) -> Report:
+def _latency(model: nn.Module, done: Done) -> dict[str, float] | None:
+    pace = None if done.baseline is None else done.baseline.pace
+    if pace is None:
+        return None
+    last = done.drafts[-1]
+    predicted, after = pace.seconds(last.structure, last.kept), pace.measured(model, last.structure.inputs)
+    return {"before": pace.whole, "predicted": predicted, "after": after}
+
+
+def _report(
+    original: Structure, drafts: Sequence[Draft], request: Request, start: float, took: dict[str, float] | None
+) -> Report:
     last = drafts[-1]
     before, after = original.cost(), last.structure.cost(last.kept)
     notes = [note for made in drafts for note in made.notes]
@@ -199,6 +220,7 @@ def _report(original: Structure, drafts: Sequence[Draft], request: Request, star
         target=_plain(request.target),
         notes=tuple(f"{n.where}: a constant changes from {n.before:.6g} to {n.after:.6g}" for n in notes),
         seconds=round(time.perf_counter() - start, 3),
+        latency=took,
     )
 
 

@@ -16,6 +16,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, TraceError, VerificationError
 from prunekit.fold import Note, with_folds
 from prunekit.inputs import Sample, as_samples, generated
+from prunekit.latency import LatencyTable
 from prunekit.plan import Plan
 from prunekit.reconcile import reconcile
 from prunekit.rehearse import rehearse
@@ -24,7 +25,7 @@ from prunekit.selection import How, filter_groups, parse_target, select
 from prunekit.selection.ratio import Ratio, exact_ratio
 from prunekit.selection.target import Target
 from prunekit.solve import make_plan
-from prunekit.targeted import Gauge, select_for_target
+from prunekit.targeted import Baseline, Gauge, select_for_target
 from prunekit.verify import Symmetry, symmetry
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Request:
     how: How = field(default_factory=How)
     verify: Verify = "auto"
     seed: int = 0
+    latency: LatencyTable | None = None
 
     def __post_init__(self) -> None:
         if self.verify not in ("auto", "full", "shapes"):
@@ -85,9 +87,9 @@ def draft(
     *,
     data: Iterable[Any] | None = None,
     progress: Any = None,
-    whole: Mapping[str, float] | None = None,
+    baseline: Baseline | None = None,
 ) -> Draft:
-    """A plan with everything that led to it. ``whole`` is what a relative target refers to, if not ``structure``."""
+    """A plan with everything that led to it. ``baseline`` is what a relative target refers to, if not ``structure``."""
     chosen = choose(structure, include=request.include, exclude=request.exclude, roles=request.roles)
     checked = check_symmetry(model, structure, chosen, request.verify, request.seed)
     if checked is not None and checked.broken:
@@ -103,7 +105,8 @@ def draft(
         found, refused = _largest(chosen, settle)
         nothing = found is None or not (found[0].cuts or _nothing_asked(request.share))
     else:
-        gauge = Gauge.of(model, structure, request.target, whole)
+        baseline = baseline or Baseline.of(model, structure, request.target, request.latency)
+        gauge = Gauge.of(model, structure, request.target, baseline)
         aim = partial(select_for_target, structure, scores=scores, gauge=gauge, how=how)
         found, refused = _for_target(model, structure, chosen, aim, scores)
         nothing = found is None
@@ -278,6 +281,9 @@ def _scores(
         samples = _Generated(structure, seed)
     names = sorted({m.tensor for g in chosen for m in g.parameters})
     statistics = Statistics(model, samples, parameters=names, progress=progress)
+    if not _is_meta(model):
+        for name in names:  # a scorer that reads no weights would not notice one that is NaN
+            statistics.parameter(name)
     try:
         return {g.name: scorer.score(g, statistics) for g in chosen}
     except (RuntimeError, NotImplementedError) as error:

@@ -16,13 +16,12 @@ from prunekit.coupling.structure import Structure
 from prunekit.draft import Draft, Request, draft
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, as_samples, generated
-from prunekit.measure import latency
 from prunekit.plan import Plan
 from prunekit.schedule import Schedule, portions
 from prunekit.selection.ratio import Ratio
 from prunekit.selection.target import Target, parse_target
 from prunekit.snapshot import kept_as_is
-from prunekit.targeted import fields_of
+from prunekit.targeted import Baseline
 
 OnStep = Callable[[nn.Module, int, int], object]
 Trace = Callable[[nn.Module, Any], Structure]
@@ -48,6 +47,7 @@ class Done:
 
     drafts: list[Draft] = field(default_factory=list)
     undos: list[Callable[[], None]] = field(default_factory=list)
+    baseline: Baseline | None = None
 
     @property
     def plan(self) -> Plan:
@@ -77,19 +77,21 @@ def cut_in_steps(
     parts = portions(iteration.steps, iteration.schedule)
     refit = compensation(iteration.compensate)
     held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
-    whole = None if request.target is None else quantities(model, structure, request.target)
+    baseline = None
+    if request.target is not None:
+        baseline = Baseline.of(model, structure, request.target, request.latency)
     sizes = {group.name: group.size for group in structure.groups}
-    done, inputs = Done(), structure.inputs
+    done, inputs = Done(baseline=baseline), structure.inputs
     if iteration.on_step is not None:
         done.undos.append(kept_as_is(model))
     try:
         for number, part in enumerate(parts, 1):
             if done.drafts:
                 structure = trace(model, inputs)
-            step = request if part == 1 else _part_of(request, part, whole)
+            step = request if part == 1 else _part_of(request, part, baseline)
             step = replace(step, how=replace(step.how, sizes=sizes))
             try:
-                made = draft(model, structure, step, data=held, progress=progress, whole=whole)
+                made = draft(model, structure, step, data=held, progress=progress, baseline=baseline)
             except NothingToPruneError:
                 if number == len(parts) and not done.drafts:
                     raise
@@ -113,24 +115,16 @@ def _calibration(refit: Compensation | None, data: Any, structure: Structure, se
     return [sample.inputs for sample in as_samples(data, structure.inputs, refit.samples)]
 
 
-def quantities(model: nn.Module, structure: Structure, target: Target | None) -> dict[str, float]:
-    """The original's quantities, which relative and partial targets refer to; latency only where it is limited."""
-    found = fields_of(structure.cost())
-    if target is not None and any(limit.quantity == "latency" for limit in parse_target(target)):
-        found["latency"] = latency(model, structure.inputs, runs=15, warmup=3).median
-    return found
-
-
 def part_of(target: Target, part: float, whole: Mapping[str, float]) -> dict[str, float]:
-    """The target of a step after which ``part`` of all that goes is gone."""
+    """The target of a step after which ``part`` of all that goes is gone; ``whole`` is the original by quantity."""
     aims = {limit.quantity: limit.of(whole[limit.quantity]) for limit in parse_target(target)}
     return {name: whole[name] - (whole[name] - aim) * part for name, aim in aims.items()}
 
 
-def _part_of(request: Request, part: float, whole: Mapping[str, float] | None) -> Request:
+def _part_of(request: Request, part: float, baseline: Baseline | None) -> Request:
     """The request of a step after which ``part`` of all that goes is gone."""
-    if request.target is not None and whole is not None:
-        return replace(request, target=part_of(request.target, part, whole))
+    if request.target is not None and baseline is not None:
+        return replace(request, target=part_of(request.target, part, baseline.quantities))
     share = request.share
     scaled: Ratio = {k: v * part for k, v in share.items()} if isinstance(share, Mapping) else share * part
     return replace(request, ratio=scaled)

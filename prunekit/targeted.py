@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from prunekit.coupling.counted import CountedCost
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import SelectionError
-from prunekit.latency import predictor
+from prunekit.latency import LatencyTable, Pace
 from prunekit.reconcile import reconcile
 from prunekit.selection import How, select_within
 from prunekit.selection.ranking import Allocation, best, counts_of
@@ -25,32 +25,45 @@ _AHEAD = 12  # alignment steps that are looked ahead for a width that the model'
 
 
 @dataclass(frozen=True, eq=False)
+class Baseline:
+    """The model that relative limits refer to: its quantities, and its pace where a limit is on latency.
+
+    Made once for a whole call, however many steps it takes: nothing is measured twice.
+    """
+
+    quantities: Mapping[str, float]
+    pace: Pace | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module, structure: Structure, target: Target, table: LatencyTable | None = None) -> Baseline:
+        """The quantities of ``structure``; latency is measured only where ``target`` limits it."""
+        found, pace = fields_of(structure.cost()), None
+        if any(limit.quantity == "latency" for limit in parse_target(target)):
+            pace = Pace.of(model, structure, table)
+            found["latency"] = pace.seconds(structure, {})
+        return cls(found, pace)
+
+
+@dataclass(frozen=True, eq=False)
 class Gauge:
     """What a structure costs at given counts, and the limits: quantity -> the most."""
 
     structure: Structure
     limits: Mapping[str, float]
     counted: CountedCost
-    seconds: Callable[[Mapping[str, Tensor]], float] | None = None
+    pace: Pace | None = None
 
     @classmethod
-    def of(
-        cls, model: nn.Module, structure: Structure, target: Target, whole: Mapping[str, float] | None = None
-    ) -> Gauge:
-        """The gauge of a target; relative limits refer to ``whole``, by default to the structure as it is."""
-        limits = parse_target(target)
-        seconds = None
-        full = dict(whole or {})
-        if any(limit.quantity == "latency" for limit in limits):
-            seconds = predictor(model, structure)
-            full.setdefault("latency", seconds({}))
-        full = {**fields_of(structure.cost()), **full}
-        return cls(structure, {x.quantity: x.of(full[x.quantity]) for x in limits}, CountedCost(structure), seconds)
+    def of(cls, model: nn.Module, structure: Structure, target: Target, baseline: Baseline | None = None) -> Gauge:
+        """The gauge of a target; relative limits refer to ``baseline``, by default to the structure as it is."""
+        baseline = baseline or Baseline.of(model, structure, target)
+        limits = {x.quantity: x.of(baseline.quantities[x.quantity]) for x in parse_target(target)}
+        return cls(structure, limits, CountedCost(structure), baseline.pace)
 
     def usage(self, counts: Mapping[str, int]) -> dict[str, float]:
         """Each limited quantity when groups keep so many units."""
         kept = None
-        if self.seconds is not None or not self.counted.exact:
+        if self.pace is not None or not self.counted.exact:
             kept = {name: torch.arange(count) for name, count in counts.items()}
         return self._of(self.structure.cost(kept) if kept and not self.counted.exact else self.counted(counts), kept)
 
@@ -60,8 +73,8 @@ class Gauge:
 
     def _of(self, cost: Cost, kept: Mapping[str, Tensor] | None) -> dict[str, float]:
         found = fields_of(cost)
-        if self.seconds is not None:
-            found["latency"] = self.seconds(kept or {})
+        if self.pace is not None:
+            found["latency"] = self.pace.seconds(self.structure, kept or {})
         return {name: found[name] for name in self.limits}
 
     def met(self, usage: Mapping[str, float], limits: Mapping[str, float] | None = None) -> bool:

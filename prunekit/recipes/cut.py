@@ -24,6 +24,7 @@ from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.selection import How
 from prunekit.selection.ratio import Align, Ratio
 from prunekit.selection.target import Target
+from prunekit.targeted import Baseline
 
 HEADS = "attention.heads"
 
@@ -54,7 +55,7 @@ def structure_of(part: nn.Module, samples: Samples) -> Structure:
 class Asked:
     """What a prune stage is to do: by what criterion, how much and where; ``settings`` are the recipe's.
 
-    ``whole`` and ``sizes``: what relative targets and partial ratios refer to; see ``recipes/goal.py``.
+    ``baseline`` and ``sizes``: what relative targets and partial ratios refer to; see ``recipes/goal.py``.
     """
 
     scorer: Scorer
@@ -63,7 +64,7 @@ class Asked:
     target: Target | None = None
     include: Sequence[str] | None = None
     exclude: Sequence[str] | None = None
-    whole: Mapping[str, float] | None = None
+    baseline: Baseline | None = None
     sizes: Mapping[str, int] | None = None
 
 
@@ -107,7 +108,7 @@ def drafted(
         verify=cast(Any, settings.get("verify", "auto")),
         seed=int(settings["seed"]),
     )
-    return draft(part, structure, request, whole=asked.whole)
+    return draft(part, structure, request, baseline=asked.baseline)
 
 
 def cut(

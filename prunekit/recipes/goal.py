@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,12 +13,12 @@ from torch import nn
 from prunekit.coupling.structure import Structure
 from prunekit.draft import DEFAULT_RATIO, Request, choose
 from prunekit.errors import SelectionError
-from prunekit.iterate import part_of, quantities
+from prunekit.iterate import part_of
 from prunekit.recipes.stages import Prune, Stage
 from prunekit.selection import select
 from prunekit.selection.ratio import Ratio, check_keys, matches
 from prunekit.selection.target import Target
-from prunekit.targeted import Gauge
+from prunekit.targeted import Baseline, Gauge
 
 _HALVINGS = 20
 _MOST = Fraction(95, 100)
@@ -49,12 +50,12 @@ class Shares:
     before the bottleneck) take the one ratio that would meet it if every kind took it.
 
     Attributes:
-        whole: the original's quantities, which relative and partial targets refer to.
+        baseline: the original, which relative and partial targets refer to; None without a target.
         sizes: the original's units by group name, which partial ratios refer to.
     """
 
     goal: Goal
-    whole: Mapping[str, float]
+    baseline: Baseline | None
     sizes: Mapping[str, int]
     last: tuple[tuple[str, ...], ...]
     common: float
@@ -65,26 +66,34 @@ class Shares:
         cuts = [stage for stage in stages if isinstance(stage, Prune)]
         if isinstance(goal.ratio, Mapping):
             check_keys(goal.ratio, structure.groups, "ratio")
-        whole = quantities(part, structure, goal.target)
+        baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
         common = 0.0
-        if goal.target is not None and len({cut.pools for cut in cuts}) > 1:
-            common = _common(goal, cuts, part, structure, whole)
-        return cls(goal, whole, {g.name: g.size for g in structure.groups}, cuts[-1].pools, common)
+        if baseline is not None and len({cut.pools for cut in cuts}) > 1:
+            common = _common(goal, cuts, part, structure, baseline)
+        return cls(goal, baseline, {g.name: g.size for g in structure.groups}, cuts[-1].pools, common)
 
     @classmethod
     def again(
-        cls, goal: Goal, stages: Sequence[Stage], structure: Structure, whole: Mapping[str, float], common: float
+        cls, goal: Goal, stages: Sequence[Stage], part: nn.Module, structure: Structure, told: Mapping[str, Any]
     ) -> Shares:
-        """Those of a run that was interrupted: what was measured then is not measured again."""
+        """Those of a run that was interrupted, from its ``values``: limits stay what they were."""
         pools = [stage.pools for stage in stages if isinstance(stage, Prune)][-1]
-        return cls(goal, whole, {g.name: g.size for g in structure.groups}, pools, common)
+        baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
+        if baseline is not None:
+            baseline = replace(baseline, quantities=told["quantities"])
+        return cls(goal, baseline, {g.name: g.size for g in structure.groups}, pools, told["common"])
+
+    def values(self) -> dict[str, Any]:
+        """JSON values of what was measured."""
+        quantities = None if self.baseline is None else dict(self.baseline.quantities)
+        return {"quantities": quantities, "common": self.common}
 
     def asked(self, stage: Prune, structure: Structure) -> tuple[Ratio | None, Target | None]:
         """(ratio, target) of ``stage`` on the model as it stands: one of them."""
         target = self.goal.target
-        if target is not None:
+        if target is not None and self.baseline is not None:
             if stage.pools == self.last:
-                return None, target if stage.part == 1 else part_of(target, stage.part, self.whole)
+                return None, target if stage.part == 1 else part_of(target, stage.part, self.baseline.quantities)
             return self.common * stage.part, None
         share = self.goal.share
         if isinstance(share, Mapping):
@@ -93,14 +102,12 @@ class Shares:
         return share * stage.part, None
 
 
-def _common(
-    goal: Goal, stages: Sequence[Prune], part: nn.Module, structure: Structure, whole: Mapping[str, float]
-) -> float:
+def _common(goal: Goal, stages: Sequence[Prune], part: nn.Module, structure: Structure, baseline: Baseline) -> float:
     """The least ratio that meets the target when every stage takes it of each of its groups."""
     assert goal.target is not None
     roles = sorted({role for stage in stages for pool in stage.pools for role in pool})
     groups = choose(structure, include=goal.include, exclude=goal.exclude, roles=roles)
-    gauge = Gauge.of(part, structure, goal.target, whole)
+    gauge = Gauge.of(part, structure, goal.target, baseline)
     scores = {group.name: torch.zeros(group.size) for group in groups}
 
     def met(share: Fraction) -> bool:

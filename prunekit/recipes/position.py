@@ -53,8 +53,7 @@ class Position:
             "metrics": {key: dict(figures) for key, figures in self.metrics.items()},
             "done": self.done,
             "doomed": self.doomed,
-            "whole": dict(shares.whole),
-            "common": shares.common,
+            "shares": shares.values(),
             "loop": None if self.loop is None else dict(self.loop.progress),
         }
 

@@ -145,9 +145,8 @@ class _Runner:
             self.shares = Shares.of(self.goal, self.stages, self.part, self.structure)
             return
         kept = self.kept.kept()
-        told = (kept.position["whole"], kept.position["common"])
         self.at = Position.of(kept.position, kept.tensors)
-        self.shares = Shares.again(self.goal, self.stages, self.structure, *told)
+        self.shares = Shares.again(self.goal, self.stages, self.part, self.structure, kept.position["shares"])
         if any(name.startswith(PREVIOUS) for name in kept.tensors):
             self.teachers["previous"] = copy.deepcopy(self.part)
             self.at.restore_previous(self.teachers["previous"], kept.tensors)
@@ -248,7 +247,7 @@ class _Runner:
     def _asked(self, stage: Prune, structure: Structure) -> Asked:
         ratio, target = self.shares.asked(stage, structure)
         given = (self.scorer, ratio, self.settings, target, self.goal.include, self.goal.exclude)
-        return Asked(*given, self.shares.whole, self.shares.sizes)
+        return Asked(*given, self.shares.baseline, self.shares.sizes)
 
     def _distil(self, number: int, stage: Distil) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)

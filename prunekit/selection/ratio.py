@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -123,7 +124,8 @@ def widths(size: int, step: int) -> list[int]:
 
 
 def nearest(allowed: Sequence[int], width: Fraction, rounding: Rounding) -> int:
-    """The allowed width nearest to ``width`` (the larger of two), or the largest below; at least the smallest one."""
+    """Of ``allowed``, ascending, the width nearest to ``width`` (the larger of two), or the largest below; at least
+    the smallest one."""
     if rounding == "down":
-        return max([w for w in allowed if w <= width], default=allowed[0])
+        return allowed[max(0, bisect_right(allowed, math.floor(width)) - 1)]
     return min(allowed, key=lambda w: (abs(w - width), -w))

@@ -11,10 +11,16 @@ from support.compare import differences, snapshot
 from torch import nn
 
 import prunekit
-from prunekit.errors import InputError, NothingToPruneError, PrunekitError, ScorerError, SelectionError
+from prunekit import api, draft
+from prunekit.coupling.counted import CountedCost
+from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError, NothingToPruneError, ScorerError, SelectionError, VerificationError
 from prunekit.schedule import portions
 from prunekit.selection import parse_target
+from prunekit.selection.budget import _HALVINGS
+from prunekit.selection.ratio import default_step, widths
 from prunekit.selection.target import Limit
+from prunekit.trace import recorder
 
 
 def network(width=32):
@@ -84,15 +90,30 @@ def test_ratios_that_are_refused(ratio):
     assert not differences(before, snapshot(model))
 
 
-@pytest.mark.parametrize("scorer", [prunekit.Magnitude(), prunekit.FPGM(), prunekit.LAMP()])
+@pytest.mark.parametrize("scorer", [prunekit.Magnitude(), prunekit.FPGM(), prunekit.LAMP(), prunekit.Random()])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weights_that_are_not_finite_are_refused_by_name(scorer, value):
+@pytest.mark.parametrize("how_much", [{"ratio": 0.5}, {"target": "macs<=50%"}, {"ratio": 0.5, "steps": 2}])
+def test_weights_that_are_not_finite_are_refused_by_name(scorer, value, how_much):
     model = network()
     with torch.no_grad():
         model[3].weight[0, 0, 0, 0] = value
     before = snapshot(model)
-    with pytest.raises(ScorerError, match=r"3\.weight|0\.weight|NaN"):
-        prunekit.prune(model, IMAGE, scorer=scorer, verify="shapes")
+    with pytest.raises(ScorerError, match=r"the weight 3\.weight is not finite"):
+        prunekit.prune(model, IMAGE, scorer=scorer, verify="shapes", **how_much)
+    assert not differences(before, snapshot(model))
+    with pytest.raises(VerificationError, match="not finite"):
+        prunekit.prune(model, IMAGE, scorer=scorer, verify="full", **how_much)
+    assert not differences(before, snapshot(model))
+
+
+@pytest.mark.parametrize("bound", ["min_ratio", "max_ratio"])
+@pytest.mark.parametrize("value", [-0.1, 1.0, 1.5, math.nan])
+@pytest.mark.parametrize("how_much", [{"ratio": 0.5}, {"target": "macs<=50%"}])
+def test_bounds_that_are_no_ratios_are_refused(bound, value, how_much):
+    model = network()
+    before = snapshot(model)
+    with pytest.raises(InputError, match="not a pruning ratio"):
+        prunekit.prune(model, IMAGE, verify="shapes", **how_much, **{bound: value})
     assert not differences(before, snapshot(model))
 
 
@@ -275,12 +296,33 @@ def test_a_step_that_would_take_nothing_is_passed_over():
         prunekit.prune(network(8), IMAGE, ratio=0.01, steps=2, verify="shapes")
 
 
-def test_latency_is_predicted_from_operators_and_the_target_is_kept_in_that_measure():
+def counting(monkeypatch, where, name):
+    """Counts the calls of a function or method, which still does what it did."""
+    calls, original = [], getattr(where, name)
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize("ranking", ["local", "global"])
+def test_a_search_rebuilds_nothing_and_evaluates_costs_a_bounded_number_of_times(monkeypatch, ranking):
     model = network(64)
-    image = torch.randn(4, 3, 32, 32)
-    original = copy.deepcopy(model)
-    result = prunekit.prune(model, image, target="latency<=60%", verify="shapes")
-    assert result.report.macs["after"] < result.report.macs["before"]
-    assert original(image).shape == model(image).shape
-    with pytest.raises(PrunekitError, match="out of reach"):
-        prunekit.prune(original, image, target="latency<=1us", verify="shapes")
+    structure = prunekit.trace(model, IMAGE)
+    traced = counting(monkeypatch, recorder, "record")
+    monkeypatch.setattr(api, "record", recorder.record)
+    rehearsed = counting(monkeypatch, draft, "rehearse")
+    copied = counting(monkeypatch, copy, "deepcopy")
+    evaluated = counting(monkeypatch, CountedCost, "__call__")
+    exactly = counting(monkeypatch, Structure, "cost")
+    prunekit.prune(model, IMAGE, target="macs<=50%", ranking=ranking, structure=structure, verify="shapes")
+    assert not traced
+    assert not copied
+    assert len(rehearsed) == 1
+    # the halvings of one search, the two ends, and at most one trial for every alignment step of every group
+    steps = sum(len(widths(group.size, default_step(group))) for group in structure.groups)
+    assert 0 < len(evaluated) <= _HALVINGS + 2 + steps
+    assert len(exactly) <= 10

@@ -1,0 +1,184 @@
+"""Latency targets on this machine: what was wanted, what the table of operators predicts, what the clock says.
+
+    python -m benchmarks.latency_targets
+
+Each model is pruned to 60 or 50 % of its latency with nothing else configured, on one thread. Afterwards the original
+and the pruned model run in turn, and every run of the pruned one is divided by the mean of the two runs of the original
+around it: what the rest of the machine does meets both. The figure is the median of those ratios, with its quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import prunekit
+from benchmarks.zoo.runner import write_atomically
+
+REMAINS = (60, 50)
+TOLERANCE = 0.1
+COMMAND = "python -m benchmarks.latency_targets"
+Record = dict[str, Any]
+
+
+def resnet18() -> nn.Module:
+    import torchvision
+
+    return torchvision.models.resnet18()
+
+
+def vit_tiny() -> nn.Module:
+    import timm
+
+    return timm.create_model("vit_tiny_patch16_224")
+
+
+def convnext_atto() -> nn.Module:
+    import timm
+
+    return timm.create_model("convnext_atto")
+
+
+def mobilenet_v2() -> nn.Module:
+    import torchvision
+
+    return torchvision.models.mobilenet_v2()
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    made.__name__: made for made in (resnet18, vit_tiny, convnext_atto, mobilenet_v2)
+}
+
+
+def seconds(model: nn.Module, image: Tensor) -> float:
+    """Processor time of one forward pass on one thread: other programs do not add to it."""
+    start = time.thread_time()
+    model(image)
+    return time.thread_time() - start
+
+
+def in_turn(original: nn.Module, small: nn.Module, image: Tensor, pairs: int) -> list[float]:
+    """The pruned model's time as a part of the original's, once a pair of runs."""
+    found = []
+    with torch.no_grad():
+        for _ in range(3):
+            original(image), small(image)
+        before = seconds(original, image)
+        for _ in range(pairs):
+            here, after = seconds(small, image), seconds(original, image)
+            found.append(2 * here / (before + after))
+            before = after
+    return found
+
+
+def measure(name: str, remains: int, table: prunekit.LatencyTable, pairs: int) -> Record:
+    """One row: a model pruned to ``remains`` percent of its latency."""
+    torch.manual_seed(0)
+    model, image = MODELS[name]().eval(), torch.randn(1, 3, 224, 224)
+    original = copy.deepcopy(model)
+    known, start = len(table.seconds), time.perf_counter()
+    report = prunekit.prune(model, image, target=f"latency<={remains}%", verify="shapes", latency=table).report
+    took = time.perf_counter() - start
+    assert report.latency is not None
+    ratios = in_turn(original, model, image, pairs)
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    wanted = remains / 100
+    return {
+        "model": name,
+        "wanted": wanted,
+        "predicted": round(report.latency["predicted"] / report.latency["before"], 4),
+        "measured": round(middle, 4),
+        "quartiles": [round(low, 4), round(high, 4)],
+        "off": round(middle / wanted - 1, 4),
+        "within": abs(middle / wanted - 1) <= TOLERANCE,
+        "report_ms": {k: round(1e3 * v, 3) for k, v in report.latency.items()},
+        "macs": round(report.macs["after"] / report.macs["before"], 4),
+        "entries_measured": len(table.seconds) - known,
+        "seconds": round(took, 1),
+    }
+
+
+ABOUT = """# Latency targets
+
+`target="latency<=60%"` or `"latency<=15ms"`: latency on the example inputs, on the device that the model is on.
+
+Every operator is timed once a shape and kept in a `prunekit.LatencyTable`, so a search rebuilds nothing. The model is
+timed once a call, three times before its operators and three times after; one factor brings the sum of the operators
+to it, and every prediction, relative limit and later step refers to that one measurement. `report.latency` has
+`before`, `predicted` and, measured on the pruned model, `after`.
+
+```python
+table = prunekit.LatencyTable.load("here.json")  # or prunekit.LatencyTable(): empty
+result = prunekit.prune(model, target="latency<=60%", latency=table)
+table.save("here.json")  # operators that recur are not timed again
+```
+
+A file is refused where device, torch version or number of threads are others. On a CPU a time is the median of ratios
+to a small product that is timed right before and after each run, in seconds of that product at its fastest: on a
+shared machine the pace itself drifts, and neither minima nor medians of one call agree with those of the next. With
+one thread the time of that thread is read. Caches are swept before each run, as a model would. Attention is timed as
+the one operator that it runs as. The time in which Python calls modules is taken to stay when widths shrink.
+"""
+
+
+def markdown(records: Sequence[Record], command: str) -> str:
+    """docs/latency_targets.md."""
+    met = sum(r["within"] for r in records)
+    lines = [
+        ABOUT,
+        f"    {command}",
+        "",
+        f"{met} of {len(records)} rows within {TOLERANCE:.0%} of the latency that was asked for. {platform.machine()}, "
+        f"torch {torch.__version__}, one thread. Latencies are parts of the "
+        "original's; measured is the median over pairs of runs in turn, processor time, off is measured / wanted - 1.",
+        "",
+        "| model | wanted | predicted | measured (quartiles) | off | MACs left | operators timed | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in records:
+        low, high = (f"{quartile:.3f}" for quartile in r["quartiles"])
+        lines.append(
+            f"| {r['model']} | {r['wanted']:.2f} | {r['predicted']:.3f} | {r['measured']:.3f} ({low} to {high}) "
+            f"| {r['off']:+.1%} | {r['macs']:.3f} | {r['entries_measured']} | {r['seconds']} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="part of a model's name")
+    parser.add_argument("--pairs", type=int, default=40, help="runs of each model, in turn")
+    parser.add_argument("--out", type=Path, default=Path("docs/latency_targets.json"), help=".md is written beside it")
+    parser.add_argument("--render", action="store_true", help="write the .md again from the .json")
+    given = parser.parse_args()
+    if given.render:
+        write_atomically(given.out.with_suffix(".md"), markdown(json.loads(given.out.read_text()), COMMAND))
+        return
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    table, records = prunekit.LatencyTable(), []
+    for name in [n for n in MODELS if given.only in n]:
+        for remains in REMAINS:
+            records.append(measure(name, remains, table, given.pairs))
+            sys.stdout.write(json.dumps(records[-1]) + "\n")
+            sys.stdout.flush()
+    write_atomically(given.out, json.dumps(records, indent=1) + "\n")
+    write_atomically(given.out.with_suffix(".md"), markdown(records, COMMAND))
+
+
+if __name__ == "__main__":
+    main()

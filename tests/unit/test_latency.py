@@ -1,0 +1,224 @@
+"""Latency targets, with a timer whose seconds follow from operators and shapes: no test here reads a clock to judge."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from support.compare import differences, snapshot
+from support.timers import FakeTimer
+from torch import nn
+
+import prunekit
+from prunekit.errors import InputError, SelectionError
+from prunekit.latency import LatencyTable, Pace
+from prunekit.measure import Clock, seconds_of
+
+IMAGE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def network(width=64):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(),
+        nn.Conv2d(2 * width, width, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5),
+    ).eval()  # fmt: skip
+
+
+def pruned(model, target="latency<=60%", timer=None, table=None, **options):
+    table = table or LatencyTable(timer=timer or FakeTimer())
+    return prunekit.prune(model, IMAGE, target=target, latency=table, verify="shapes", **options)
+
+
+class Attending(nn.Module):
+    """Torch's own attention, one operator on a CPU and several in a trace."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(8, 8)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).reshape(2, 10, 3, 4, 8).permute(2, 0, 3, 1, 4)
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+@pytest.mark.parametrize("percent", [75, 60, 40])
+def test_the_predicted_latency_is_the_measured_one_and_no_further_step_fits(percent):
+    model = network()
+    structure = prunekit.trace(model, IMAGE)
+    table = LatencyTable(timer=FakeTimer())
+    whole = seconds_of(model, structure.inputs, FakeTimer())
+    result = pruned(model, f"latency<={percent}%", table=table)
+    took = result.report.latency
+    assert took["before"] == pytest.approx(whole)
+    assert took["predicted"] == pytest.approx(took["after"])
+    assert took["after"] == pytest.approx(seconds_of(model, structure.inputs, FakeTimer()))
+    assert took["predicted"] <= percent / 100 * whole
+    for width in result.plan.widths:
+        kept = {w.group: torch.arange(w.after + 8 * (w is width)) for w in result.plan.widths}
+        assert table.total(structure, kept) > percent / 100 * whole
+
+
+def test_a_target_in_milliseconds_is_one_in_percent():
+    first, second = network(), network()
+    took = pruned(first, "latency<=60%").report.latency
+    again = pruned(second, f"latency<={600 * took['before']!r}ms")
+    assert again.report.latency == took
+
+
+def test_a_model_that_gets_faster_between_two_measurements_does_not_meet_the_target():
+    class Warming(FakeTimer):  # measured anew for its operators, the model would count as fast enough already
+        def seconds(self, run, device):
+            plain = super().seconds(run, device)
+            return plain * 0.5**self.models if self.operators[-1] > 1 else plain
+
+    model = network()
+    report = pruned(model, "latency<=60%", Warming()).report
+    assert report.macs["after"] < 0.9 * report.macs["before"]
+    assert report.latency["predicted"] <= 0.6 * report.latency["before"]
+
+
+def test_the_factor_takes_in_what_happens_between_operators():
+    class Overhead(FakeTimer):
+        def seconds(self, run, device):
+            plain = super().seconds(run, device)
+            return 3 * plain if self.operators[-1] > 1 else plain
+
+    took = pruned(network(), timer=Overhead()).report.latency
+    plain = pruned(network()).report.latency
+    assert took == {name: pytest.approx(3 * seconds) for name, seconds in plain.items()}
+
+
+def test_the_original_is_measured_once_a_call_however_many_steps():
+    counts = []
+    for steps in (1, 4):
+        timer = FakeTimer()
+        result = pruned(network(), timer=timer, steps=steps, schedule="linear")
+        counts.append(timer.models)
+        assert result.report.latency["predicted"] <= 0.6 * result.report.latency["before"]
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_table_that_is_passed_again_times_no_operator_twice(tmp_path):
+    timer = FakeTimer()
+    table = LatencyTable(timer=timer)
+    first = pruned(network(), table=table)
+    timed = len(timer.operators) - timer.models
+    assert timed == len(table.seconds) > 0
+    again = pruned(network(), table=table)
+    assert len(timer.operators) - timer.models == timed
+    assert again.plan == first.plan
+
+    table.save(tmp_path / "table.json")
+    other = FakeTimer()
+    loaded = LatencyTable.load(tmp_path / "table.json", timer=other)
+    assert loaded.seconds == table.seconds
+    assert pruned(network(), table=loaded).plan == first.plan
+    assert other.models == len(other.operators)
+
+
+@pytest.mark.parametrize("field", ["torch", "threads", "device", "name"])
+def test_a_table_of_other_conditions_is_refused(tmp_path, field):
+    file = tmp_path / "table.json"
+    LatencyTable().save(file)
+    told = json.loads(file.read_text())
+    told["conditions"][field] = "another"
+    file.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=f"measured elsewhere.*{field}"):
+        LatencyTable.load(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "another/1", "conditions": {}, "seconds": {}}',
+        '{"format": "prunekit.latency/1", "conditions": {}, "seconds": {"a": -1}}',
+        '{"format": "prunekit.latency/1", "conditions": {}, "seconds": {"a": NaN}}',
+        '{"format": "prunekit.latency/1", "conditions": {}, "seconds": {"a": "fast"}}',
+        '{"format": "prunekit.latency/1", "conditions": [], "seconds": {"a": 1}}',
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, text):
+    file = tmp_path / "table.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match="latency table"):
+        LatencyTable.load(file)
+    with pytest.raises(InputError, match="not a latency table"):
+        LatencyTable.load(tmp_path / "missing.json")
+
+
+def test_a_table_of_another_device_and_a_model_without_weights_are_refused():
+    model = network()
+    before = snapshot(model)
+    with pytest.raises(InputError, match="table is for meta"):
+        pruned(model, table=LatencyTable(torch.device("meta")))
+    assert not differences(before, snapshot(model))
+    with torch.device("meta"):
+        bare = network()
+    with pytest.raises(InputError, match="meta device has no latency"):
+        prunekit.plan(bare, IMAGE.to("meta"), target="latency<=60%", scorer=prunekit.Random())
+
+
+def test_a_latency_out_of_reach_is_refused():
+    model = network()
+    before = snapshot(model)
+    with pytest.raises(SelectionError, match="out of reach: latency<="):
+        pruned(model, "latency<=1us")
+    assert not differences(before, snapshot(model))
+
+
+def test_attention_is_timed_as_the_one_operator_that_it_runs_as():
+    model, x = Attending().eval(), torch.randn(2, 10, 32)
+    structure = prunekit.trace(model, x)
+    table = LatencyTable(timer=FakeTimer())
+    Pace.of(model, structure, table)
+    heads = torch.randn(3, 2, 4, 10, 8)
+    alone = FakeTimer().seconds(lambda: nn.functional.scaled_dot_product_attention(*heads), heads.device)
+    found = [seconds for key, seconds in table.seconds.items() if key.startswith("scaled_dot_product_attention(")]
+    assert found == [pytest.approx(alone)]
+    assert not any("bmm" in key or "softmax" in key for key in table.seconds)
+
+
+def test_calling_modules_takes_as_long_at_any_width():
+    class Calls(FakeTimer):
+        def seconds(self, run, device):
+            plain = super().seconds(run, device)
+            return plain if self.operators[-1] else 1.0  # what runs no operator calls a module that does nothing
+
+    model = network()
+    structure = prunekit.trace(model, IMAGE)
+    narrow = {group.name: torch.arange(8) for group in structure.groups}
+    with_calls, without = LatencyTable(timer=Calls()), LatencyTable(timer=FakeTimer())
+    between = with_calls.total(structure, {}) - without.total(structure, {})
+    assert 64 * between == pytest.approx(len(list(model.modules())))
+    assert with_calls.total(structure, narrow) - without.total(structure, narrow) == pytest.approx(between)
+
+
+def test_measuring_leaves_the_model_and_the_random_state_alone():
+    model = network()
+    structure = prunekit.trace(model, IMAGE)
+    model.train()
+    before = snapshot(model)
+    pace = Pace.of(model, structure, LatencyTable(timer=Clock(least=1, most=1, sweep=1)))
+    pace.measured(model, structure.inputs)
+    assert not differences(before, snapshot(model))
+
+
+def test_the_clock_runs_what_it_times_as_often_as_it_says():
+    runs = []
+    taken = Clock(least=3, most=3, sweep=1).seconds(lambda: runs.append(1), torch.device("cpu"))
+    assert len(runs) == 4
+    assert taken > 0
+
+
+def test_no_latency_is_measured_or_reported_where_no_target_asks_for_it():
+    timer = FakeTimer()
+    model = network()
+    assert pruned(copy.deepcopy(model), "macs<=50%", timer).report.latency is None
+    assert timer.operators == []
