@@ -4,11 +4,11 @@
     python benchmarks/training_step.py --device cuda --ours bf16
     python benchmarks/training_step.py --model nano --side 128 --steps 5
 
-The student is the encoder after its embedding was halved, the loss Eq. 5 with a = 0.5: the qkv and MLP hidden features
-of every block and the output. *Re-enacted* is what the published code computes for it: the teacher is run in every step,
-the features of all blocks are kept and joined into one tensor for the teacher and one for the student, so are the
-residual streams, which nothing reads, all in float32. *Ours* is the recipe's own loop. Each row is a process of its own,
-on the same weights and images; the first step warms up and is left out.
+The student is the encoder after its embedding was halved, the loss Eq. 5 with a = 0.5: the qkv and MLP hidden
+features of every block and the output. *Re-enacted* is what the published code computes for it: the teacher is run in
+every step, the features of all blocks are kept and joined into one tensor for the teacher and one for the student, so
+are the residual streams, which nothing reads, all in float32. *Ours* is the recipe's own loop. Each row is a process of
+its own, on the same weights and images; the first step warms up and is left out.
 """
 
 from __future__ import annotations
