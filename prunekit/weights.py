@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from prunekit.errors import CheckpointError
 
 ALIASES = "prunekit.aliases"
+RESULT = "plan.json"  # the file by which a folder of prunekit is known
 SHOWN = 3  # faulty names of a kind that a message lists
 
 
@@ -85,12 +86,13 @@ def write_state(model: nn.Module, path: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, marker: str = RESULT) -> Iterator[Path]:
     """A folder to write into that becomes ``folder`` at the end of the block, or vanishes if the block fails.
 
-    An earlier result at ``folder`` is replaced only then. Raises CheckpointError where ``folder`` holds anything else.
+    An earlier result at ``folder``, known by its file ``marker``, is replaced only then. Raises CheckpointError where
+    ``folder`` holds anything else.
     """
-    check_target(folder)
+    check_target(folder, marker)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -107,11 +109,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def check_target(folder: Path) -> None:
-    """Raise CheckpointError where ``folder`` exists and is neither empty nor an earlier result."""
+def check_target(folder: Path, marker: str = RESULT) -> None:
+    """Raise CheckpointError where ``folder`` exists and is neither empty nor an earlier result, with ``marker``."""
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file, not a folder", hint="choose another output folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "plan.json").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
         raise CheckpointError(f"{folder} is not empty and holds no earlier result", hint="choose another output folder")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from prunekit.cli.export import export
 from prunekit.cli.listing import list_names
 from prunekit.cli.prune import prune
 from prunekit.errors import PrunekitError
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("prune")(prune)
+app.command("export")(export)
 app.command("list")(list_names)
 
 
