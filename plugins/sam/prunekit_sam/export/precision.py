@@ -22,12 +22,10 @@ def half(source: Path, target: Path) -> None:
 def quantized(source: Path, target: Path) -> None:
     """``source`` with int8 weights in matrix products, a scale a channel; activations are quantized as they come."""
     quantization = optional("onnxruntime.quantization", "prunekit-sam[onnx]")
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # the library logs to the root, about preparing a file that is prepared already
+    # the library logs through functions that give a root without handlers one that writes to the terminal
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)
     try:
-        quantization.quantize_dynamic(
-            source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, reduce_range=False
-        )
+        quantization.quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
     finally:
-        logger.setLevel(level)
+        root.removeHandler(silent)
