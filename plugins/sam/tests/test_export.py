@@ -19,7 +19,7 @@ from prunekit_sam.export import sam as sam_format
 from prunekit_sam.export.arguments import mlp_ratio
 from prunekit_sam.export.probe import NAMES, answers, probe
 from prunekit_sam.export.widths import uniform
-from prunekit_sam.plugin import preprocessed
+from prunekit_sam.plugin import plugin, preprocessed
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import nn
 
@@ -223,6 +223,11 @@ def test_a_missing_library_is_named_with_its_extra(same, tmp_path, monkeypatch, 
     with pytest.raises(ExportError, match=rf"{library} (.|\n)*prunekit-sam\[onnx\]"):
         export(same, "onnx", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_model_names_formats_that_there_are():
+    for entry in plugin.models.values():
+        assert set(entry.formats) == set(plugin.formats) == {"hf", "sam", "onnx"}
 
 
 @given(st.integers(1, 2000), st.integers(1, 8000))
