@@ -17,6 +17,7 @@ from prunekit.errors import CheckpointError, ExportError, InputError, RegistryEr
 from prunekit.export import export, formats_for, known_formats
 from prunekit.export.compare import agreeing, compare
 from prunekit.plan import Plan
+from prunekit.plugins import ModelEntry, Plugin
 from prunekit.registry import build
 from prunekit.solve import fingerprint
 
@@ -109,6 +110,16 @@ def test_formats_are_those_of_the_model(pruned, tmp_path):
     with pytest.raises(RegistryError, match="for this model: exported"):
         export(pruned, "hf", tmp_path / "out")
     nothing_but(tmp_path)
+
+
+def test_a_plug_in_says_which_of_its_formats_are_for_which_model():
+    def picture(bundle, folder, precisions):
+        raise AssertionError("not asked for")
+
+    models = {"a": ModelEntry(nn.Identity, formats=("picture",)), "b": ModelEntry(nn.Identity)}
+    toy = Plugin("toy", models, formats={"picture": picture})
+    assert set(known_formats([toy])) == set(formats_for("toy:a", [toy])) == {"exported", "picture"}
+    assert set(formats_for("toy:b", [toy])) == set(formats_for("toy:c", [toy])) == {"exported"}
 
 
 def test_an_export_replaces_an_export_and_nothing_else(pruned, tmp_path):
