@@ -89,16 +89,26 @@ def save(
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The pruned model kept in ``folder``, in evaluation mode, on the CPU.
 
-    Without ``model`` the original is built by the name kept in the folder; a name that starts with ``python:`` imports
-    that module, so load such folders only from those you trust. With ``model``, a fresh instance of the original class,
-    that instance is pruned in place and returned.
+    Imports the model's own library, and nothing that traces, scores or trains. Without ``model`` the original is built
+    by the name kept in the folder; a name that starts with ``python:`` imports that module, so load such folders only
+    from those you trust. With ``model``, a fresh instance of the original class, that instance is pruned in place and
+    returned.
 
     Raises CheckpointError for files that are missing, truncated or foreign and for weights that do not fit,
     RegistryError for an unknown name, PlanError for a plan that does not fit the model.
     """
+    return read(folder, model).model
+
+
+def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
+    """What ``save`` wrote to ``folder``, put together again: the model as ``load`` gives it, and what belongs to it.
+
+    Raises what ``load`` raises.
+    """
     folder = Path(folder)
-    description = _description(folder)
+    description = describe(folder)
     plan = _plan(folder)
+    report = _parsed(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
     state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken
     if model is None:
         if not description["spec"]:
@@ -115,18 +125,26 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     except CheckpointError:
         undo()
         raise
-    return model.eval()
+    return Bundle(model.eval(), plan, report, **description)
 
 
-def _description(folder: Path) -> dict[str, Any]:
-    text = _text(folder / MODEL)
+def describe(folder: Path) -> dict[str, Any]:
+    """``spec``, ``options`` and ``part`` of the model kept in ``folder``. Raises CheckpointError."""
+    raw = _parsed(folder / MODEL)
     try:
-        raw = json.loads(text)
         if raw["format"] != FORMAT:
             raise CheckpointError(f"{folder / MODEL} has another format", hint=f"expected {FORMAT}")
         return {"spec": str(raw["spec"] or ""), "options": dict(raw["options"]), "part": str(raw["part"])}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / MODEL} is not a model description: {error}") from error
+
+
+def _parsed(path: Path) -> Any:
+    text = _text(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}", hint="give a folder that prunekit wrote") from error
 
 
 def _plan(folder: Path) -> Plan:

@@ -10,6 +10,7 @@ PrunekitError
 ├── ScorerError         a scorer lacks something it needs
 ├── DataError           a data folder, image or annotation cannot be used
 ├── CheckpointError     weights cannot be read or do not fit
+├── ExportError         a pruned model cannot be written in the format asked for
 ├── RecipeError         a recipe or one of its settings cannot be used
 └── RegistryError       an unknown name; says the nearest known ones
 """
@@ -67,6 +68,10 @@ class DataError(PrunekitError):
 
 class CheckpointError(PrunekitError):
     """Weights cannot be read or do not fit the model."""
+
+
+class ExportError(PrunekitError):
+    """A pruned model cannot be written in the format asked for; the hint names what would make it possible."""
 
 
 class RecipeError(PrunekitError):

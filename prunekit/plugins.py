@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # recipes stand above the plug-ins: a plug-in brings them as values
+if TYPE_CHECKING:  # recipes and checkpoints stand above the plug-ins, which bring or are given them as values
+    from prunekit.checkpoint import Bundle
     from prunekit.recipes.stages import Recipe
     from prunekit.scorers import Scorer
 
@@ -73,6 +74,32 @@ class Exporter(Protocol):
 
 
 @dataclass(frozen=True)
+class Compared:
+    """One output of a written model beside the pruned model's, on the same input.
+
+    Attributes:
+        name: which output, and of which file.
+        difference: the greatest absolute difference.
+        largest: the greatest absolute value that the pruned model gave.
+    """
+
+    name: str
+    difference: float
+    largest: float
+
+
+class Format(Protocol):
+    """Writes a pruned model into ``folder`` for use elsewhere, reads it back, and says how far its outputs are off.
+
+    An exporter pictures a finished run; a format is what ``prunekit export --to`` names, and needs no run.
+    ``precisions`` are those asked for, of ``"fp32"``, ``"fp16"`` and ``"int8"``. Raises ExportError for what the format
+    cannot hold; whatever it raises, the caller removes ``folder``.
+    """
+
+    def __call__(self, bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Compared]: ...
+
+
+@dataclass(frozen=True)
 class ModelEntry:
     """One model that a plug-in can build.
 
@@ -80,7 +107,7 @@ class ModelEntry:
         factory: (checkpoint path or None) -> the whole model. Raises CheckpointError.
         part: path of the submodule that recipes prune and distil; "" is the whole model.
         rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
-        dataset, evaluator, exporters: names in the plug-in's tables; "" where the generic ones of prunekit do.
+        dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
         recipe: what a recipe without a MODEL argument may choose this model for.
         generated: recipe settings that suit this model when its data are generated rather than given.
     """
@@ -91,6 +118,7 @@ class ModelEntry:
     dataset: str = ""
     evaluator: str = ""
     exporters: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
     generated: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -98,7 +126,8 @@ class ModelEntry:
 class Plugin:
     """Everything that one distribution adds, by name. Models are asked for as ``<plug-in name>:<model name>``.
 
-    ``roles`` maps a role name to a sentence about it, for people. ``exporters`` maps a file name to its writer.
+    ``roles`` maps a role name to a sentence about it, for people. ``exporters`` maps a file name to the writer of a
+    picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer.
     """
 
     name: str
@@ -109,6 +138,7 @@ class Plugin:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
+    formats: Mapping[str, Format] = field(default_factory=dict)
 
 
 def discover() -> tuple[Plugin, ...]:

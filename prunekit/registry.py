@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunekit import scorers
 from prunekit.errors import RegistryError
 from prunekit.plugins import ModelEntry, Plugin, discover
-from prunekit.scorers import Scorer
 from prunekit.weights import load_state, read_state
+
+if TYPE_CHECKING:
+    from prunekit.scorers import Scorer
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,13 @@ def build(
     return Built(model.eval(), spec, dict(options))
 
 
+def home(spec: str, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, ModelEntry] | None:
+    """The plug-in that ``spec`` belongs to and what it says about that model; None for other models."""
+    source, _, name = spec.partition(":")
+    known = discover() if plugins is None else plugins
+    return next(((p, p.models[name]) for p in known if p.name == source and name in p.models), None)
+
+
 def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:
     """Every model of every plug-in, as ``<plug-in>:NAME``."""
     known = discover() if plugins is None else plugins
@@ -78,6 +86,8 @@ def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:
 
 def known_scorers(plugins: Iterable[Plugin] | None = None) -> dict[str, Callable[..., Scorer]]:
     """Every criterion by name: prunekit's own and those of the plug-ins."""
+    from prunekit import scorers  # criteria are no part of building a model, and loading one should not wait for them
+
     own: dict[str, Callable[..., Scorer]] = {
         "activation": scorers.Activation,
         "apoz": partial(scorers.Activation, measure="apoz"),

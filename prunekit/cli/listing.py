@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-KINDS = ("scorers", "recipes", "models", "plugins")
+KINDS = ("scorers", "recipes", "models", "formats", "plugins")
 
 
 def list_names(
     kind: Annotated[str, typer.Argument(help="|".join(KINDS))],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: name -> description.")] = False,
 ) -> None:
-    """List the scorers, recipes, models or plug-ins that are installed."""
+    """List the scorers, recipes, models, formats or plug-ins that are installed."""
     from rich.console import Console
     from rich.table import Table
 
@@ -63,6 +63,10 @@ def _rows(kind: str) -> Mapping[str, str | dict[str, str]]:
             "torchvision:NAME": "any model of torchvision",
             "python:pkg.mod:factory": "whatever your own function returns",
         }
+    if kind == "formats":
+        from prunekit.export import known_formats
+
+        return {name: (write.__doc__ or "").strip().split("\n")[0] for name, write in known_formats().items()}
     if kind == "recipes":
         return {name: recipe.description for name, recipe in known_recipes().items()}
     return {name: _scorer_row(factory) for name, factory in known_scorers().items()}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from prunekit.cli.compare import compare
+from prunekit.cli.export import export
 from prunekit.cli.listing import list_names
 from prunekit.cli.prune import prune
 from prunekit.errors import PrunekitError
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command("prune")(prune)
 app.command("compare")(compare)
+app.command("export")(export)
 app.command("list")(list_names)
 
 

@@ -178,7 +178,13 @@ def test_a_folder_of_something_else_is_not_overwritten(toy, capsys):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("scorers", "disturbed_taylor"), ("recipes", "slimsam"), ("models", "sam:nano"), ("plugins", "sam")],
+    [
+        ("scorers", "disturbed_taylor"),
+        ("recipes", "slimsam"),
+        ("models", "sam:nano"),
+        ("formats", "exported"),
+        ("plugins", "sam"),
+    ],
 )
 def test_lists(capsys, kind, name):
     assert run(["list", kind]) == 0

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit.checkpoint import Bundle, load, save
+from prunekit.checkpoint import Bundle, load, read, save
 from prunekit.errors import CheckpointError
 from prunekit.plan import Plan
 
@@ -71,6 +71,15 @@ def test_a_damaged_folder_is_refused_by_name(kept, name, damage):
         path.write_bytes(path.read_bytes()[:40] if damage == "truncated" else b'{"format": "other"}')
     with pytest.raises(CheckpointError, match=name):
         load(folder)
+
+
+def test_a_model_needs_no_report(kept):
+    folder, x, y = kept
+    report = read(folder).report
+    assert report["params"]["after"] < report["params"]["before"]
+    (folder / "report.json").unlink()
+    assert read(folder).report == {}
+    torch.testing.assert_close(load(folder)(x), y, rtol=0, atol=0)
 
 
 def test_a_model_that_does_not_fit_is_refused_and_left_alone(kept):

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from prunekit.plugins import ModelEntry, Plugin, Samples
 
 from . import data, models
+from .export.hf import hf
+from .export.onnx import onnx
+from .export.sam import sam as stock_sam
 from .metric import miou
 from .picture import masks_picture
 from .recipe import FULL_SIZE, NANO, SLIMSAM
@@ -81,6 +84,7 @@ def _entry(name: str) -> ModelEntry:
         dataset="sa1b",
         evaluator="miou",
         exporters=("masks.png",),
+        formats=("hf", "sam", "onnx"),
         generated=NANO if name == "nano" else FULL_SIZE,
     )
 
@@ -97,4 +101,5 @@ plugin = Plugin(
     datasets={"sa1b": scenes},
     evaluators={"miou": miou},
     exporters={"masks.png": masks_picture},
+    formats={"hf": hf, "sam": stock_sam, "onnx": onnx},
 )

@@ -1,0 +1,1 @@
+"""A slimmed SAM for use elsewhere: one file a format."""
