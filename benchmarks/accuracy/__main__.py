@@ -5,7 +5,7 @@
     python -m benchmarks.accuracy --report docs/accuracy.json        # the table of a finished run
 
 Every criterion is cut one-shot under every ranking. The ranking that does best with it, by the mean over the sizes, is
-then refitted (prunekit's) and distilled (both tools'); the rule is the same for both tools. A run that was stopped goes
+then refitted (prunekit's) and, where ``--distil`` names it, distilled (both tools'); the rule is the same for both. A run that was stopped goes
 on where it was: figures are appended to OUT.lines as they come.
 """
 
@@ -64,9 +64,10 @@ def tasks(criteria: list[str], rankings: list[str]) -> list[Task]:
     return found
 
 
-def second(lines: list[dict[str, Any]], wanted: list[Task]) -> list[Task]:
-    """Of every criterion and seed the task with its best ranking, to be refitted and distilled."""
-    found = curves(lines)
+def second(lines: list[dict[str, Any]], wanted: list[Task], chosen: str) -> list[Task]:
+    """Of every criterion and seed the task with its best ranking, to be refitted, and distilled where it is chosen."""
+    found = curves([line for line in lines if line["step"] == "one-shot"])
+    pairs = {tuple(pair.split(":")) for pair in chosen.split(",") if pair}
     best: dict[tuple[str, str], str] = {}
     for task in wanted:
         rated = {
@@ -141,7 +142,8 @@ def run(task: Task, folder: Path) -> Iterator[dict[str, Any]]:
             continue
         if then:
             yield line(then, share, made)
-        yield line("distilled", share, distilled(made, model, images))
+        if task.get("distil"):
+            yield line("distilled", share, distilled(made, model, images))
 
 
 def main() -> None:
@@ -149,6 +151,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="labelled photos; the class opens the file's name")
     parser.add_argument("--criteria", default="", help="comma-separated; all if empty")
     parser.add_argument("--rankings", default=",".join(RANKINGS))
+    parser.add_argument("--distil", default="", help="tool:criterion pairs to distil as well, comma-separated")
     parser.add_argument("--jobs", type=int, default=1, help="tasks at a time, one thread each")
     parser.add_argument("--out", type=Path, default=Path("out/accuracy/accuracy.json"))
     parser.add_argument("--plot", type=Path)
@@ -190,7 +193,7 @@ def gather(options: argparse.Namespace) -> None:
         return [json.loads(row) for row in answer.stdout.splitlines()]
 
     with ThreadPoolExecutor(options.jobs) as pool, kept.open("a") as file:
-        for wanted in (lambda: first, lambda: second([line for line in lines if line["step"] == "one-shot"], first)):
+        for wanted in (lambda: first, lambda: second(lines, first, options.distil)):
             left = [task for task in wanted() if key(task) not in done]
             for task, found in zip(left, pool.map(work, left), strict=True):
                 failed = any(line["step"] == "failed" for line in found)
