@@ -5,8 +5,8 @@
     python -m benchmarks.accuracy --report docs/accuracy.json        # the table of a finished run
 
 Every criterion is cut one-shot under every ranking. The ranking that does best with it, by the mean over the sizes, is
-then refitted (prunekit's) and, where ``--distil`` names it, distilled (both tools'); the rule is the same for both. A run that was stopped goes
-on where it was: figures are appended to OUT.lines as they come.
+then refitted (prunekit's) and, where ``--distil`` names it, distilled (both tools'); the rule is the same for both. A run
+that was stopped goes on where it was: figures are appended to OUT.lines as they come.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def second(lines: list[dict[str, Any]], wanted: list[Task], chosen: str) -> list
         }
         if rated:
             best[task["tool"], task["criterion"]] = max(rated, key=lambda ranking: rated[ranking])
-    return [{**task, "then": True} for task in wanted if best.get((task["tool"], task["criterion"])) == task["ranking"]]
+    here = [task for task in wanted if best.get((task["tool"], task["criterion"])) == task["ranking"]]
+    here = [{**task, "then": True, "distil": (task["tool"], task["criterion"]) in pairs} for task in here]
+    return [task for task in here if task["distil"] or task["tool"] == "prunekit"]
 
 
 def ours(task: Task, model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[tuple[float, nn.Module]]:
