@@ -5,8 +5,8 @@
     python -m benchmarks.accuracy --report docs/accuracy.json        # the table of a finished run
 
 Every criterion is cut one-shot under every ranking. The ranking that does best with it, by the mean over the sizes, is
-then refitted (prunekit's) and, where ``--distil`` names it, distilled (both tools'); the rule is the same for both. A run
-that was stopped goes on where it was: figures are appended to OUT.lines as they come.
+then refitted (prunekit's) and, where ``--distil`` names it, distilled (both tools'); the rule is the same for both. A
+run that was stopped goes on where it was: figures are appended to OUT.lines as they come.
 """
 
 from __future__ import annotations
