@@ -14,6 +14,7 @@ from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.inputs import tensors_in
 from prunekit.plugins import Samples
+from prunekit.recipes.caches import remade
 from prunekit.recipes.stages import Distil, Term
 from prunekit.recipes.taps import tapped
 
@@ -81,7 +82,10 @@ def distil(
     epoch_sums: dict[str, list[float]] = {}
     epoch = 0
     student.eval()
+    caches = remade(student, lambda: student(reader([0])))
     for step, indices in enumerate(_batches(len(samples), settings, total)):
+        for cache in caches:
+            cache.clear()
         now = step * settings.epochs // total  # a run cut short by ``steps`` still passes every epoch of the schedule
         if now != epoch:
             rate.epoch_done(means.get("output", means.get("loss", 0.0)))
@@ -110,6 +114,8 @@ def distil(
             epoch_sums.setdefault(name, []).append(float(value.detach()))
         means = {name: sum(values) / len(values) for name, values in epoch_sums.items()}
         progress(step + 1, total, {"loss": means["loss"], "lr": rate(step)})
+    for cache in caches:
+        cache.clear()
     return means
 
 
@@ -157,7 +163,8 @@ def term_losses(
                         where=f"the {tap.side} of {tap.module}",
                         hint="align roles that the teacher and the student have at equal widths",
                     )
-                sums[term.name].append(nn.functional.mse_loss(feature, wanted))
+                # not mse_loss, which keeps the feature itself: what follows may write into it in place
+                sums[term.name].append((feature - wanted).square().mean())
 
     with tapped(student, dict.fromkeys(tap for term in live for tap in taps[term.name]), compare):
         final = floats(student(batch))

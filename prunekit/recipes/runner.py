@@ -23,6 +23,7 @@ from prunekit.recipes.cut import Asked, cut, drafted, reached, structure_of
 from prunekit.recipes.data import images
 from prunekit.recipes.distil import Settings, distil
 from prunekit.recipes.evaluate import evaluator_for
+from prunekit.recipes.fit import Fitted, comparable, fitted
 from prunekit.recipes.goal import Goal, Shares
 from prunekit.recipes.penalties import Penalty, penalty
 from prunekit.recipes.report import report
@@ -130,16 +131,18 @@ class _Runner:
         self.model = self.built.model.eval().to(self.device)
         self.part = self.model.get_submodule(self.built.part)
         self.structure = structure_of(self.part, self.train)
-        self.shares = Shares.of(self.goal, self.stages, self.part, self.structure)
+        self.fit: Fitted = fitted(self.stages, self.recipe.optional, self.structure, self.goal)
+        self.shares = Shares.of(self.goal, self.fit.present, self.part, self.structure)
         self.original = copy.deepcopy(self.model)
         self.teachers = {"original": self.original.get_submodule(self.built.part)}
+        self.sizes: dict[str, Mapping[str, int]] = {"original": self.shares.sizes}
         self.plans: list[Plan] = []
         self.evaluate = evaluator_for(self.built, self.original)
         self.metrics: dict[str, Mapping[str, float]] = {}
         self.done: list[dict[str, Any]] = []
         self.verified: list[dict[str, Any]] = []
-        for number, stage in enumerate(self.stages):
-            if isinstance(stage, Distil) and not self.settings["distill"]:
+        for number, stage in enumerate(self.fit.stages):
+            if stage is None or (isinstance(stage, Distil) and not self.settings["distill"]):
                 continue
             began = time.perf_counter()
             figures = self._stage(number, stage)
@@ -162,6 +165,7 @@ class _Runner:
                 **numbers,
                 "settings": self.settings,
                 "stages": self.done,
+                "left_out": list(self.fit.left_out),
                 "device": str(self.device),
                 "seconds": time.perf_counter() - started,
             },
@@ -195,8 +199,9 @@ class _Runner:
 
     def _prune(self, number: int, stage: Prune) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
-        if any(isinstance(later, Distil) for later in self.stages[number:]) and self.settings["distill"]:
+        if any(isinstance(later, Distil) for later in self.fit.stages[number:]) and self.settings["distill"]:
             self.teachers["previous"] = copy.deepcopy(self.part)
+        self.sizes["previous"] = {group.name: group.size for group in structure.groups}
         progress = self._progress(number, stage.title, "images")
         plan, verified = cut(self.part, stage, structure, self.train, self._asked(stage, structure), progress)
         self.plans.append(plan)
@@ -210,6 +215,7 @@ class _Runner:
 
     def _distil(self, number: int, stage: Distil) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
+        stage = comparable(stage, structure, self.sizes)
         wanted = {term.teacher for term in stage.terms}
 
         def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
@@ -232,7 +238,7 @@ class _Runner:
         """The stage's penalty on the groups of the next cut; ``growing`` asks it what would go."""
         if not stage.penalty:
             return None
-        later = [s for s in self.stages[number:] if isinstance(s, Prune)]
+        later = [s for s in self.fit.stages[number:] if isinstance(s, Prune)]
         if not later:
             raise RecipeError("a penalty prepares a cut, and none follows", where=stage.title)
         kept: Mapping[str, Tensor] = {}

@@ -17,7 +17,7 @@ from prunekit.plugins import ModelEntry, Plugin, Samples
 from . import data, models
 from .metric import miou
 from .picture import masks_picture
-from .recipe import FULL_SIZE, NANO, SLIMSAM
+from .recipe import FULL_SIZE, NANO, RECIPES
 
 # Generated scenes come from numbered streams; these are apart from the ones that the bundled model was trained and
 # evaluated on, and from each other.
@@ -93,7 +93,7 @@ plugin = Plugin(
         "attention.head_dim": "positions within the heads of a block; the relative position tables follow",
         "mlp.hidden": "hidden features of a block's MLP",
     },
-    recipes={SLIMSAM.name: SLIMSAM},
+    recipes={recipe.name: recipe for recipe in RECIPES},
     datasets={"sa1b": scenes},
     evaluators={"miou": miou},
     exporters={"masks.png": masks_picture},
