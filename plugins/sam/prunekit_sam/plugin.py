@@ -16,6 +16,7 @@ from prunekit.plugins import ModelEntry, Plugin, Samples
 
 from . import data, models
 from .metric import miou
+from .output_taylor import OutputTaylor
 from .picture import masks_picture
 from .recipe import FULL_SIZE, NANO, RECIPES
 
@@ -94,6 +95,7 @@ plugin = Plugin(
         "mlp.hidden": "hidden features of a block's MLP",
     },
     recipes={recipe.name: recipe for recipe in RECIPES},
+    scorers={"output_taylor": OutputTaylor},
     datasets={"sa1b": scenes},
     evaluators={"miou": miou},
     exporters={"masks.png": masks_picture},
