@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from prunekit.coupling.groups import Tap
+from prunekit.draft import Request, draft
 from prunekit.errors import InputError, RecipeError
 from prunekit.plugins import Samples
 from prunekit.recipes import COMMON, Distil, Prune, Recipe, Term, override, run
@@ -196,6 +197,36 @@ def test_settings_about_groups_that_are_left_out_are_dropped():
     assert about.min_ratio == {MLP: 0.1}
     assert narrowed(0.5, mlp) == 0.5
     assert narrowed({EMBEDDING: 0.5, "mlp.*": 0.2}, mlp) == {"mlp.*": 0.2}
+
+
+class Picky(nn.Module):
+    """Its own code does not follow when the second hidden width shrinks."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(5, 12), nn.Linear(12, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.second(self.first(x).relu()).relu()
+        if x.shape[-1] < 16:
+            raise ValueError("too narrow")
+        return self.head(x)
+
+
+HALF_OF_EACH = {"ratio": {"first*": 0.5, "second*": 0.5}}
+
+
+@pytest.mark.parametrize("goal", [HALF_OF_EACH, {"ratio": 0.5}, {"target": "params<=80%"}])
+def test_a_group_that_is_refused_takes_its_alignment_and_ratio_along(goal):
+    model = Picky()
+    found = structure_of(model, one_sample(5))
+    align = {group.name: 3 if group.name.startswith("first") else 4 for group in found.groups}
+    request = Request(Magnitude(), **goal, how=How(align=align, ranking="global", pools=((MLP,),)))
+    made = draft(model, found, request)
+    assert {width.group: width.after for width in made.plan.widths if width.after < width.before}.keys() == {
+        "first.weight:0"
+    }
+    assert [frozen.name for frozen in made.plan.frozen if "second" in frozen.name] == ["second.weight:0"]
 
 
 def test_a_ratio_that_names_nothing_is_still_refused():
