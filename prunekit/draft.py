@@ -22,7 +22,7 @@ from prunekit.reconcile import reconcile
 from prunekit.rehearse import rehearse
 from prunekit.scorers import Magnitude, Scorer, Statistics
 from prunekit.selection import How, filter_groups, parse_target, select
-from prunekit.selection.ratio import Ratio, exact_ratio
+from prunekit.selection.ratio import Ratio, exact_ratio, narrowed
 from prunekit.selection.target import Target
 from prunekit.solve import make_plan
 from prunekit.targeted import Baseline, Gauge, select_for_target
@@ -91,6 +91,7 @@ def draft(
 ) -> Draft:
     """A plan with everything that led to it. ``baseline`` is what a relative target refers to, if not ``structure``."""
     chosen = choose(structure, include=request.include, exclude=request.exclude, roles=request.roles)
+    candidates = len(chosen)
     checked = check_symmetry(model, structure, chosen, request.verify, request.seed)
     if checked is not None and checked.broken:
         logger.warning("symmetry does not hold for %s: these groups are left alone", ", ".join(checked.broken))
@@ -101,13 +102,18 @@ def draft(
     scores = _scores(model, structure, chosen, scorer, data, request.seed, progress)
     how = replace(request.how, kinds=structure.kinds)
     if request.target is None:
-        settle = partial(_settle, model, structure, scores=scores, ratio=request.share, how=how)
+        asked: dict[str, Any] = {"scores": scores, "ratio": request.share, "how": how, "candidates": candidates}
+        settle = partial(_settle, model, structure, **asked)
         found, refused = _largest(chosen, settle)
         nothing = found is None or not (found[0].cuts or _nothing_asked(request.share))
     else:
         baseline = baseline or Baseline.of(model, structure, request.target, request.latency)
         gauge = Gauge.of(model, structure, request.target, baseline)
-        aim = partial(select_for_target, structure, scores=scores, gauge=gauge, how=how)
+
+        def aim(groups: Sequence[Group]) -> dict[str, Tensor]:
+            about = how if len(groups) == candidates else how.about(groups)
+            return select_for_target(structure, groups, scores=scores, gauge=gauge, how=about)
+
         found, refused = _for_target(model, structure, chosen, aim, scores)
         nothing = found is None
     if found is None or nothing:
@@ -137,8 +143,14 @@ def _settle(
     scores: Mapping[str, Tensor],
     ratio: Ratio,
     how: How,
+    candidates: int,
 ) -> Settled:
-    """Selects, solves and rehearses one set of groups at a ratio; raises what stands in the way."""
+    """Selects, solves and rehearses one set of groups, out of so many ``candidates``, at a ratio.
+
+    Raises what stands in the way.
+    """
+    if len(chosen) < candidates:  # what was asked may speak of groups that have been left out since
+        ratio, how = narrowed(ratio, chosen), how.about(chosen)
     kept = select(chosen, structure.ties, scores, ratio=ratio, **how.given())
     return _planned(model, structure, reconcile(structure, chosen, kept, scores))
 

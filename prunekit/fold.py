@@ -1,8 +1,9 @@
 """Keeps the function where an operator's own constant depends on a width, such as 1/sqrt(head_dim) in attention.
 
 The rehearsal shows which constants changed. Where the changed factor multiplies something that a linear layer, or
-the affine part of a norm, has just written, the inverse factor is folded into those parameters; where it does not,
-the change is reported.
+the affine part of a norm, has just written, the inverse factor is folded into those parameters. Where that is read
+elsewhere too, as queries that also meet a relative position, the other side of the product takes the factor: the keys.
+What neither side can take is reported.
 """
 
 from __future__ import annotations
@@ -39,13 +40,16 @@ def with_folds(plan: Plan, structure: Structure, rehearsal: Trace) -> tuple[Plan
         # mul(x, s) -> mul(x, s'): what wrote x gains s / s'; for a division it is the other way round.
         factor = before / after if name == "aten.mul" else after / before if name == "aten.div" else 0.0
         found = search.writers(base, op) if base is not None and factor > 0 else None
+        if found is None and base is not None and factor > 0 and (other := search.partner(op)) is not None:
+            found = search.writers(*other)
         note = Note(op.where, before, after)
         if found is None:
             notes.append(note)
         else:
-            changes.append(_Change(factor, found, note))
+            changes.append(_Change(factor, found, (note,)))
+    changes = _merged(changes)
     while clashing := _clashing(changes, search):  # a change is undone as a whole or not at all
-        notes += [c.note for c in clashing]
+        notes += [note for c in clashing for note in c.notes]
         changes = [c for c in changes if c not in clashing]
     factors = {(t, 0, row): c.factor for c in changes for t, (_, rows) in c.writers.items() for row in rows}
     return replace(plan, folds=tuple(_folds(factors, kept))), tuple(dict.fromkeys(notes))
@@ -53,11 +57,25 @@ def with_folds(plan: Plan, structure: Structure, rehearsal: Trace) -> tuple[Plan
 
 @dataclass(frozen=True, eq=False)
 class _Change:
-    """A constant that changed: the factor that undoes it, and the parameter rows to multiply."""
+    """Constants that changed: the factor that undoes them, and the parameter rows to multiply."""
 
     factor: float
     writers: Rows
-    note: Note
+    notes: tuple[Note, ...]
+
+
+def _merged(changes: list[_Change]) -> list[_Change]:
+    """Changes that the same rows undo in the same call, as one."""
+    found: dict[frozenset[tuple[str, tuple[int, frozenset[int]]]], _Change] = {}
+    for change in changes:
+        key = frozenset(change.writers.items())
+        before = found.get(key)
+        found[key] = (
+            change
+            if before is None
+            else _Change(before.factor * change.factor, change.writers, before.notes + change.notes)
+        )
+    return list(found.values())
 
 
 def _clashing(changes: list[_Change], search: Scaling) -> list[_Change]:

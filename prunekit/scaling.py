@@ -65,6 +65,22 @@ class Scaling:
                 fused |= more
         return None
 
+    def partner(self, op: Op) -> tuple[Ref, Op] | None:
+        """What the result of ``op`` is multiplied with in a batched product, and that product.
+
+        None where the result is read by anything else as well.
+        """
+        at = op.outputs[0]
+        while at.id not in self.returned and len(readers := self.consumers.get(at.id, [])) == 1:
+            reader = readers[0]
+            if packet(reader) == "aten.bmm":
+                left, right = reader.args[:2]
+                return (right if left.id == at.id else left), reader
+            if packet(reader) not in _VIEWS or packet(reader) in _PARTS:
+                return None
+            at = reader.outputs[0]
+        return None
+
     def uses(self, parameter: str) -> int:
         """How many operators read a parameter."""
         return len(self.consumers.get(self.state[parameter].id, []))

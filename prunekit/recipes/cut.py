@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -13,18 +14,22 @@ from torch import nn
 from prunekit.api import trace
 from prunekit.apply import apply
 from prunekit.compensate import compensation
+from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.draft import Draft, Request, choose, draft
-from prunekit.errors import RecipeError
+from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, Sample
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
+from prunekit.recipes.fit import lacking
 from prunekit.recipes.stages import Prune
 from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.selection import How
 from prunekit.selection.ratio import Align, Ratio
 from prunekit.selection.target import Target
 from prunekit.targeted import Baseline
+
+logger = logging.getLogger(__name__)
 
 HEADS = "attention.heads"
 
@@ -76,9 +81,28 @@ def drafted(
 ) -> Draft:
     """The plan of ``stage`` for ``part``, which stays as it is.
 
-    Widths of a stage that names its roles are rounded down to a multiple of their alignment. Raises RecipeError where
-    one of them has no group, and what ``prunekit.plan`` raises.
+    Widths of a stage that names its roles are rounded down to a multiple of their alignment. Where the model's own code
+    does not follow, the roles that the stage is bound to are cut along, with a notice. Raises RecipeError where a role
+    has no group, and what ``prunekit.plan`` raises.
     """
+    reach = [role for role in stage.bound if any(group.role == role for group in structure.groups)]
+    try:
+        made = _drafted(part, stage, structure, samples, asked, progress)
+        if not reach or not {frozen.name for frozen in made.plan.frozen} & {group.name for group in structure.groups}:
+            return made
+    except NothingToPruneError:
+        if not reach:
+            raise
+    wider = replace(stage, pools=(*stage.pools, *((role,) for role in reach)), bound=())
+    made = _drafted(part, wider, structure, samples, asked, progress)
+    names = ", ".join(role for pool in stage.pools for role in pool)
+    logger.warning("the model's own code binds %s to %s: both are cut in one stage", names, ", ".join(reach))
+    return made
+
+
+def _drafted(
+    part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
+) -> Draft:
     roles, settings = reached(structure, stage), asked.settings
     groups = choose(structure, include=asked.include, exclude=asked.exclude, roles=roles)
     statistics = Statistics(
@@ -87,8 +111,7 @@ def drafted(
         parameters={member.tensor for group in groups for member in group.parameters},
         progress=progress,
     )
-    heads = head_count(structure)
-    aligned: Align = {role: heads if step == "heads" else int(step) for role, step in stage.align.items()}
+    aligned: Align = steps_of(structure, groups, stage.align)
     how = How(
         ranking=cast(Any, settings["ranking"]),
         align=aligned or int(settings.get("align", 0)) or None,
@@ -128,6 +151,8 @@ def applied(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None
     refit = compensation(str(asked.settings.get("compensate", "")) or None)
     data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]
     apply(part, plan, compensate=refit, data=data)
+    if asked.settings.get("scratch", False):
+        redraw(part, int(asked.settings["seed"]))
 
 
 def verified_by(made: Draft) -> dict[str, Any]:
@@ -138,22 +163,60 @@ def verified_by(made: Draft) -> dict[str, Any]:
     return {"shapes": "passed", "symmetry": state, "symmetry_error": made.symmetry.error}
 
 
+@torch.no_grad()
+def redraw(part: nn.Module, seed: int) -> None:
+    """Every floating parameter anew, from a normal distribution with its own mean and standard deviation.
+
+    What was learned is gone and the scale of every layer stays: training from scratch, for any model.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for parameter in part.parameters():
+        if parameter.is_floating_point() and parameter.numel() > 1:
+            noise = torch.randn(parameter.shape, generator=generator, device="cpu").to(parameter)
+            parameter.copy_(parameter.mean() + parameter.std() * noise)
+
+
 def reached(structure: Structure, stage: Prune) -> list[str] | None:
-    """The roles that the stage prunes; None leaves the choice to the toolkit."""
+    """The roles that the stage prunes; None leaves the choice to the toolkit. Raises RecipeError for one without."""
     if not stage.pools:
         return None
     roles = {group.role for group in structure.groups}
     wanted = [role for pool in stage.pools for role in pool]
     if missing := [role for role in wanted if role not in roles]:
-        frozen = "; ".join(f"{f.name}: {f.reason}" for f in structure.frozen[:3])
-        raise RecipeError(
-            f"the model has no group with the role {', '.join(missing)}",
-            where=stage.title,
-            hint=f"its roles: {', '.join(sorted(roles)) or 'none'}" + (f"; frozen: {frozen}" if frozen else ""),
-        )
+        raise lacking(missing, structure, stage.title)
     return wanted
 
 
-def head_count(structure: Structure) -> int:
-    """What all numbers of attention heads in the model are multiples of; 1 without attention."""
-    return math.gcd(*(group.size for group in structure.groups if group.role == HEADS)) or 1
+def steps_of(
+    structure: Structure, groups: Sequence[Group], align: Mapping[str, int | Literal["heads"]]
+) -> dict[str, int]:
+    """What the widths of ``groups`` are multiples of, by name, where ``align`` says something about their role.
+
+    ``"heads"`` is the head count of the attention that reads or writes the group, or that its neighbours belong to, as
+    an MLP belongs to the attention of its stage; the least common multiple of several. Where no attention is near it
+    is what all head counts of the model are multiples of, and if that is 1, nothing is said.
+    """
+    heads = _heads_near(structure)
+    common = math.gcd(*(group.size for group in structure.groups if group.role == HEADS)) or 1
+    found = {}
+    for group in groups:
+        step = align.get(group.role)
+        if step == "heads":
+            step = heads.get(group.name, common)
+            step = None if step == 1 else step
+        if step is not None:
+            found[group.name] = int(step)
+    return found
+
+
+def _heads_near(structure: Structure) -> dict[str, int]:
+    """Head count by group name: of attention that shares a parameter with the group, else with a neighbour of it."""
+    counts = {m.tensor: group.size for group in structure.groups if group.role == HEADS for m in group.parameters}
+    near = {g.name: {counts[m.tensor] for m in g.parameters if m.tensor in counts} for g in structure.groups}
+    by_tensor: dict[str, set[int]] = {}
+    for group in structure.groups:
+        for member in group.parameters:
+            by_tensor.setdefault(member.tensor, set()).update(near[group.name])
+    around = {g.name: set().union(*(by_tensor[m.tensor] for m in g.parameters)) for g in structure.groups}
+    both = {name: near[name] or around[name] for name in near}
+    return {name: math.lcm(*sizes) for name, sizes in both.items() if sizes}

@@ -22,6 +22,7 @@ from prunekit.recipes.data import images
 from prunekit.recipes.distil import Settings, distil
 from prunekit.recipes.distil.state import State
 from prunekit.recipes.evaluate import evaluator_for
+from prunekit.recipes.fit import Fitted, comparable, fitted
 from prunekit.recipes.goal import Goal, Shares
 from prunekit.recipes.outcome import Event, Listener, Run
 from prunekit.recipes.penalties import Penalty, penalty
@@ -113,15 +114,17 @@ class _Runner:
         self.ranks.same(self.model)
         self.part = self.model.get_submodule(self.built.part)
         self.structure = structure_of(self.part, self.train)
+        self.fit: Fitted = fitted(self.stages, self.recipe.optional, self.structure, self.goal)
         self.original = copy.deepcopy(self.model)
         self.teachers = {"original": self.original.get_submodule(self.built.part)}
+        self.sizes: dict[str, Mapping[str, int]] = {"original": sizes_of(self.structure)}
         self.evaluate = evaluator_for(self.built, self.original)
         self.kept = None if self.folder is None else RunFolder(self.folder, self._identity())
         self._begin(resume=resume)
-        for number, stage in enumerate(self.stages):
+        for number, stage in enumerate(self.fit.stages):
             if number < self.at.stage:
                 continue
-            if isinstance(stage, Distil) and not self.settings["distill"]:
+            if stage is None or (isinstance(stage, Distil) and not self.settings["distill"]):
                 self.at.stage = number + 1
                 continue
             began = time.perf_counter()
@@ -142,14 +145,15 @@ class _Runner:
             )
         if self.kept is None or not begun:
             self.at = Position()
-            self.shares = Shares.of(self.goal, self.stages, self.part, self.structure)
+            self.shares = Shares.of(self.goal, self.fit.present, self.part, self.structure)
             return
         kept = self.kept.kept()
         self.at = Position.of(kept.position, kept.tensors)
-        self.shares = Shares.again(self.goal, self.stages, self.part, self.structure, kept.position["shares"])
+        self.shares = Shares.again(self.goal, self.fit.present, self.part, self.structure, kept.position["shares"])
         if any(name.startswith(PREVIOUS) for name in kept.tensors):
             self.teachers["previous"] = copy.deepcopy(self.part)
             self.at.restore_previous(self.teachers["previous"], kept.tensors)
+            self.sizes["previous"] = sizes_of(structure_of(self.teachers["previous"], self.train))
         self.at.restore(self.part, kept.tensors)
 
     def _keep(self, loop: State | None = None) -> None:
@@ -193,6 +197,7 @@ class _Runner:
                 **numbers,
                 "settings": self.settings,
                 "stages": at.done,
+                "left_out": list(self.fit.left_out),
                 "device": str(self.device),
                 "ranks": self.ranks.count,
                 "seconds": time.perf_counter() - started,
@@ -228,8 +233,9 @@ class _Runner:
 
     def _prune(self, number: int, stage: Prune) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
-        if any(isinstance(later, Distil) for later in self.stages[number:]) and self.settings["distill"]:
+        if any(isinstance(later, Distil) for later in self.fit.stages[number:]) and self.settings["distill"]:
             self.teachers["previous"] = copy.deepcopy(self.part)
+        self.sizes["previous"] = sizes_of(structure)
         progress, asked = self._progress(number, stage.title, "images"), self._asked(stage, structure)
 
         def decide() -> tuple[str, dict[str, Any]]:
@@ -251,6 +257,7 @@ class _Runner:
 
     def _distil(self, number: int, stage: Distil) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
+        stage = comparable(stage, structure, self.sizes)
         wanted = {term.teacher for term in stage.terms}
 
         def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
@@ -282,7 +289,7 @@ class _Runner:
         """The stage's penalty on the groups of the next cut; ``growing`` asks it what would go."""
         if not stage.penalty:
             return None
-        later = [s for s in self.stages[number:] if isinstance(s, Prune)]
+        later = [s for s in self.fit.stages[number:] if isinstance(s, Prune)]
         if not later:
             raise RecipeError("a penalty prepares a cut, and none follows", where=stage.title)
         asked = self._asked(later[0], structure)
@@ -305,6 +312,11 @@ class _Runner:
 
     def _progress(self, number: int, title: str, unit: str) -> Callable[[int, int], None]:
         return lambda done, total: self.listen(Event(number, title, done, total, unit))
+
+
+def sizes_of(structure: Structure) -> dict[str, int]:
+    """Units by group name."""
+    return {group.name: group.size for group in structure.groups}
 
 
 def _plain(value: Any) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from prunekit.errors import RecipeError
 from prunekit.schedule import portions
 
 Setting = str | int | float | bool
@@ -19,13 +20,17 @@ class Prune:
         title: a few words for people.
         pools: each a tuple of roles whose groups are ranked together; the pools share one scoring and one cut. Empty
             means one pool of every role.
-        align: role -> the counts are rounded down to a multiple of this; ``"heads"`` is the model's head count.
+        align: role -> the counts are rounded down to a multiple of this; ``"heads"`` is the head count of the
+            attention nearby, see ``recipes/cut.py``.
+        bound: roles that are cut along where the model's own code allows the widths of ``pools`` no other way, such as
+            heads that share out the embedding among them.
         part: of all that goes, what is gone after this stage, in (0, 1]; ``Repeat`` sets it.
     """
 
     title: str
     pools: tuple[tuple[str, ...], ...] = ()
     align: Mapping[str, int | Literal["heads"]] = field(default_factory=dict)
+    bound: tuple[str, ...] = ()
     part: float = 1.0
 
 
@@ -96,7 +101,7 @@ class Recipe:
     """An ordered list of stages and the settings that they share.
 
     ``model`` is the MODEL that the command line takes when none is given; "" asks for one. A setting's type is the type
-    of its default.
+    of its default. ``optional``: roles that a model may lack; what asks for them is left out, see ``recipes/fit.py``.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Recipe:
     stages: tuple[Stage | Repeat, ...]
     settings: Mapping[str, Setting] = field(default_factory=dict)
     model: str = ""
+    optional: tuple[str, ...] = ()
 
 
 COMMON: Mapping[str, Any] = {
@@ -136,8 +142,48 @@ COMMON: Mapping[str, Any] = {
 }
 
 
+ALPHAS = ("constant", "linear")
+
+
 def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
-    """The stages of ``recipe``, the repeated ones written out. Raises InputError for fewer than one step."""
+    """The stages of ``recipe``, the repeated ones written out, the settings ``alpha`` and ``without`` applied.
+
+    ``alpha``: schedules of the distillation stages in turn, or one for all; ``without``: terms that their losses leave
+    out; both separated by commas. Raises InputError for fewer than one step, RecipeError for schedules that are not as
+    many as the stages, for a term that no stage has, and for a stage without any term.
+    """
+    stages = _written_out(recipe)
+    losses = [stage for stage in stages if isinstance(stage, Distil)]
+    alphas = named(recipe.settings.get("alpha", ""))
+    if len(alphas) not in (0, 1, len(losses)):
+        raise RecipeError(
+            f"setting alpha names {len(alphas)} schedules for {len(losses)} distillation stages",
+            where=recipe.name,
+            hint="name one for all, or one for each",
+        )
+    without, terms = named(recipe.settings.get("without", "")), {t.name for stage in losses for t in stage.terms}
+    if unknown := [name for name in without if name not in terms]:
+        raise RecipeError(
+            f"no loss has a term {unknown[0]!r}", where=f"{recipe.name}, setting without", hint=", ".join(sorted(terms))
+        )
+    out: list[Stage] = []
+    for stage in stages:
+        if isinstance(stage, Distil):
+            kept = tuple(term for term in stage.terms if term.name not in without)
+            if not kept:
+                raise RecipeError(f"the loss of {stage.title!r} has no term left", where=f"{recipe.name}, without")
+            given = alphas[losses.index(stage) % len(alphas)] if alphas else stage.schedule
+            stage = replace(stage, terms=kept, schedule=cast(Any, given))
+        out.append(stage)
+    return tuple(out)
+
+
+def named(text: object) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in str(text).split(",") if word.strip()]
+
+
+def _written_out(recipe: Recipe) -> tuple[Stage, ...]:
     found: list[Stage] = []
     for stage in recipe.stages:
         if not isinstance(stage, Repeat):

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
@@ -94,6 +94,13 @@ def check_keys(settings: Mapping[str, object], groups: Sequence[Group], what: st
         if not any(key in (group.name, group.role) or matches(key, group) for group in groups):
             known = ", ".join(sorted({group.role for group in groups}))
             raise InputError(f"{key!r} matches no group", where=what, hint=f"known roles: {known}")
+
+
+def narrowed(settings: T, groups: Sequence[Group]) -> T:
+    """A mapping less the keys that match none of ``groups``; anything else as it is."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return cast(T, {k: v for k, v in settings.items() if any(k in (g.name, g.role) or matches(k, g) for g in groups)})
 
 
 def bounds(groups: Sequence[Group], least: Ratio | None, most: Ratio | None) -> dict[str, tuple[Fraction, Fraction]]:

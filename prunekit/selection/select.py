@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +20,7 @@ from prunekit.scorers.normalise import normaliser as normaliser_named
 from prunekit.selection.budget import within
 from prunekit.selection.pools import RANKINGS, Ranking, pools_for
 from prunekit.selection.ranking import Allocation, RankedTogether, average_by_rank, best, counts_of, local
-from prunekit.selection.ratio import Align, Ratio, Rounding, bounds, exact_ratio, ratios, steps, widths
+from prunekit.selection.ratio import Align, Ratio, Rounding, bounds, exact_ratio, narrowed, ratios, steps, widths
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,21 @@ class How:
     max_ratio: Ratio | None = None
     kinds: Mapping[str, str] | None = None
     sizes: Mapping[str, int] | None = None
+
+    def about(self, groups: Sequence[Group]) -> How:
+        """What of it says something about ``groups``, where some have been left out since it was written."""
+        pools = None
+        if self.pools is not None:
+            each = [[pool] if isinstance(pool, str) else list(pool) for pool in self.pools]
+            met = [[p for p in pool if any(fnmatchcase(g.role, p) for g in groups)] for pool in each]
+            pools = [pool for pool in met if pool]
+        return replace(
+            self,
+            pools=pools,
+            align=narrowed(self.align, groups),
+            min_ratio=narrowed(self.min_ratio, groups),
+            max_ratio=narrowed(self.max_ratio, groups),
+        )
 
     def given(self) -> dict[str, Any]:
         """The keyword arguments of ``select``."""

@@ -155,6 +155,53 @@ def test_pairs_and_single_positions_of_one_size_meet_at_any_ratio():
     assert after % 2 == 0
 
 
+class QueriesElsewhere(nn.Module):
+    """The queries meet more than the keys, so that they cannot take the factor that keeps the scale."""
+
+    def __init__(self, how, calls=1, heads=2, dim=8):
+        super().__init__()
+        self.how, self.calls, self.num_heads, self.head_dim, self.embed_dim = how, calls, heads, dim, heads * dim
+        self.inp, self.qkv, self.proj = nn.Linear(6, 16), nn.Linear(16, 3 * heads * dim), nn.Linear(heads * dim, 16)
+        self.relative, self.head = nn.Parameter(torch.randn(8, dim)), nn.Linear(16, 3)
+
+    def attend(self, x):
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        bias = None
+        if self.how in ("relative", "relative both"):
+            bias = torch.einsum("bhnc,mc->bhnm", q, self.relative[:n])
+        if self.how == "relative both":
+            bias = bias + torch.einsum("bhnc,mc->bhmn", k, self.relative[:n])
+        if self.how == "pooled":
+            q = torch.stack([q, q.roll(1, 2)]).amax(0)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return x + self.proj(y.transpose(1, 2).reshape(b, n, self.embed_dim))
+
+    def forward(self, x):
+        x = self.inp(x)
+        for _ in range(self.calls):
+            x = self.attend(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("how", ["plain", "relative", "pooled"])
+def test_keys_take_the_factor_where_queries_meet_more_than_them(how, calls, caplog):
+    _, plan, _ = check(lambda: QueriesElsewhere(how, calls), X, OTHER, roles="attention.head_dim")
+    assert {(fold.tensor, round(fold.factor, 6)) for fold in plan.folds} == (
+        {(f"qkv.{part}", round(2**-0.25, 6)) for part in ("weight", "bias")}
+        if how == "plain"
+        else {(f"qkv.{part}", round(2**-0.5, 6)) for part in ("weight", "bias")}
+    )
+    assert all(min(fold.rows) >= 8 for fold in plan.folds) == (how != "plain")  # 8 queries are left
+    assert "a constant changes" not in caplog.text
+
+
+def test_a_scale_that_neither_side_can_take_is_reported(caplog):
+    check(lambda: QueriesElsewhere("relative both"), X, OTHER, by_mask=False, roles="attention.head_dim")
+    assert "a constant changes" in caplog.text
+
+
 class TorchAttention(nn.Module):
     def __init__(self, heads=4, **how):
         super().__init__()

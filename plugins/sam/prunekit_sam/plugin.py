@@ -19,8 +19,9 @@ from .export.hf import hf
 from .export.onnx import onnx
 from .export.sam import sam as stock_sam
 from .metric import miou
+from .output_taylor import OutputTaylor
 from .picture import masks_picture
-from .recipe import FULL_SIZE, NANO, SLIMSAM
+from .recipe import FULL_SIZE, NANO, RECIPES
 
 # Generated scenes come from numbered streams; these are apart from the ones that the bundled model was trained and
 # evaluated on, and from each other.
@@ -97,7 +98,8 @@ plugin = Plugin(
         "attention.head_dim": "positions within the heads of a block; the relative position tables follow",
         "mlp.hidden": "hidden features of a block's MLP",
     },
-    recipes={SLIMSAM.name: SLIMSAM},
+    recipes={recipe.name: recipe for recipe in RECIPES},
+    scorers={"output_taylor": OutputTaylor},
     datasets={"sa1b": scenes},
     evaluators={"miou": miou},
     exporters={"masks.png": masks_picture},

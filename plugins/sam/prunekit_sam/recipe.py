@@ -1,6 +1,12 @@
-"""SlimSAM as data (Chen et al., arXiv 2312.05284): two cuts, each followed by a distillation that fits it."""
+"""SlimSAM as data (Chen et al., arXiv 2312.05284): two cuts, each followed by a distillation that fits it.
+
+The recipe names roles, never classes or layers: it runs on any vision transformer. Roles that a model lacks are left
+out with a notice, such as the embedding of a model that returns it.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term
 
@@ -8,13 +14,15 @@ EMBEDDING = "embedding"
 ATTENTION = "attention.head_dim"
 MLP = "mlp.hidden"
 
+BEFORE, AFTER = Evaluate("evaluate the teacher", "before"), Evaluate("evaluate the student", "after")
+
 SLIMSAM = Recipe(
     name="slimsam",
     description="prune the embedding, align the bottleneck, prune the bottleneck, align the embedding",
     model="sam:nano",
     stages=(
-        Evaluate("evaluate the teacher", "before"),
-        Prune("prune the embedding", ((EMBEDDING,),), {EMBEDDING: "heads"}),
+        BEFORE,
+        Prune("prune the embedding", ((EMBEDDING,),), {EMBEDDING: "heads"}, bound=(ATTENTION,)),
         # Eq. 5-6: the bottleneck still has the teacher's widths, so its features can be compared as they are
         Distil(
             "align the bottleneck",
@@ -35,10 +43,44 @@ SLIMSAM = Recipe(
             ),
             schedule="linear",
         ),
-        Evaluate("evaluate the student", "after"),
+        AFTER,
     ),
-    settings={**COMMON, "ranking": "global", "images": 1000, "train_images": 10000},
+    settings={
+        **COMMON,
+        "ranking": "global",
+        "images": 1000,
+        "train_images": 10000,
+        "alpha": "",  # constant | linear, for both alignments, or one for each: constant,linear
+        "without": "",  # terms that the losses leave out: bottleneck, embedding, previous output
+        "scratch": False,  # weights are drawn anew after every cut
+    },
+    optional=(EMBEDDING, ATTENTION, MLP),
 )
+GLOBAL = replace(
+    SLIMSAM,
+    name="slimsam-global",
+    description="slimsam whose blocks share out the bottleneck among them: widths differ from block to block",
+    settings={**SLIMSAM.settings, "ranking": "global"},
+)
+UNIFORM = replace(
+    SLIMSAM,
+    name="slimsam-uniform",
+    description="slimsam with one width for all blocks: loads in stock segment_anything and Hugging Face classes",
+    settings={**SLIMSAM.settings, "ranking": "local"},
+)
+ONESTEP = replace(
+    SLIMSAM,
+    name="slimsam-onestep",
+    description="slimsam's control: one scoring, one cut of embedding and bottleneck, one distillation of the output",
+    stages=(
+        BEFORE,
+        Prune("prune", ((EMBEDDING,), (ATTENTION,), (MLP,)), {EMBEDDING: "heads", MLP: "heads"}),
+        Distil("align the output", (Term("output", "1-a"),)),
+        AFTER,
+    ),
+    settings={**SLIMSAM.settings, "align_epochs": 0},
+)
+RECIPES = (SLIMSAM, UNIFORM, GLOBAL, ONESTEP)
 
 # For the bundled model and generated scenes, on two cores and in a few minutes. The 128 px teacher learns quicker than
 # the paper's, so the step is larger and falls to zero within the run.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.plugins import Samples
+from prunekit.recipes.caches import remade
 from prunekit.recipes.distil.checkpointing import recomputed
 from prunekit.recipes.distil.losses import term_losses, weight
 from prunekit.recipes.distil.memory import GIB
@@ -97,10 +98,13 @@ def distil(
     needed = preflight(student, stage, reader([0]), taps, settings, len(samples))
     progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
     saved = time.monotonic()
+    caches = remade(student, lambda: student(reader([0])))
     with recomputed(student, settings.checkpointing), course.prepared() as call:
         for step, indices in enumerate(batches(len(samples), settings, total, ranks.count)):
             if step < first:
                 continue
+            for cache in caches:
+                cache.clear()
             mine, share = own_share(indices, settings, ranks.index)
             alpha = course.alpha(step)
             ends = (step + 1) % settings.accumulate == 0 or step + 1 == total
@@ -116,6 +120,8 @@ def distil(
                 assert keep is not None
                 keep(course.state(step + 1))
                 saved = time.monotonic()
+    for cache in caches:
+        cache.clear()
     return course.epoch.means
 
 
