@@ -106,8 +106,10 @@ def counted(student: nn.Module, batch: Tensor, taps: Mapping[str, Sequence[Tap]]
                 block.register_forward_hook(leave)
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
                 outputs = sum(t.nbytes for t in tensors_in(student(batch[:1].to("meta"))) if t.is_floating_point())
-    except (RuntimeError, NotImplementedError, TypeError):
-        return None  # a forward that reads values cannot be counted; it may still run
+    except (
+        Exception
+    ):  # the model's own code, on tensors without values: it may raise anything, and still run on real ones
+        return None
     largest, widest = (max(values, default=0) for values in (stored.values(), inside.values()))
     return Counted(total(), sum(inside.values()), widest, inputs, features, outputs, largest)
 

@@ -94,8 +94,10 @@ class Teacher:
         self, batch: Tensor, taps: Sequence[Tap], indices: Sequence[int] | None
     ) -> tuple[Features, list[Tensor]]:
         """Features by tap and the floating outputs for ``batch``. The features are the caller's own copies."""
-        if indices is None or self._store is None or not self._remembers(batch, taps):
+        alone = indices is None or self._store is None or len(batch) != len(indices)
+        if alone or not self._remembers(batch, taps):
             return self._run(batch, taps)
+        assert indices is not None
         rows = [self._row(batch[n : n + 1], taps, index) for n, index in enumerate(indices)]
         joined = [torch.cat(parts).to(batch.device) for parts in zip(*rows, strict=True)]
         if len(rows) == 1:
