@@ -90,6 +90,8 @@ def cut_by_theirs(
 
     def at(ratio: float) -> nn.Module:
         made, how = copy.deepcopy((model, importance))
+        for mine, theirs in zip(made.parameters(), model.parameters(), strict=True):
+            mine.grad = None if theirs.grad is None else theirs.grad.clone()  # a copied parameter has none
         pruner = tp.pruner.BasePruner(
             made,
             example,
