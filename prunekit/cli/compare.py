@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunekit.cli.building import GENERATED, build_model, check_device
 from prunekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,15 +50,14 @@ def compare(
 
     from prunekit.cli.compared import JSON, show, write
     from prunekit.cli.notices import heard
-    from prunekit.cli.prune import _build, _check_device
     from prunekit.weights import check_target
 
     console = Console()
     if out is not None:
         check_target(out, JSON)
     with heard(None if as_json else console):
-        _check_device(device)
-        built = _build(model, checkpoint, seed)
+        check_device(device)
+        built = build_model(model, checkpoint, seed)
         built.model.to(device)
         counts = _counts(built, images, val_images, (data is None, val is None))
         names = [name for name in scorers.split(",") if name.strip()]
@@ -91,7 +91,6 @@ def _check(
 
 def _counts(built: Built, images: int | None, val_images: int | None, generated: tuple[bool, bool]) -> tuple[int, int]:
     """How many images a seed draws, and how many are judged on; the model's own numbers for generated ones."""
-    from prunekit.cli.prune import GENERATED
 
     suits: Mapping[str, Any] = built.entry.generated if built.entry else GENERATED
     draw = images or (int(suits.get("images", IMAGES)) if generated[0] else IMAGES)

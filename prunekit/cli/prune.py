@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunekit.cli.building import GENERATED, build_model, check_device
 from prunekit.errors import InputError, RecipeError, RegistryError
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def prune(
     check_target(out)
     with heard(None if as_json or quiet else console):
         chosen, spec = _recipe(recipe, model)
-        _check_device(device)
-        built = _build(spec, checkpoint, seed)
+        check_device(device)
+        built = build_model(spec, checkpoint, seed)
         chosen = _settled(chosen, built, settings or [], seed, generated=data is None)
         criterion = _scorer(scorer, chosen)
         from prunekit.recipes import run, stages_of
@@ -125,15 +126,6 @@ def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:
     return recipe, spec
 
 
-def _build(spec: str, checkpoint: Path | None, seed: int) -> Built:
-    import torch
-
-    from prunekit.registry import build
-
-    torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
-    return build(spec, checkpoint=checkpoint)
-
-
 def _settled(recipe: Recipe, built: Built, pairs: list[str], seed: int, *, generated: bool) -> Recipe:
     """The recipe with its settings: the model's own for generated data, then the user's."""
     from prunekit.recipes import override, parse
@@ -145,25 +137,11 @@ def _settled(recipe: Recipe, built: Built, pairs: list[str], seed: int, *, gener
     return override(override(recipe, values), parse(pairs))
 
 
-# For models that no plug-in speaks for, on generated images: minutes rather than days
-GENERATED = {"images": 32, "train_images": 64, "val_images": 16, "epochs": 2, "align_epochs": 1}
-
-
 def _scorer(name: str, recipe: Recipe) -> Scorer:
     from prunekit.registry import scorer
 
     wanted: dict[str, Any] = {key: recipe.settings[key] for key in ("accumulation", "seed") if key in recipe.settings}
     return scorer(name, **wanted)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise InputError(f"--device {device} cannot be used: {first}", hint="--device cpu always can") from error
 
 
 def _exports(built: Built, result: Run) -> dict[str, Any]:
