@@ -1,11 +1,14 @@
 """Sequences that leave out what cannot be read."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prunekit.errors import DataError
-from prunekit.lazy import Checked, First, Lazy, Sound
+from prunekit.lazy import Checked, First, Lazy, Skipped, Sound
+from prunekit.plugins import Samples
+from prunekit.recipes.report import NAMED, skipped_in
 
 
 class Numbers(Lazy[int]):
@@ -75,3 +78,20 @@ def test_the_first_are_still_made_one_by_one():
     assert len(First(items, 9)) == 5
     with pytest.raises(IndexError):
         first[3]
+
+
+def test_the_first_samples_are_not_read_to_be_taken_and_share_what_is_skipped():
+    items = Numbers(6, {1})
+    skipped = []
+    samples = Samples(Sound(items, names(6), skipped), lambda rows: torch.tensor(rows), skipped=skipped)
+    first = samples.first(4)
+    assert items.asked == [0] * 6
+    assert first.batch([0, 1, 3]).tolist() == [0, 2, 3]
+    assert [fault.name for fault in samples.skipped] == [fault.name for fault in first.skipped] == ["n1"]
+
+
+def test_a_report_counts_each_fault_once_and_names_no_more_than_it_may():
+    faults = [Skipped(f"n{index % 60}", "broken") for index in range(120)]
+    said = skipped_in(faults)
+    assert said["count"] == 60
+    assert said["items"] == [{"name": f"n{index}", "reason": "broken"} for index in range(NAMED)]
