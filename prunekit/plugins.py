@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
+
+from prunekit.lazy import First, Skipped
 
 if TYPE_CHECKING:  # recipes and checkpoints stand above the plug-ins, which bring or are given them as values
     from prunekit.checkpoint import Bundle
@@ -30,14 +32,21 @@ class Samples:
         items: the samples, of whatever type the plug-in's evaluators and exporters expect.
         encode: samples -> a batch for the pruned part, e.g. float (B, 3, H, W), preprocessed, on the CPU.
         generated: whether the samples were generated because no folder was given.
+        skipped: what was left out so far, each once. It grows while samples are read: a truncated image is noticed when
+            it is decoded.
     """
 
     items: Sequence[Any]
     encode: Callable[[Sequence[Any]], Tensor]
     generated: bool = False
+    skipped: list[Skipped] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def first(self, count: int) -> Samples:
+        """The first ``count`` samples, or all where there are fewer; they share ``skipped``."""
+        return replace(self, items=First(self.items, count))
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """The samples ``indices`` as one batch for the pruned part."""
@@ -48,7 +57,7 @@ class Dataset(Protocol):
     """Yields samples for a model: from ``folder``, or generated where it is None.
 
     ``split`` is ``"train"`` or ``"val"``; ``count`` bounds the samples, None asks for all of a folder.
-    Raises DataError.
+    Samples that cannot be used are left out and noted in ``Samples.skipped``. Raises DataError where none can.
     """
 
     def __call__(

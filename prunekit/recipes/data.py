@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prunekit.errors import DataError
 from prunekit.inputs import generated, infer, tensors_in
+from prunekit.lazy import Checked, First, Lazy, Skipped, Sound
 from prunekit.plugins import Dataset, Samples
 from prunekit.registry import Built
 
@@ -28,20 +29,40 @@ def dataset_for(built: Built) -> Dataset:
 def images(model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int) -> Samples:
     """Images for a model that reads one (B, C, H, W) batch: from ``folder``, else generated with natural spectra.
 
-    Images are resized to the input size that the model states, and normalised as its ``pretrained_cfg`` says. Raises
-    DataError for a missing or empty folder at once, for an unreadable image when it is read, and InputError where the
-    model states no input.
+    Images are resized to the input size that the model states, and normalised as its ``pretrained_cfg`` says; the items
+    are (3, H, W) in [0, 1]. Unreadable images are skipped: in training the next good one stands in, for validation
+    every image is read once beforehand. Raises DataError for a missing or empty folder and where no image can be read,
+    and InputError where the model states no input.
     """
     example = infer(model)
     if folder is None:
         made = generated(example, count or 64, seed + (VAL_STREAM if split == "val" else 0))
         tensors = [next(tensors_in(inputs)) for inputs in made]
         return Samples(tensors, lambda items: torch.cat(list(items)), generated=True)
-    files = image_files(folder)[:count]
+    files = image_files(folder)
     shape = next(tensors_in(example)).shape
     if len(shape) != 4:
         raise DataError(f"the model reads inputs of shape {tuple(shape)}, not images", hint="leave the folder out")
-    return Samples(files, _reader(model, (int(shape[2]), int(shape[3]))))
+    skipped: list[Skipped] = []
+    found, names = _Pixels(files, (int(shape[2]), int(shape[3]))), [str(file) for file in files]
+    items: Sequence[Tensor]
+    if split == "val":
+        items = Checked(found, names, skipped, count)
+    else:
+        items = Sound(found, names, skipped)
+        items = items if count is None else First(items, count)
+    return Samples(items, _normalised(model), skipped=skipped)
+
+
+class _Pixels(Lazy[Tensor]):
+    def __init__(self, files: Sequence[Path], size: tuple[int, int]) -> None:
+        self.files, self.size = files, size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def _get(self, index: int) -> Tensor:
+        return _pixels(self.files[index], self.size)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -54,16 +75,13 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def _reader(model: nn.Module, size: tuple[int, int]) -> Callable[[Sequence[Any]], Tensor]:
+def _normalised(model: nn.Module) -> Callable[[Sequence[Any]], Tensor]:
     config = getattr(model, "pretrained_cfg", None)
     stated = config if isinstance(config, Mapping) else {}
     mean = torch.tensor(stated.get("mean", MEAN)).view(-1, 1, 1)
     std = torch.tensor(stated.get("std", STD)).view(-1, 1, 1)
 
-    def read(files: Sequence[Any]) -> Tensor:
-        return torch.stack([(_pixels(file, size) - mean) / std for file in files])
-
-    return read
+    return lambda images: torch.stack([(pixels - mean) / std for pixels in images])
 
 
 def _pixels(file: Path, size: tuple[int, int]) -> Tensor:

@@ -64,6 +64,14 @@ class Ranks:
         joined: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
         return joined
 
+    def gathered(self, values: list[T]) -> list[T]:
+        """The values of all ranks, in the order of the ranks, on every rank. They must be plain data."""
+        if self.count == 1:
+            return values
+        from accelerate.utils import gather_object
+
+        return list(gather_object(values))
+
     def same(self, model: nn.Module) -> None:
         """Gives every rank the parameters and buffers of rank 0."""
         if self.count > 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,11 +14,13 @@ from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.inputs import Inputs
+from prunekit.lazy import Skipped
 from prunekit.measure import latency
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
 from prunekit.registry import Built
 
+NAMED = 50  # skipped samples in a report
 COUNTS = ("params", "macs", "layer_macs")
 LATENCY, LATENCY_SLOW, SLOW_MACS = (5, 1), (1, 0), 5e10  # runs, warm-up; a large pass takes many seconds on a CPU
 
@@ -53,6 +56,12 @@ def report(
     out["widths"] = [{"group": w.group, "role": w.role, "before": w.before, "after": w.after} for w in plan.widths]
     out["verify"] = verified(cuts, part, after)
     return out
+
+
+def skipped_in(faults: Iterable[Skipped]) -> dict[str, Any]:
+    """How many samples were left out, each counted once, and the first ``NAMED`` of them by name and reason."""
+    each = list(dict.fromkeys(faults))
+    return {"count": len(each), "items": [asdict(fault) for fault in each[:NAMED]]}
 
 
 def count_rest(built: Built, part: nn.Module) -> Cost:

@@ -28,7 +28,7 @@ from prunekit.recipes.outcome import Event, Listener, Run
 from prunekit.recipes.penalties import Penalty, penalty
 from prunekit.recipes.position import PREVIOUS, Position
 from prunekit.recipes.ranks import Ranks, ranks_of
-from prunekit.recipes.report import report
+from prunekit.recipes.report import report, skipped_in
 from prunekit.recipes.resume import RunFolder, fingerprint
 from prunekit.recipes.stages import Distil, Prune, Recipe, Stage, stages_of
 from prunekit.registry import Built
@@ -195,6 +195,7 @@ class _Runner:
                 "target": _plain(self.goal.target),
                 "scorer": repr(self.scorer),
                 **numbers,
+                "skipped": skipped_in(self.ranks.gathered([*self.train.skipped, *self.val.skipped])),
                 "settings": self.settings,
                 "stages": at.done,
                 "left_out": list(self.fit.left_out),
@@ -218,7 +219,7 @@ class _Runner:
         needed = None if count is None else max(count, int(self.settings["images"]))
         train = dataset(self.built.model, self.data, "train", needed, seed)
         val = dataset(self.built.model, self.val_folder, "val", int(self.settings["val_images"]), seed)
-        train.batch([0])  # an unreadable sample is worth knowing before anything is built or copied
+        train.batch([0])  # a folder without a readable sample is worth knowing before anything is built or copied
         return train, val
 
     def _stage(self, number: int, stage: Stage) -> dict[str, Any]:
@@ -264,7 +265,7 @@ class _Runner:
             self.listen(Event(number, stage.title, done, total, "steps", figures))
 
         asked = int(self.settings["train_images"])
-        train = Samples(self.train.items[:asked], self.train.encode) if asked else self.train
+        train = self.train.first(asked) if asked else self.train
         cache = None if self.folder is None else self.folder / "teachers" / str(number)
         try:
             return distil(

@@ -167,6 +167,22 @@ def test_bad_images_are_refused(toy, capsys):
     assert "a.png" in refused(capsys, command, toy)
 
 
+def test_a_run_goes_on_without_bad_images(toy, capsys):
+    (toy / "photos").mkdir()
+    for name in ("b.png", "c.png"):
+        Image.new("RGB", (40, 30), "red").save(toy / "photos" / name)
+    (toy / "photos" / "a.png").write_bytes(b"not an image")
+    photos = str(toy / "photos")
+    code = run(["prune", "python:toy_models:vit", "--data", photos, "--val", photos, "--out", str(toy / "out"), *SMALL])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    skipped = json.loads((toy / "out" / "report.json").read_text())["skipped"]
+    assert skipped["count"] == 1
+    assert skipped["items"][0]["name"] == str(toy / "photos" / "a.png")
+    assert "cannot read the image" in skipped["items"][0]["reason"]
+    assert "skipped  1 unusable samples" in said.out
+
+
 def test_a_folder_of_something_else_is_not_overwritten(toy, capsys):
     (toy / "thesis").mkdir()
     (toy / "thesis" / "text").write_text("x")

@@ -83,7 +83,9 @@ def test_alone_nothing_is_asked_of_anybody(monkeypatch):
 REFUSES = """
 import os, sys, torch
 from prunekit.errors import RecipeError
+from prunekit.lazy import Skipped
 from prunekit.recipes.ranks import ranks_of
+from prunekit.recipes.report import skipped_in
 ranks = ranks_of(torch.device("cpu"))
 def refuse():
     raise RecipeError("no", where="here", hint="do")
@@ -91,14 +93,17 @@ try:
     ranks.decided(refuse)
 except RecipeError as error:
     sys.stdout.write(f"{ranks.index} {error.what} {error.where} {error.hint}\\n")
+met = [Skipped(f"x{n}", "broken") for n in range(ranks.index + 1)]
+counted = skipped_in(ranks.gathered(met))
+sys.stdout.write(f"{counted['count']} skipped, {counted['items'][1]['name']} too\\n")
 """
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_what_rank_0_refuses_every_rank_refuses(tmp_path):
+def test_every_rank_hears_what_rank_0_refuses_and_what_all_skipped(tmp_path):
     script = tmp_path / "refuses.py"
     script.write_text(REFUSES)
     said = subprocess.run([*LAUNCH, str(script)], check=True, capture_output=True, text=True).stdout
-    assert sorted(said.splitlines()) == ["0 no here do", "1 no here do"]
+    assert sorted(said.splitlines()) == ["0 no here do", "1 no here do", *["2 skipped, x1 too"] * 2]
     assert hasattr(errors, "RecipeError")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from prunekit.errors import PrunekitError
+from prunekit.errors import DataError, PrunekitError
 
 from .data import Folder, GeneratedScenes, Sample
 from .evaluate import disc_miou, evaluate, filled_box_miou
@@ -34,6 +34,9 @@ def figures(
         samples: Sequence[Sample] = list(GeneratedScenes(images or 200, HELD_OUT_SEED))
     else:
         samples = Folder(folder)
+        if samples.skipped:
+            first = samples.skipped[0]
+            raise DataError(f"{len(samples.skipped)} unusable files in {folder}; {first.name}: {first.reason}")
     point, box = evaluate(sam, samples, "point", images), evaluate(sam, samples, "box", images)
     return {
         "model": name,

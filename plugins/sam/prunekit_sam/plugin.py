@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
+from prunekit.lazy import Checked, First, Sound
 from prunekit.plugins import ModelEntry, Plugin, Samples
 
 from . import data, models
@@ -41,30 +42,25 @@ def preprocessed(sam: nn.Module, samples: Sequence[data.Sample]) -> Tensor:
 
 
 def scenes(sam: nn.Module, folder: Path | None, split: str, count: int | None, seed: int) -> Samples:
-    """Samples of an SA-1B folder, or generated scenes. Masks are read for validation only. Raises DataError."""
+    """Samples of a folder (SA-1B, its tars, COCO), or generated scenes. Masks are read for validation only.
+
+    In training the next good sample stands in for one that cannot be decoded; for validation every sample is decoded
+    once beforehand, so that none counts twice. Raises DataError.
+    """
     encode = partial(preprocessed, sam)
     if folder is None:
         stream = (TRAIN_STREAM if split == "train" else VAL_STREAM) + seed
         return Samples(data.GeneratedScenes(count or 64, stream, GENERATED_SIDE), encode, generated=True)
-    found: Sequence[data.Sample] = data.Folder(folder, masks=split == "val")
-    return Samples(_First(found, count) if count is not None and count < len(found) else found, encode)
-
-
-class _First(Sequence[data.Sample]):
-    """The first ``count`` samples, still decoded one by one."""
-
-    def __init__(self, samples: Sequence[data.Sample], count: int) -> None:
-        self._samples, self._count = samples, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._count))]
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        return self._samples[index]
+    # validation takes other samples in the place of bad ones, and so must know of more than it needs
+    found = data.found_in(folder, split, None if split == "val" else count)
+    skipped = list(found.skipped)
+    items: Sequence[data.Sample]
+    if split == "val":
+        items = Checked(found, found.names, skipped, count)
+    else:
+        items = Sound(found, found.names, skipped)
+        items = items if count is None else First(items, count)
+    return Samples(items, encode, skipped=skipped)
 
 
 def decode_once(model: nn.Module) -> object:

@@ -64,7 +64,12 @@ def test_a_missing_half_is_named(tmp_path, lost):
     write_pair(tmp_path, "b")
     (tmp_path / lost).unlink()
     left = "a.json" if lost == "a.png" else "a.png"
-    with pytest.raises(DataError, match=f"other half.*: {left}"):
+    found = Folder(tmp_path)
+    assert [sample.name for sample in found] == ["b"]
+    assert [skipped.name for skipped in found.skipped] == [str(tmp_path / left)]
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "b.json").unlink()
+    with pytest.raises(DataError, match=r"other half|no images"):
         Folder(tmp_path)
 
 
