@@ -76,13 +76,9 @@ def decode_rle(rle: Any, size: tuple[int, int] | None = None) -> NDArray[np.bool
         raise ValueError(f"a mask of {(height, width)} for an image of {size} (height, width)")
     counts = rle["counts"]
     runs = np.array(_runs(counts) if isinstance(counts, str) else counts, np.int64)
-    if (
-        height < 1
-        or width < 1
-        or (runs < 0).any()
-       
-        or int(runs.sum()) != height * width
-    ):
+    # one by one as well: a sum that overflows may come out right, and numpy then crashes
+    fits = height > 0 and width > 0 and bool(((runs >= 0) & (runs <= height * width)).all())
+    if not fits or int(runs.sum()) != height * width:
         raise ValueError(f"broken RLE: its runs cover {int(runs.sum())} pixels of {height} x {width}")
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T.copy()
