@@ -161,7 +161,4 @@ def _mask(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
             raise ValueError("a polygon far outside its image")
         drawn = coco.merge(coco.frPyObjects(polygons, *size))
         return decode_rle({"size": size, "counts": drawn["counts"].decode()})
-    mask = decode_rle(segmentation)  # pycocotools reads broken runs without a word
-    if mask.shape != size:
-        raise ValueError(f"a mask of {mask.shape} for an image of {size} (height, width)")
-    return mask
+    return decode_rle(segmentation, size)  # pycocotools reads broken runs without a word

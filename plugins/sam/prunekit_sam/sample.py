@@ -48,11 +48,12 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
 
 def annotated(name: str, image: NDArray[np.uint8], text: bytes, where: str) -> Sample:
     """The sample of `image` and its SA-1B annotations, the JSON `text` that came from `where`. Raises `DataError`."""
+    size = (image.shape[0], image.shape[1])
     try:
         annotations = json.loads(text)["annotations"]
         if not isinstance(annotations, list) or not annotations:
             raise DataError(f"no annotations in {where}", hint="it needs a list of at least one under 'annotations'")
-        masks = np.stack([decode_rle(note["segmentation"]) for note in annotations])
+        masks = np.stack([decode_rle(note["segmentation"], size) for note in annotations])
         points = np.array([note["point_coords"][0] for note in annotations], np.float32).reshape(-1, 2)
         boxes = np.array([note["bbox"] for note in annotations], np.float32).reshape(-1, 4)
     except (OverflowError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -61,18 +62,23 @@ def annotated(name: str, image: NDArray[np.uint8], text: bytes, where: str) -> S
             f"cannot use the annotations {where}: {reason}",
             hint="every annotation needs a COCO RLE 'segmentation', an XYWH 'bbox' and 'point_coords'",
         ) from error
-    if masks.shape[1:] != image.shape[:2]:
-        raise DataError(f"{where} has masks of {masks.shape[1:]} for an image of {image.shape[:2]} (height, width)")
     boxes[:, 2:] += boxes[:, :2]
     return Sample(name, image, masks, points, boxes)
 
 
-def decode_rle(rle: Any) -> NDArray[np.bool_]:
-    """The (H, W) mask of a COCO RLE `{"size": [H, W], "counts": str | list}`. Raises `ValueError` where broken."""
+def decode_rle(rle: Any, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """The (H, W) mask of a COCO RLE `{"size": [H, W], "counts": str | list}`.
+
+    Raises `ValueError` where it is broken and, before any pixel is drawn, where it is not of the `size` of its image.
+    """
     height, width = (int(side) for side in rle["size"])
+    if size is not None and (height, width) != size:
+        raise ValueError(f"a mask of {(height, width)} for an image of {size} (height, width)")
     counts = rle["counts"]
     runs = np.array(_runs(counts) if isinstance(counts, str) else counts, np.int64)
-    if height < 1 or width < 1 or (runs < 0).any() or int(runs.sum()) != height * width:
+    # one by one as well: a sum that overflows may come out right, and numpy then crashes
+    fits = height > 0 and width > 0 and bool(((runs >= 0) & (runs <= height * width)).all())
+    if not fits or int(runs.sum()) != height * width:
         raise ValueError(f"broken RLE: its runs cover {int(runs.sum())} pixels of {height} x {width}")
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T.copy()

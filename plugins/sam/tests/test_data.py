@@ -113,7 +113,7 @@ def _rle_of_another_size(notes):
         (_without("segmentation"), "no 'segmentation'"),
         (_without("point_coords"), "no 'point_coords'"),
         (_short_rle, "broken RLE"),
-        (_rle_of_another_size, "masks of"),
+        (_rle_of_another_size, "a mask of (5, 5)"),
     ],
 )
 def test_unusable_annotations_name_their_file(tmp_path, change, reason):
@@ -133,7 +133,13 @@ def test_json_that_is_not_json(tmp_path):
         Folder(tmp_path)[0]
 
 
-@pytest.mark.parametrize("counts", ["~~", "0", "é", [3, -1, 2, 8], 7, None, ["a"]])
+def test_a_mask_of_another_size_is_refused_before_it_is_drawn():
+    side = 10**9
+    with pytest.raises(ValueError, match="for an image of"):
+        decode_rle({"size": [side, side], "counts": [side**2]}, (3, 4))
+
+
+@pytest.mark.parametrize("counts", [[2**62, 2**62, 2**62, 2**62, 12], "~~", "0", "é", [3, -1, 2, 8], 7, None, ["a"]])
 def test_broken_rle(counts):
     with pytest.raises((ValueError, TypeError)):
         decode_rle({"size": [3, 4], "counts": counts})
