@@ -49,14 +49,14 @@ def compare(
 
     from prunekit.cli.compared import JSON, show, write
     from prunekit.cli.notices import heard
-    from prunekit.cli.prune import _build, _check_device
+    from prunekit.cli.prune import _build, check_device
     from prunekit.weights import check_target
 
     console = Console()
     if out is not None:
         check_target(out, JSON)
     with heard(None if as_json else console):
-        _check_device(device)
+        check_device(device)
         built = _build(model, checkpoint, seed)
         built.model.to(device)
         counts = _counts(built, images, val_images, (data is None, val is None))

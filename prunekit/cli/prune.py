@@ -67,7 +67,7 @@ def prune(
     check_target(out)
     with heard(None if as_json or quiet else console):
         chosen, spec = _recipe(recipe, model)
-        _check_device(device)
+        check_device(device)
         built = _build(spec, checkpoint, seed)
         chosen = _settled(chosen, built, settings or [], seed, generated=data is None)
         criterion = _scorer(scorer, chosen)
@@ -156,7 +156,8 @@ def _scorer(name: str, recipe: Recipe) -> Scorer:
     return scorer(name, **wanted)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises InputError for a device that is unknown or not there."""
     import torch
 
     try:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from prunekit.plugins import ModelEntry, Plugin, Samples
 
 from . import data, models
+from .examine import compared
 from .export.hf import hf
 from .export.onnx import onnx
 from .export.sam import sam as stock_sam
@@ -83,6 +84,7 @@ def _entry(name: str) -> ModelEntry:
         rest=decode_once,
         dataset="sa1b",
         evaluator="miou",
+        examiner="masks",
         exporters=("masks.png",),
         formats=("hf", "sam", "onnx"),
         generated=NANO if name == "nano" else FULL_SIZE,
@@ -100,6 +102,7 @@ plugin = Plugin(
     recipes={SLIMSAM.name: SLIMSAM},
     datasets={"sa1b": scenes},
     evaluators={"miou": miou},
+    examiners={"masks": compared},
     exporters={"masks.png": masks_picture},
     formats={"hf": hf, "sam": stock_sam, "onnx": onnx},
 )
