@@ -109,6 +109,53 @@ class Format(Protocol):
 
 
 @dataclass(frozen=True)
+class Request:
+    """What ``prunekit eval`` was asked.
+
+    Attributes:
+        data: folder of annotated images.
+        prompts: how models are asked, in the plug-in's own words; "" is its default.
+        split: ``"all"``, ``"train"``, ``"val"`` or ``"test"``.
+        images: at most so many; None is all.
+        seed: of whatever is drawn.
+    """
+
+    data: Path
+    prompts: str = ""
+    split: str = "all"
+    images: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Figures by model, by prompt, by name; the trivial answers are rows too.
+
+    ``images`` and ``masks`` count what was scored, ``skipped`` the annotations that were left out. A figure that
+    nothing could be averaged for is None.
+    """
+
+    rows: Mapping[str, Mapping[str, Mapping[str, float | int | None]]]
+    images: int
+    masks: int
+    skipped: int
+
+
+class Examiner(Protocol):
+    """Scores whole models against annotations by one protocol. Models are built when their turn comes.
+
+    ``progress`` is called with (model, done, total). Raises InputError and DataError.
+    """
+
+    def __call__(
+        self,
+        models: Mapping[str, Callable[[], nn.Module]],
+        request: Request,
+        progress: Callable[[str, int, int], None],
+    ) -> Examined: ...
+
+
+@dataclass(frozen=True)
 class ModelEntry:
     """One model that a plug-in can build.
 
@@ -117,6 +164,7 @@ class ModelEntry:
         part: path of the submodule that recipes prune and distil; "" is the whole model.
         rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
         dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
+        examiner: a name too; "" where ``prunekit eval`` is not for this model.
         recipe: what a recipe without a MODEL argument may choose this model for.
         generated: recipe settings that suit this model when its data are generated rather than given.
     """
@@ -126,6 +174,7 @@ class ModelEntry:
     rest: Callable[[nn.Module], object] | None = None
     dataset: str = ""
     evaluator: str = ""
+    examiner: str = ""
     exporters: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     generated: Mapping[str, Any] = field(default_factory=dict)
@@ -146,6 +195,7 @@ class Plugin:
     scorers: Mapping[str, Callable[[], Scorer]] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+    examiners: Mapping[str, Examiner] = field(default_factory=dict)
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
     formats: Mapping[str, Format] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from prunekit.cli.compare import compare
+from prunekit.cli.eval import evaluate
 from prunekit.cli.export import export
 from prunekit.cli.listing import list_names
 from prunekit.cli.prune import prune
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command("prune")(prune)
 app.command("compare")(compare)
+app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("list")(list_names)
 

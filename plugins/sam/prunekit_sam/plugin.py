@@ -16,6 +16,7 @@ from prunekit.lazy import Checked, First, Sound
 from prunekit.plugins import ModelEntry, Plugin, Samples
 
 from . import data, models
+from .examine import compared
 from .export.hf import hf
 from .export.onnx import onnx
 from .export.sam import sam as stock_sam
@@ -80,6 +81,7 @@ def _entry(name: str) -> ModelEntry:
         rest=decode_once,
         dataset="sa1b",
         evaluator="miou",
+        examiner="masks",
         exporters=("masks.png",),
         formats=("hf", "sam", "onnx"),
         generated=NANO if name == "nano" else FULL_SIZE,
@@ -98,6 +100,7 @@ plugin = Plugin(
     scorers={"output_taylor": OutputTaylor},
     datasets={"sa1b": scenes},
     evaluators={"miou": miou},
+    examiners={"masks": compared},
     exporters={"masks.png": masks_picture},
     formats={"hf": hf, "sam": stock_sam, "onnx": onnx},
 )

@@ -1,8 +1,9 @@
 import json
 
 import torch
-from prunekit_sam.evaluate import _decode
 from prunekit_sam.models import build, nano
+from prunekit_sam.promptable import decode
+from prunekit_sam.prompts import Prompts
 from prunekit_sam.train import Settings, prompted, rate_at, train
 from safetensors.torch import load_file
 
@@ -17,9 +18,10 @@ def test_the_batched_decoder_is_segment_anythings():
     with torch.no_grad():
         logits, _ = prompted(sam, embedding, points, boxes)
         for image in range(2):
-            at = _decode(sam, embedding[image : image + 1], points[image].numpy(), "point", (128, 128))
+            one = embedding[image : image + 1]
+            at, _ = decode(sam, one, Prompts(points[image][:, None].numpy(), None), (128, 128))
             torch.testing.assert_close(logits[image, :3, :1], at, rtol=1e-4, atol=1e-4)
-            box = _decode(sam, embedding[image : image + 1], boxes[image].numpy(), "box", (128, 128))
+            box, _ = decode(sam, one, Prompts(None, boxes[image].numpy()), (128, 128))
             torch.testing.assert_close(logits[image, 3:, :1], box, rtol=1e-4, atol=1e-4)
 
 
