@@ -37,6 +37,8 @@ def evaluate(
         raise InputError(f"--images {images} is too few")
     if seed < 0:
         raise InputError(f"--seed {seed} is negative")
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out} is a folder", hint="give a file, for example report.json")
     if checkpoint is not None and sum(not Path(name).is_dir() for name in models) != 1:
         raise InputError("--checkpoint is unclear", hint="give exactly one model that is not a folder with it")
     if checkpoint is not None and not checkpoint.is_file():
@@ -59,7 +61,8 @@ def evaluate(
         tasks: dict[str, Any] = {}
 
         def listen(name: str, done: int, total: int) -> None:
-            tasks.setdefault(name, bars.add_task(name, total=total) if name not in tasks else None)
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
             bars.update(tasks[name], completed=done)
 
         done = examiner(

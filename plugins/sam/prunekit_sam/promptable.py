@@ -51,7 +51,7 @@ class Prompted:
         answers = []
         for prompts in asked:
             masks = [np.zeros((0, 1, *size), bool)] if not len(prompts) else []
-            for chunk in _chunks(prompts):
+            for chunk in chunks(prompts):
                 low = ordered(*decode(self.sam, embedding, chunk, size))
                 logits = self.sam.postprocess_masks(low, resized, size)
                 masks.append((logits > self.sam.mask_threshold).cpu().numpy())
@@ -81,7 +81,8 @@ def ordered(masks: Tensor, quality: Tensor) -> Tensor:
     return masks[torch.arange(len(masks), device=masks.device)[:, None], order]
 
 
-def _chunks(prompts: Prompts) -> Iterator[Prompts]:
+def chunks(prompts: Prompts) -> Iterator[Prompts]:
+    """``prompts``, ``CHUNK`` at a time, in order."""
     for start in range(0, len(prompts), CHUNK):
         part = slice(start, start + CHUNK)
         points = None if prompts.points is None else prompts.points[part]

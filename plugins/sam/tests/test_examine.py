@@ -202,6 +202,7 @@ def test_a_pruned_folder_beside_its_original(folder, tmp_path, capsys):
         (["sam:nano", "--split", "dev"], "unknown split"),
         (["sam:nano", "--prompts", "circle"], "unknown prompt"),
         (["sam:nano", "--images", "0"], "too few"),
+        (["sam:nano", "--out", "."], "is a folder"),
         (["sam:nano", "sam:vit_b", "--checkpoint", "x.pth"], "unclear"),
         (["sam:nano", "--checkpoint", "none.pth"], "no checkpoint"),
     ],
