@@ -65,7 +65,7 @@ def evaluate(
         def listen(name: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
+            bars.update(tasks[name], completed=done, total=total)
 
         done = examiner(
             _builders(models, checkpoint, device, seed), Request(data, prompts, split, images, seed), listen
