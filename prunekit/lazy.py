@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
 
@@ -110,6 +110,46 @@ class Checked(Lazy[T]):
 
     def _get(self, index: int) -> T:
         return self.items[self._good[index]]
+
+
+class Usable(Generic[T]):
+    """The first ``limit`` of ``items`` that are good, or all of them, in order, for passes from beginning to end.
+
+    Nothing is made beforehand: ``len`` falls when a pass meets an item that raises DataError, which is added to
+    ``skipped`` and not tried again. Raises DataError at the end of a pass where no item is good.
+
+    Args:
+        items, names: what is read, and what each is called in ``skipped``.
+        skipped: where faults are noted; shared with whoever reports them.
+    """
+
+    def __init__(
+        self, items: Sequence[T], names: Sequence[str], skipped: list[Skipped], limit: int | None = None
+    ) -> None:
+        self.items, self.names, self.skipped, self.limit = items, names, skipped, limit
+        self._bad: dict[int, DataError] = {}
+
+    def __len__(self) -> int:
+        good = len(self.items) - len(self._bad)
+        return good if self.limit is None else min(self.limit, good)
+
+    def __iter__(self) -> Iterator[T]:
+        given = 0
+        for place in range(len(self.items)):
+            if self.limit is not None and given >= self.limit:
+                break
+            if place in self._bad:
+                continue
+            try:
+                sample = self.items[place]
+            except DataError as error:
+                self._bad[place] = error
+                self.skipped.append(Skipped(self.names[place], error.what))
+                continue
+            given += 1
+            yield sample
+        if not given and self._bad:
+            raise none_good(next(iter(self._bad.values())), len(self.items))
 
 
 def none_good(fault: DataError, count: int) -> DataError:

@@ -56,12 +56,13 @@ class Samples:
 class Dataset(Protocol):
     """Yields samples for a model: from ``folder``, or generated where it is None.
 
-    ``split`` is ``"train"`` or ``"val"``; ``count`` bounds the samples, None asks for all of a folder.
+    ``split`` is ``"train"`` or ``"val"``; ``count`` bounds the samples, None asks for all of a folder. Of a folder,
+    only the files of ``part`` are read: ``"train"``, ``"val"``, ``"test"`` (``prunekit.splits``), or ``"all"``.
     Samples that cannot be used are left out and noted in ``Samples.skipped``. Raises DataError where none can.
     """
 
     def __call__(
-        self, model: nn.Module, /, folder: Path | None, split: str, count: int | None, seed: int
+        self, model: nn.Module, /, folder: Path | None, split: str, count: int | None, seed: int, part: str = "all"
     ) -> Samples: ...
 
 
@@ -131,14 +132,15 @@ class Request:
 class Examined:
     """Figures by model, by prompt, by name; the trivial answers are rows too.
 
-    ``images`` and ``masks`` count what was scored, ``skipped`` the annotations that were left out. A figure that
-    nothing could be averaged for is None.
+    ``images`` and ``masks`` count what was scored, ``empty`` the annotations that were left out because their masks
+    are empty; ``skipped`` are the images that could not be used. A figure that nothing could be averaged for is None.
     """
 
     rows: Mapping[str, Mapping[str, Mapping[str, float | int | None]]]
     images: int
     masks: int
-    skipped: int
+    empty: int
+    skipped: tuple[Skipped, ...] = ()
 
 
 class Examiner(Protocol):

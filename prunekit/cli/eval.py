@@ -52,7 +52,9 @@ def evaluate(
 
     from prunekit.cli.building import check_device
     from prunekit.cli.notices import heard
+    from prunekit.cli.show import mention
     from prunekit.plugins import Request
+    from prunekit.recipes.report import skipped_in
 
     console = Console()
     check_device(device)
@@ -63,12 +65,12 @@ def evaluate(
         def listen(name: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
+            bars.update(tasks[name], completed=done, total=total)
 
         done = examiner(
             _builders(models, checkpoint, device, seed), Request(data, prompts, split, images, seed), listen
         )
-    asked = {"data": str(data), "split": split, "seed": seed}
+    asked: dict[str, Any] = {"data": str(data), "split": split, "seed": seed, "skipped": skipped_in(done.skipped)}
     text = json.dumps({**asdict(done), **asked}, indent=1) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,10 @@ def evaluate(
     if as_json:
         console.file.write(text)
     else:
-        _show(console, done, out)
+        _show(console, done)
+        mention(console, asked["skipped"], f"listed in {out}" if out else "listed by --json")
+        if out is not None:
+            console.print(f"kept in {out}", highlight=False)
 
 
 def _examiner(models: list[str]) -> Examiner:
@@ -120,7 +125,7 @@ def _builders(
     return {name: partial(build_one, name) for name in models}
 
 
-def _show(console: Console, done: Examined, out: Path | None) -> None:
+def _show(console: Console, done: Examined) -> None:
     from rich.table import Table
 
     table = Table(title=f"{done.masks} masks of {done.images} images", title_justify="left")
@@ -133,7 +138,5 @@ def _show(console: Console, done: Examined, out: Path | None) -> None:
             cells = [figures.get(name) for name in FIGURES]
             table.add_row(model, prompt, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
     console.print(table)
-    if done.skipped:
-        console.print(f"{done.skipped} annotations without a mask left out", style="dim", highlight=False)
-    if out is not None:
-        console.print(f"kept in {out}", highlight=False)
+    if done.empty:
+        console.print(f"{done.empty} annotations without a mask left out", style="dim", highlight=False)

@@ -92,13 +92,17 @@ def show(console: Console, report: Mapping[str, Any], out: Path) -> None:
     checks = ", ".join(f"{name}: {value}" for name, value in report["verify"].items())
     console.print(f"verified  {checks}", style="dim", highlight=False)
     console.print("MACs: all multiply-adds; layer MACs: convolution and linear layers only", style="dim")
-    skipped = report["skipped"]
+    mention(console, report["skipped"], "listed in report.json")
+    console.print(f"kept in {out} after {report['seconds']:.0f} s", highlight=False)
+
+
+def mention(console: Console, skipped: Mapping[str, Any], listed: str) -> None:
+    """One line about the samples that could not be used, if there are any; ``listed`` says where the others are."""
     if skipped["count"]:
         first = skipped["items"][0]
         text = first["reason"] if first["name"] in first["reason"] else f"{first['name']}: {first['reason']}"
-        line = f"skipped  {skipped['count']} unusable samples, listed in report.json; the first: {text}"
+        line = f"skipped  {skipped['count']} unusable samples, {listed}; the first: {text}"
         console.print(line, style="yellow", highlight=False, markup=False)
-    console.print(f"kept in {out} after {report['seconds']:.0f} s", highlight=False)
 
 
 def _asked(report: Mapping[str, Any]) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunekit.errors import DataError
+from prunekit.errors import DataError, RecipeError
 from prunekit.inputs import generated, infer, tensors_in
 from prunekit.lazy import Checked, First, Lazy, Skipped, Sound
 from prunekit.plugins import Dataset, Samples
 from prunekit.registry import Built
+from prunekit.splits import none_in, within
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a model does not say
@@ -26,20 +27,36 @@ def dataset_for(built: Built) -> Dataset:
     return plugin.datasets[entry.dataset] if entry and plugin and entry.dataset else images
 
 
-def images(model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int) -> Samples:
+def parts(data: Path | None, val: Path | None, *, split: bool) -> tuple[str, Path | None, str]:
+    """The part of ``data`` to train on, and the folder and the part of it to validate on.
+
+    With ``split`` both are of ``data``, and its test part belongs to neither. Raises RecipeError where that cannot be.
+    """
+    if not split:
+        return "all", val, "all"
+    if data is None or val is not None:
+        raise RecipeError("split=true takes both parts from one folder", hint="give --data, and leave --val out")
+    return "train", data, "val"
+
+
+def images(
+    model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int, part: str = "all"
+) -> Samples:
     """Images for a model that reads one (B, C, H, W) batch: from ``folder``, else generated with natural spectra.
 
     Images are resized to the input size that the model states, and normalised as its ``pretrained_cfg`` says; the items
     are (3, H, W) in [0, 1]. Unreadable images are skipped: in training the next good one stands in, for validation
-    every image is read once beforehand. Raises DataError for a missing or empty folder and where no image can be read,
-    and InputError where the model states no input.
+    every image is read once beforehand. ``part`` says which files are taken (``prunekit.splits``). Raises DataError for
+    a missing or empty folder and where no image can be read, and InputError where the model states no input.
     """
     example = infer(model)
     if folder is None:
         made = generated(example, count or 64, seed + (VAL_STREAM if split == "val" else 0))
         tensors = [next(tensors_in(inputs)) for inputs in made]
         return Samples(tensors, lambda items: torch.cat(list(items)), generated=True)
-    files = image_files(folder)
+    files = [file for file in image_files(folder) if within(part, file.name)]
+    if not files:
+        raise none_in(part, str(folder))
     shape = next(tensors_in(example)).shape
     if len(shape) != 4:
         raise DataError(f"the model reads inputs of shape {tuple(shape)}, not images", hint="leave the folder out")

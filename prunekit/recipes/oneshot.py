@@ -12,6 +12,7 @@ SETTINGS = (
     "images",
     "train_images",
     "val_images",
+    "split",
     "seed",
     "latency",
 )

@@ -18,7 +18,7 @@ from prunekit.errors import RecipeError
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
 from prunekit.recipes.cut import Asked, applied, drafted, reached, structure_of, verified_by
-from prunekit.recipes.data import images
+from prunekit.recipes.data import images, parts
 from prunekit.recipes.distil import Settings, distil
 from prunekit.recipes.distil.state import State
 from prunekit.recipes.evaluate import evaluator_for
@@ -59,7 +59,8 @@ def run(
         ratio: share of units that every prune stage removes, in [0, 1); or a mapping from roles to shares. 0.5 where
             neither it nor a target is given.
         target, include, exclude: as for ``prunekit.prune``; ``recipes/goal.py`` says how stages share a target.
-        data, val: folders of training and validation samples; None generates them, each from its own stream.
+        data, val: folders of training and validation samples; None generates them, each from its own stream. With the
+            setting ``split``, both come from ``data``, and what ``prunekit.splits`` calls its test part is not read.
         listen: hears of progress.
         folder: where the run is kept while it is under way, after every stage and every ``save_minutes``; the caller
             removes it when the result is safe.
@@ -217,8 +218,9 @@ class _Runner:
         # A folder is used whole unless train_images says otherwise; generated images have no natural number
         count = asked or (None if self.data else int(self.settings["images"]))
         needed = None if count is None else max(count, int(self.settings["images"]))
-        train = dataset(self.built.model, self.data, "train", needed, seed)
-        val = dataset(self.built.model, self.val_folder, "val", int(self.settings["val_images"]), seed)
+        train_part, val_folder, val_part = parts(self.data, self.val_folder, split=bool(self.settings.get("split")))
+        train = dataset(self.built.model, self.data, "train", needed, seed, train_part)
+        val = dataset(self.built.model, val_folder, "val", int(self.settings["val_images"]), seed, val_part)
         train.batch([0])  # a folder without a readable sample is worth knowing before anything is built or copied
         return train, val
 

@@ -122,6 +122,7 @@ COMMON: Mapping[str, Any] = {
     "images": 64,  # that scores are taken from
     "val_images": 32,  # that metrics and the learning rate are taken from
     "train_images": 0,  # that distillation sees; 0 is all
+    "split": False,  # train and validate on parts of one folder of data, by file name; its test part is never read
     "distill": True,
     "penalty": 1e-4,  # strength of a stage's penalty
     "epochs": 20,  # per distillation stage

@@ -6,12 +6,15 @@ import copy
 
 import pytest
 import torch
+from PIL import Image
 
 import prunekit
 from prunekit.errors import InputError, RecipeError
 from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term, override, run
+from prunekit.recipes.data import images
 from prunekit.registry import build
 from prunekit.scorers import Magnitude
+from prunekit.splits import split_of
 
 RECIPE = Recipe(
     "two cuts",
@@ -76,3 +79,21 @@ def test_a_ratio_out_of_range_is_refused(ratio):
 def test_a_role_that_the_model_lacks_is_named():
     with pytest.raises(RecipeError, match="role embedding"):
         run(build("torchvision:squeezenet1_1", plugins=[]), RECIPE, Magnitude())
+
+
+def test_one_folder_of_photographs_is_trained_and_validated_on_its_own_parts(tmp_path):
+    names = [f"{number}.png" for number in range(60)]
+    for name in names:  # whatever is read and broken is named in the report
+        if split_of(name) == "test":
+            (tmp_path / name).write_bytes(b"no image")
+        else:
+            Image.new("RGB", (32, 32), (len(name) * 40, 9, 9)).save(tmp_path / name)
+    parts = {part: sum(split_of(name) == part for name in names) for part in ("train", "val", "test")}
+    assert all(parts.values())
+    model, recipe = built(), override(RECIPE, {"split": True, "train_images": 99, "val_images": 99, "epochs": 1})
+    result = run(model, recipe, Magnitude(), data=tmp_path)
+    assert result.report["skipped"]["count"] == 0
+    assert len(result.val) == parts["val"]
+    assert len(images(model.model, tmp_path, "train", None, 0, "train")) == parts["train"]
+    with pytest.raises(RecipeError, match="one folder"):
+        run(built(), recipe, Magnitude(), data=tmp_path, val=tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunekit.errors import DataError
-from prunekit.lazy import Checked, First, Lazy, Skipped, Sound
+from prunekit.lazy import Checked, First, Lazy, Skipped, Sound, Usable
 from prunekit.plugins import Samples
 from prunekit.recipes.report import NAMED, skipped_in
 
@@ -61,6 +61,20 @@ def test_checked_items_are_good_and_none_comes_twice(drawn, limit):
     assert [fault.name for fault in skipped] == [f"n{index}" for index in sorted(met)]
 
 
+@given(COUNTS, st.none() | st.integers(1, 12))
+def test_every_pass_gives_the_good_ones_and_tries_a_bad_one_once(drawn, limit):
+    count, bad = drawn
+    items, skipped = Numbers(count, bad), []
+    good = [index for index in range(count) if index not in bad][:limit]
+    usable = Usable(items, names(count), skipped, limit)
+    assert len(usable) == (count if limit is None else min(limit, count))
+    assert [list(usable), list(usable)] == [good, good]
+    met = bad if limit is None or len(good) < limit else {index for index in bad if index < good[-1]}
+    assert [fault.name for fault in skipped] == [f"n{index}" for index in sorted(met)]
+    assert all(items.asked[index] == (index in met) for index in bad)
+    assert len(usable) == len(good)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_nothing_good_is_an_error_that_names_one(count):
     items = Numbers(count, set(range(count)))
@@ -68,6 +82,8 @@ def test_nothing_good_is_an_error_that_names_one(count):
         Sound(items, names(count), [])[count // 2]
     with pytest.raises(DataError, match="0 is broken"):
         Checked(items, names(count), [], 2)
+    with pytest.raises(DataError, match="0 is broken"):
+        list(Usable(items, names(count), [], 2))
 
 
 def test_the_first_are_still_made_one_by_one():

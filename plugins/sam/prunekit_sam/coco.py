@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from prunekit.errors import DataError
 from prunekit.lazy import Lazy, Skipped
+from prunekit.splits import none_in, within
 
 from .sample import Sample, bare, decode_image, decode_rle
 from .scenes import bounding_box
@@ -32,11 +33,12 @@ class Coco(Lazy[Sample]):
     or in a folder named as the file ends (`val2017`). Crowds (`iscrowd`) are left out: they are no single segment. An
     annotation without `point_coords` is prompted at the point of its mask that is farthest from the outside, one
     without `bbox` with the box round its mask. With masks, an image without annotations is listed in `skipped`, as is
-    an image that is missing. Raises `DataError` for a file that cannot be used and where nothing is left; for unusable
-    content of an image or its annotations when they are decoded.
+    an image that is missing. `part` says which of the rest are taken (`prunekit.splits`). Raises `DataError` for a file
+    that cannot be used and where nothing is left; for unusable content of an image or its annotations when they are
+    decoded.
     """
 
-    def __init__(self, folder: Path, split: str = "val", masks: bool = True) -> None:
+    def __init__(self, folder: Path, split: str = "val", masks: bool = True, part: str = "all") -> None:
         self.folder, self.masks = folder, masks
         self.file = _chosen(annotation_files(folder), folder, split)
         images, notes = _contents(self.file)
@@ -56,10 +58,14 @@ class Coco(Lazy[Sample]):
         for number in notes:
             reason = f"{self.file.name} annotates an image that it does not list"
             self.skipped.append(Skipped(f"{self.file}: image {number}", reason))
-        self.names = [str(file) for file in self.images]
         if not self.images:
             first = f"; {self.skipped[0].name}: {self.skipped[0].reason}" if self.skipped else ""
             raise DataError(f"no usable images for {self.file}{first}", hint="put the images beside the annotations")
+        taken = [place for place, file in enumerate(self.images) if within(part, file.name)]
+        if not taken:
+            raise none_in(part, str(self.file))
+        self.images, self.notes = [self.images[place] for place in taken], [self.notes[place] for place in taken]
+        self.names = [str(file) for file in self.images]
 
     def __len__(self) -> int:
         return len(self.images)

@@ -8,6 +8,7 @@ import numpy as np
 
 from prunekit.errors import DataError
 from prunekit.lazy import Lazy, Skipped
+from prunekit.splits import none_in, within
 
 from . import scenes
 from .coco import Coco
@@ -20,20 +21,21 @@ __all__ = ["Coco", "Folder", "GeneratedScenes", "Sample", "Tars", "decode_rle", 
 _IMAGES = (".jpg", ".jpeg", ".png")
 
 
-def found_in(path: Path, split: str, limit: int | None = None) -> Folder | Tars | Coco:
+def found_in(path: Path, split: str, limit: int | None = None, part: str = "all") -> Folder | Tars | Coco:
     """What `path` holds: COCO annotations, tars, or else images; masks are read where `split` is "val".
 
-    No more than `limit` images need be found. Raises `DataError`.
+    No more than `limit` images need be found. Of them, only those whose names fall into `part` (`prunekit.splits`).
+    Raises `DataError`.
     """
     masks = split == "val"
     if path.suffix == ".tar" and path.is_file():
-        return Tars([path], masks, limit)
+        return Tars([path], masks, limit, part)
     if not path.is_dir():
         raise DataError(f"no folder at {path}", hint="give a folder of images, of tars or of COCO data; or one .tar")
     if coco_files(path):
-        return Coco(path, split, masks)
+        return Coco(path, split, masks, part)
     tars = sorted(path.glob("*.tar"))
-    return Tars(tars, masks, limit) if tars else Folder(path, masks)
+    return Tars(tars, masks, limit, part) if tars else Folder(path, masks, part)
 
 
 class GeneratedScenes(Lazy[Sample]):
@@ -59,11 +61,11 @@ class Folder(Lazy[Sample]):
     """A folder in the SA-1B layout, `NAME.jpg` beside `NAME.json`, in the order of the names.
 
     With `masks=False` only the images are read, and may lack a JSON file. What has lost its other half is left out and
-    listed in `skipped`. A folder with nothing left raises `DataError` at once; unreadable content does when it is
-    decoded. `names` are the paths.
+    listed in `skipped`. Of the rest, `part` says which are taken (`prunekit.splits`). A folder with nothing left raises
+    `DataError` at once; unreadable content does when it is decoded. `names` are the paths.
     """
 
-    def __init__(self, path: str | Path, masks: bool = True) -> None:
+    def __init__(self, path: str | Path, masks: bool = True, part: str = "all") -> None:
         self.path, self.masks = Path(path), masks
         if not self.path.is_dir():
             raise DataError(f"no folder at {self.path}", hint="give a folder of NAME.jpg and NAME.json pairs")
@@ -81,13 +83,16 @@ class Folder(Lazy[Sample]):
                 Skipped(str(f), "an image without its JSON file") for f in images if f.stem not in described
             ]
         self.images = [file for file in images if not masks or file.stem in described]
-        self.names = [str(file) for file in self.images]
         if not self.images:
             raise DataError(
                 f"{len(self.skipped)} files without their other half in {self.path}, "
                 f"and no pair: {Path(self.skipped[0].name).name}",
                 hint="every NAME.jpg needs a NAME.json to be validated with; for training images alone are enough",
             )
+        self.images = [file for file in self.images if within(part, file.name)]
+        self.names = [str(file) for file in self.images]
+        if not self.images:
+            raise none_in(part, str(self.path))
 
     def __len__(self) -> int:
         return len(self.images)

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Protocol as Seam
 
 import numpy as np
 from segment_anything.modeling import Sam
 from torch import nn
 
 from prunekit.errors import DataError, InputError
+from prunekit.lazy import Usable
 from prunekit.plugins import Examined, Request
 
-from .data import Folder, Sample
+from .data import Sample, found_in
 from .promptable import Promptable, Prompted, Trivial
 from .prompts import Protocol, ask, parsed
 from .scores import Marks, Masks, boundaries, iou, means
-from .splits import within
 
 TRIVIAL = "trivial"  # the filled box, or a disc round the point
 
 
-class Chosen(Sequence[Sample]):
-    """The images of an SA-1B folder that belong to a split, at most ``limit``, decoded one by one."""
+class Images(Seam):
+    """Samples in order, ``len`` of them or, where some cannot be used, fewer."""
 
-    def __init__(self, folder: Folder, split: str, limit: int | None = None) -> None:
-        self._folder = folder
-        self._kept = [i for i, file in enumerate(folder.images) if within(split, file.name)][:limit]
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._folder[i] for i in self._kept[index]]
-        return self._folder[self._kept[index]]
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Sample]: ...
 
 
 def real(sample: Sample) -> tuple[Sample, int]:
@@ -49,7 +41,7 @@ def real(sample: Sample) -> tuple[Sample, int]:
 
 def examine(
     model: Promptable,
-    samples: Sequence[Sample],
+    samples: Images,
     protocols: Sequence[Protocol],
     seed: int = 0,
     *,
@@ -64,20 +56,19 @@ def examine(
     Raises DataError where nothing is left to score.
     """
     marks: dict[str, list[Marks]] = {protocol.name: [] for protocol in protocols}
-    skipped = 0
-    total = len(samples) if limit is None else min(limit, len(samples))
-    for index in range(total):
-        sample, empty = real(samples[index])
-        skipped += empty
+    left_out = 0
+    for index, given in enumerate(islice(samples, limit)):
+        sample, empty = real(given)
+        left_out += empty
         if sample.masks is not None and len(sample.masks):
             answers = model.predict(sample.image, [ask(protocol, sample, seed) for protocol in protocols])
             for protocol, found in zip(protocols, _marked(answers, protocols, sample, boundary), strict=True):
                 marks[protocol.name].append(found)
-        if progress is not None:
-            progress(index + 1, total)
+        if progress is not None:  # the total falls where samples turn out to be unusable
+            progress(index + 1, len(samples) if limit is None else min(limit, len(samples)))
     if not any(marks.values()):
         raise DataError("nothing to score", hint="give at least one image with a mask that is not empty")
-    return marks, skipped
+    return marks, left_out
 
 
 def _marked(answers: Sequence[Masks], protocols: Sequence[Protocol], sample: Sample, boundary: bool) -> Iterator[Marks]:
@@ -97,21 +88,21 @@ def compared(
 ) -> Examined:
     """Every model, one after another, and the trivial answers, on the same images with the same prompts.
 
+    Images that cannot be used are left out and named in ``skipped``.
     Raises InputError for prompts or a split that are not known and DataError for the folder.
     """
     protocols = parsed(request.prompts)
-    samples = Chosen(Folder(request.data), request.split, request.images)
-    if not samples:
-        raise DataError(f"no image of {request.data} is in the split {request.split!r}", hint="--split all")
+    found = found_in(request.data, "val", part=request.split)
+    samples = Usable(found, found.names, skipped := list(found.skipped), request.images)
     rows: dict[str, Mapping[str, Mapping[str, float | int | None]]] = {}
-    images = masks = skipped = 0
+    images = masks = empty = 0
     for name, build in [*models.items(), (TRIVIAL, None)]:
         answering: Promptable = Trivial() if build is None else _prompted(name, build())
-        marks, skipped = examine(answering, samples, protocols, request.seed, progress=partial(progress, name))
-        rows[name] = {protocol: means(found) for protocol, found in marks.items()}
+        marks, empty = examine(answering, samples, protocols, request.seed, progress=partial(progress, name))
+        rows[name] = {protocol: means(each) for protocol, each in marks.items()}
         first = next(iter(marks.values()))
         images, masks = len(first), sum(len(mark.iou) for mark in first)
-    return Examined(rows, images, masks, skipped)
+    return Examined(rows, images, masks, empty, tuple(skipped))
 
 
 def _prompted(name: str, model: nn.Module) -> Prompted:

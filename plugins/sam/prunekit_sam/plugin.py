@@ -42,7 +42,7 @@ def preprocessed(sam: nn.Module, samples: Sequence[data.Sample]) -> Tensor:
     return torch.cat(rows)
 
 
-def scenes(sam: nn.Module, folder: Path | None, split: str, count: int | None, seed: int) -> Samples:
+def scenes(sam: nn.Module, folder: Path | None, split: str, count: int | None, seed: int, part: str = "all") -> Samples:
     """Samples of a folder (SA-1B, its tars, COCO), or generated scenes. Masks are read for validation only.
 
     In training the next good sample stands in for one that cannot be decoded; for validation every sample is decoded
@@ -53,7 +53,7 @@ def scenes(sam: nn.Module, folder: Path | None, split: str, count: int | None, s
         stream = (TRAIN_STREAM if split == "train" else VAL_STREAM) + seed
         return Samples(data.GeneratedScenes(count or 64, stream, GENERATED_SIDE), encode, generated=True)
     # validation takes other samples in the place of bad ones, and so must know of more than it needs
-    found = data.found_in(folder, split, None if split == "val" else count)
+    found = data.found_in(folder, split, None if split == "val" else count, part)
     skipped = list(found.skipped)
     items: Sequence[data.Sample]
     if split == "val":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prunekit.errors import DataError
 from prunekit.lazy import Lazy, Skipped
+from prunekit.splits import none_in, within
 
 from .sample import Sample, annotated, bare, decode_image
 
@@ -81,22 +82,27 @@ class Tars(Lazy[Sample]):
 
     Tars are indexed in turn until `limit` images are found. With `masks=False` images may lack a JSON file. What has
     lost its other half, and a tar that is broken, is left out and listed in `skipped`; what comes before the break is
-    used. Nothing left raises `DataError` at once; unreadable content does when it is decoded.
+    used. Of the rest, `part` says what is taken (`prunekit.splits`). Nothing left raises `DataError` at once;
+    unreadable content does when it is decoded.
     """
 
-    def __init__(self, tars: Sequence[Path], masks: bool = True, limit: int | None = None) -> None:
-        self.masks, self.skipped = masks, list[Skipped]()
+    def __init__(self, tars: Sequence[Path], masks: bool = True, limit: int | None = None, part: str = "all") -> None:
+        self.masks, self.part, self.skipped = masks, part, list[Skipped]()
         self._tars: list[Path] = []
         self._usable: list[NDArray[np.int64]] = []  # rows of each tar's index
-        found = 0
+        found = usable = 0
         for tar in tars:
             if limit is not None and found >= limit:
                 break
             rows = self._sifted(tar)
+            usable += len(rows)
+            rows = self._taken(tar, rows)
             found += len(rows)
             self._tars.append(tar)
             self._usable.append(rows)
         self._ends = np.cumsum([len(rows) for rows in self._usable])
+        if usable and not found:
+            raise none_in(part, ", ".join(str(tar) for tar in tars[:3]))
         if not found:
             first = f"; {self.skipped[0].name}: {self.skipped[0].reason}" if self.skipped else ""
             raise DataError(
@@ -118,6 +124,13 @@ class Tars(Lazy[Sample]):
         for name in index.names[alone]:
             self.skipped.append(Skipped(f"{tar}/{PurePosixPath(name.decode())}", "an image without its JSON file"))
         return np.flatnonzero(~alone)
+
+    def _taken(self, tar: Path, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows whose names fall into the part that is wanted."""
+        if self.part == "all":
+            return rows
+        names = index_of(tar).names
+        return np.array([row for row in rows if within(self.part, names[row].decode())], np.int64)
 
     @property
     def names(self) -> Sequence[str]:

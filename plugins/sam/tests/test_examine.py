@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 from prunekit_sam.data import Folder, GeneratedScenes, Sample
-from prunekit_sam.examine import Chosen, compared, examine
+from prunekit_sam.examine import compared, examine
 from prunekit_sam.models import build, nano
 from prunekit_sam.promptable import Prompted, Trivial
 from prunekit_sam.prompts import Prompts, ask, drawn, parsed
 from prunekit_sam.scores import means
-from prunekit_sam.splits import split_of
 
 from prunekit.cli.main import run
 from prunekit.errors import InputError
 from prunekit.plugins import Request
+from prunekit.splits import split_of
 
 BSDS = Path(__file__).parents[4] / "shared" / "data" / "bsds500" / "val"
 needs_bsds = pytest.mark.skipif(not BSDS.is_dir(), reason="needs shared/data/bsds500 beside the repository")
@@ -139,12 +139,13 @@ def test_prompts_that_are_not_known(text):
 
 
 def test_the_split_chooses_images(folder):
-    names = {split: [s.name for s in Chosen(Folder(folder), split)] for split in ("all", "train", "val", "test")}
+    names = {s: [sample.name for sample in Folder(folder, part=s)] for s in ("all", "train", "val", "test")}
     assert sorted(names["train"] + names["val"] + names["test"]) == sorted(names["all"])
     assert all(split_of(name) == split for split in ("train", "val", "test") for name in names[split])
     assert all(names.values())
     assert len(names["all"]) == 12
-    assert len(Chosen(Folder(folder), "all", 5)) == 5
+    done = compared({}, Request(folder, "box", "test"), lambda name, done, total: None)
+    assert done.images == len(names["test"]) == 2
 
 
 def test_every_model_is_built_in_its_turn_and_trivial_answers_are_a_row(folder):

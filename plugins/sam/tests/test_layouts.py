@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from prunekit_sam.tars import Tars, index_of
 
 from prunekit.cli.main import run as command
 from prunekit.errors import DataError, InputError
+from prunekit.splits import split_of
 
 SIDE = 40
 
@@ -176,6 +178,99 @@ def test_the_run_goes_on_and_the_report_counts_and_names_them(tmp_path, capsys):
     for name, reason in FAULTS.items():
         assert reason in named[name]
     assert f"skipped  {len(FAULTS)} unusable samples" in said.out + said.err
+
+
+def unpacked(folder, members):
+    folder.mkdir()
+    for name, content in members:
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["tar", "folder"])
+def test_an_evaluation_goes_on_and_its_report_counts_and_names_them(tmp_path, layout, capsys):
+    sound = unpacked(tmp_path / "sound", pair("a", 1) + pair("f", 6))
+    make = {"tar": write_tar, "folder": unpacked}[layout]
+    data = make(tmp_path / f"{layout}.tar", broken_members())
+    reports = []
+    for source in (sound, data):
+        assert command(["eval", "sam:nano", "--data", str(source), "--json"]) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+    clean, report = reports
+    assert report["rows"] == clean["rows"]
+    assert report["images"] == 2
+    assert clean["skipped"] == {"count": 0, "items": []}
+    named = {item["name"].rpartition("/")[2]: item["reason"] for item in report["skipped"]["items"]}
+    assert report["skipped"]["count"] == len(report["skipped"]["items"]) == len(FAULTS)
+    assert all(reason in named[name] for name, reason in FAULTS.items())
+    assert command(["eval", "sam:nano", "--data", str(data), "--images", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "masks of 1 images" in said
+    assert "skipped  2 unusable samples" in said  # the halves alone; the others come after the image that was scored
+
+
+NAMES = [f"sa_{number}" for number in range(100)]
+TEST, VAL, TRAIN = ([name for name in NAMES if split_of(name) == part][:3] for part in ("test", "val", "train"))
+
+
+def test_every_layout_has_the_same_parts(tmp_path):
+    names = [*TEST, *VAL, *TRAIN]
+    members = [pair(name, seed) for seed, name in enumerate(names)]
+    for number in range(0, len(names), 2):
+        write_tar(tmp_path / f"{number}.tar", chain(*members[number : number + 2]))
+    folder = unpacked(tmp_path / "folder", chain(*members))
+    coco = unpacked(tmp_path / "coco", [two[0] for two in members])
+    notes = [{"image_id": i, **json.loads(two[1][1])["annotations"][0]} for i, two in enumerate(members)]
+    images = [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate(names)]
+    (coco / "instances_x.json").write_text(json.dumps({"images": images, "annotations": notes}))
+    for source in (tmp_path, folder, coco):
+        for part, expected in {"test": TEST, "val": VAL, "train": TRAIN, "all": names}.items():
+            found = found_in(source, "val", part=part)
+            assert sorted(sample.name for sample in found) == sorted(expected)
+            assert [Path(name).stem for name in found.names] == [sample.name for sample in found]
+    limited = Tars(sorted(tmp_path.glob("*.tar")), limit=1, part="val")  # the second tar is the first with any
+    assert [sample.name for sample in limited] == VAL[:1]
+
+
+@pytest.mark.parametrize("layout", ["tar", "folder"])
+def test_nothing_in_a_part_is_said(tmp_path, layout):
+    make = {"tar": write_tar, "folder": unpacked}[layout]
+    data = make(tmp_path / f"{layout}.tar", pair(TRAIN[0], 1))
+    with pytest.raises(DataError, match=r"no image of .* is in the part 'test'"):
+        found_in(data, "val", part="test")
+    with pytest.raises(InputError, match="unknown split 'dev'"):
+        found_in(data, "val", part="dev")
+
+
+@pytest.mark.parametrize("layout", ["tar", "folder"])
+def test_a_run_on_parts_of_one_folder_never_reads_its_test_part(tmp_path, layout, capsys):
+    """What is read and broken is named in the report: of the test part, two are broken, and nothing is named."""
+    members = pair(TEST[0], 1) + pair(TEST[1], 2, "truncated") + pair(TEST[2], 3, "rle")
+    members += [member for seed, name in enumerate([*VAL, *TRAIN]) for member in pair(name, 4 + seed)]
+    data = {"tar": write_tar, "folder": unpacked}[layout](tmp_path / f"{layout}.tar", members)
+    out = tmp_path / "out"
+    fast = ["images=9", "val_images=9", "epochs=1", "align_epochs=1", "batch=9", "train_images=9", "latency=false"]
+    asked = ["--recipe", "slimsam", "--data", str(data), *(word for one in fast for word in ("--set", one))]
+    assert command(["prune", "sam:nano", *asked, "--out", str(out), "--set", "split=true", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["skipped"]["count"] == 0
+    assert report["settings"]["split"] is True
+    assert command(["eval", str(out), "--data", str(data), "--split", "val", "--prompts", "point", "--json"]) == 0
+    val = json.loads(capsys.readouterr().out)
+    assert val["images"] == len(VAL)
+    assert val["rows"][str(out)]["point"]["miou"] == pytest.approx(report["metrics"]["point_miou"]["after"], abs=1e-4)
+    assert command(["eval", str(out), "--data", str(data), "--split", "test", "--json"]) == 0
+    test = json.loads(capsys.readouterr().out)
+    assert (test["images"], test["skipped"]["count"]) == (1, 2)
+
+
+def test_parts_of_two_folders_are_refused(tmp_path, capsys):
+    data = unpacked(tmp_path / "data", pair(TRAIN[0], 1) + pair(VAL[0], 2))
+    asked = ["prune", "sam:nano", "--set", "split=true", "--out", str(tmp_path / "out")]
+    assert command([*asked, "--data", str(data), "--val", str(data)]) == 2
+    assert "one folder" in capsys.readouterr().err
+    assert command(asked) == 2
+    assert "one folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

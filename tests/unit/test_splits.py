@@ -1,9 +1,9 @@
 from collections import Counter
 
 import pytest
-from prunekit_sam.splits import split_of, within
 
 from prunekit.errors import InputError
+from prunekit.splits import split_of, within
 
 NAMES = [f"sa_{number}.jpg" for number in range(5000)]
 

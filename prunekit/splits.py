@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import PurePath
 
-from prunekit.errors import InputError
+from prunekit.errors import DataError, InputError
 
 SPLITS = ("all", "train", "val", "test")
 _PARTS = 10  # one for test, one for val, the rest for train
@@ -22,3 +22,8 @@ def within(split: str, name: str) -> bool:
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}", hint=f"one of {', '.join(SPLITS)}")
     return split in ("all", split_of(name))
+
+
+def none_in(part: str, where: str) -> DataError:
+    """The error for data of which nothing falls into ``part``."""
+    return DataError(f"no image of {where} is in the part {part!r}", hint="parts go by names: give more images")
