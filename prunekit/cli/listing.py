@@ -40,6 +40,8 @@ def list_names(
 def _scorer_row(factory: Any) -> dict[str, str]:
     """Formula, needs and costs of a criterion; a plug-in's may leave the latter out."""
     made = getattr(factory, "func", factory)
+    if not isinstance(made, type):
+        made = type(factory())  # a plug-in's function, which imports its criterion when it is called
     options = ", ".join(f"{key}={value}" for key, value in getattr(factory, "keywords", {}).items())
     text = (made.__doc__ or "").strip().split("\n")[0]
     needs = getattr(made, "needs", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from segment_anything.modeling import Sam
@@ -21,9 +21,11 @@ from .export.hf import hf
 from .export.onnx import onnx
 from .export.sam import sam as stock_sam
 from .metric import miou
-from .output_taylor import OutputTaylor
 from .picture import masks_picture
 from .recipe import FULL_SIZE, NANO, RECIPES
+
+if TYPE_CHECKING:
+    from prunekit.scorers import Scorer
 
 # Generated scenes come from numbered streams; these are apart from the ones that the bundled model was trained and
 # evaluated on, and from each other.
@@ -88,6 +90,13 @@ def _entry(name: str) -> ModelEntry:
     )
 
 
+def output_taylor(accumulation: str = "abs") -> Scorer:
+    """The control for disturbed Taylor. Imported when asked for: who loads a slimmed model needs no criterion."""
+    from .output_taylor import OutputTaylor
+
+    return OutputTaylor(accumulation)
+
+
 plugin = Plugin(
     name="sam",
     models={name: _entry(name) for name in models.NAMES},
@@ -97,7 +106,7 @@ plugin = Plugin(
         "mlp.hidden": "hidden features of a block's MLP",
     },
     recipes={recipe.name: recipe for recipe in RECIPES},
-    scorers={"output_taylor": OutputTaylor},
+    scorers={"output_taylor": output_taylor},
     datasets={"sa1b": scenes},
     evaluators={"miou": miou},
     examiners={"masks": compared},
