@@ -9,13 +9,9 @@ from difflib import get_close_matches
 
 from prunekit.errors import RecipeError
 from prunekit.recipes.stages import ALPHAS, Recipe, Setting, named
-from prunekit.scorers.accumulate import ACCUMULATIONS
-from prunekit.scorers.normalise import NORMALISERS
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
-    "accumulation": tuple(ACCUMULATIONS),
-    "normaliser": tuple(NORMALISERS),
     "ranking": ("local", "global", "role", "isomorphic"),
     "schedule": ("cubic", "linear"),
     "compensate": ("", "ridge"),
@@ -70,15 +66,26 @@ def _typed(name: str, value: object, default: Setting) -> Setting:
 
 
 def _checked(name: str, value: Setting) -> Setting:
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise RecipeError(
-            f"setting {name}={value!r} is unknown", hint=f"one of {', '.join(c or '(empty)' for c in _CHOICES[name])}"
-        )
-    if name == "alpha" and (wrong := [word for word in named(value) if word not in ALPHAS]):
-        raise RecipeError(f"setting alpha={wrong[0]!r} is unknown", hint=f"one of {', '.join(ALPHAS)}, or several")
+    choices = _choices(name)
+    if choices and value not in choices:
+        known = ", ".join(choice or "(empty)" for choice in choices)
+        raise RecipeError(f"setting {name}={value!r} is unknown", hint=f"one of {known}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
             raise RecipeError(f"setting {name}={value} is out of range", hint="a finite number, at least 0")
         if name in _AT_LEAST_ONE and value < 1:
             raise RecipeError(f"setting {name}={value} is out of range", hint="at least 1")
     return value
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    # Imported when asked for: a plug-in brings recipes as data, and loading a pruned model reads no criterion
+    if name == "accumulation":
+        from prunekit.scorers.accumulate import ACCUMULATIONS
+
+        return tuple(ACCUMULATIONS)
+    if name == "normaliser":
+        from prunekit.scorers.normalise import NORMALISERS
+
+        return tuple(NORMALISERS)
+    return _CHOICES.get(name, ())
