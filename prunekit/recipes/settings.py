@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from prunekit.errors import RecipeError
-from prunekit.recipes.stages import ALPHAS, Recipe, Setting, named
+from prunekit.recipes.stages import Recipe, Setting
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
