@@ -50,7 +50,7 @@ def plot(lines: list[Line], path: Path) -> None:
     from matplotlib.figure import Figure
 
     steps = [("one-shot", "one-shot"), ("ridge", "ridge refit"), ("distilled", "then distilled")]
-    figure = Figure(figsize=(15, 5), layout="constrained")
+    figure = Figure(figsize=(15, 6.5), layout="constrained")
     axes = figure.subplots(1, len(steps), sharey=True)
     whole = next((line["top1"] for line in lines if line["tool"] == "original"), None)
     found = curves(lines)
@@ -78,7 +78,7 @@ def plot(lines: list[Line], path: Path) -> None:
             ax.axhline(100 * whole, color="grey", linewidth=0.8)
         ax.set_title(title)
         ax.set_xlabel("multiply-adds removed, %")
-        ax.legend(fontsize=6, ncols=2)
+        ax.legend(fontsize=6, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
     axes[0].set_ylabel("top-1 on held-out photos, %")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
