@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from importlib.util import find_spec
+from statistics import mean
 
 import pytest
-import torch
 from torch.nn.functional import cosine_similarity
 
 import prunekit
@@ -28,20 +28,22 @@ def given():
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("role", ROLES)
 def test_each_role_alone(given, role):
-    """Saliency is nearer to the original than random units, and a refit is nearer than none."""
+    """Saliency is nearer to the original than random units are on the average, and a refit is nearer than none."""
     model, calibration, judged = given
     data = [Inputs((), {name: values[i : i + 1] for name, values in calibration.items()}) for i in range(24)]
     example = {name: values[:1] for name, values in calibration.items()}
-    wanted, found, left = embeddings(model, judged), {}, set()
-    for name, scorer in {"saliency": prunekit.Saliency(images=8), "random": prunekit.Random(seed=0)}.items():
-        for compensate in (None, "ridge") if name == "saliency" else (None,):
-            made = copy.deepcopy(model)
-            settings = {"ratio": ROLES[role], "roles": [role], "align": 1, "data": data, "verify": "shapes"}
-            result = prunekit.prune(made, example, scorer=scorer, compensate=compensate, **settings)
-            assert {width.role for width in result.plan.widths} == {role}
-            left.add(sum(p.numel() for p in made.parameters()))
-            found[name, compensate] = float(cosine_similarity(embeddings(made, judged), wanted).mean())
+    wanted, left = embeddings(model, judged), set()
+
+    def cosine(scorer, compensate=None):
+        made = copy.deepcopy(model)
+        settings = {"ratio": ROLES[role], "roles": [role], "align": 1, "data": data, "verify": "shapes"}
+        result = prunekit.prune(made, example, scorer=scorer, compensate=compensate, **settings)
+        assert {width.role for width in result.plan.widths} == {role}
+        left.add(sum(p.numel() for p in made.parameters()))
+        return float(cosine_similarity(embeddings(made, judged), wanted).mean())
+
+    random = mean(cosine(prunekit.Random(seed=seed)) for seed in range(3))
+    plain, refitted = cosine(prunekit.Saliency()), cosine(prunekit.Saliency(), "ridge")
+    assert random < plain < refitted
     assert len(left) == 1
     assert left.pop() < sum(p.numel() for p in model.parameters())
-    assert found["random", None] < found["saliency", None] < found["saliency", "ridge"]
-    assert torch.isfinite(wanted).all()
