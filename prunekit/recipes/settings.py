@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from prunekit.errors import RecipeError
-from prunekit.recipes.stages import Recipe, Setting
+from prunekit.recipes.stages import ALPHAS, Recipe, Setting, named
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -70,6 +70,8 @@ def _checked(name: str, value: Setting) -> Setting:
     if choices and value not in choices:
         known = ", ".join(choice or "(empty)" for choice in choices)
         raise RecipeError(f"setting {name}={value!r} is unknown", hint=f"one of {known}")
+    if name == "alpha" and (wrong := [word for word in named(value) if word not in ALPHAS]):
+        raise RecipeError(f"setting alpha={wrong[0]!r} is unknown", hint=f"one of {', '.join(ALPHAS)}, or several")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
             raise RecipeError(f"setting {name}={value} is out of range", hint="a finite number, at least 0")
