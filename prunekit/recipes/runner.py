@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.draft import choose
@@ -269,24 +271,37 @@ class _Runner:
         asked = int(self.settings["train_images"])
         train = self.train.first(asked) if asked else self.train
         cache = None if self.folder is None else self.folder / "teachers" / str(number)
+        teachers: dict[str, nn.Module] = {name: teacher for name, teacher in self.teachers.items() if name in wanted}
+        penalised = self._penalty(number, stage, structure)
         try:
-            return distil(
-                self.part,
-                {name: teacher for name, teacher in self.teachers.items() if name in wanted},
-                stage,
-                train,
-                structure.taps,
-                Settings.of(self.settings),
-                progress,
-                self._penalty(number, stage, structure),
-                ranks=self.ranks,
-                start=self.at.loop,
-                keep=lambda state: self._keep(state),
-                folder=cache,
-            )
+            with self._lean(self.part, *teachers.values()):
+                return distil(
+                    self.part,
+                    teachers,
+                    stage,
+                    train,
+                    structure.taps,
+                    Settings.of(self.settings),
+                    progress,
+                    penalised,
+                    ranks=self.ranks,
+                    start=self.at.loop,
+                    keep=lambda state: self._keep(state),
+                    folder=cache,
+                )
         finally:
             if cache is not None and self.ranks.first:
                 shutil.rmtree(cache, ignore_errors=True)
+
+    @contextmanager
+    def _lean(self, *models: nn.Module) -> Iterator[None]:
+        """The models as the plug-in would have them in training."""
+        entry = self.built.entry
+        with ExitStack() as stack:
+            if entry is not None and entry.lean is not None:
+                for model in models:
+                    stack.enter_context(entry.lean(model))
+            yield
 
     def _penalty(self, number: int, stage: Distil, structure: Structure) -> Penalty | None:
         """The stage's penalty on the groups of the next cut; ``growing`` asks it what would go."""

@@ -16,6 +16,7 @@ from prunekit.lazy import Checked, First, Sound
 from prunekit.plugins import ModelEntry, Plugin, Samples
 
 from . import data, models
+from .attention import lean_attention
 from .examine import compared
 from .export.hf import hf
 from .export.onnx import onnx
@@ -87,6 +88,7 @@ def _entry(name: str) -> ModelEntry:
         exporters=("masks.png",),
         formats=("hf", "sam", "onnx"),
         generated=NANO if name == "nano" else FULL_SIZE,
+        lean=lean_attention,
     )
 
 
