@@ -186,11 +186,27 @@ class ModelEntry:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """Folders of another library that hold a whole model, so that it can be scored beside prunekit's own.
+
+    Attributes:
+        recognises: whether a folder is one.
+        build: the model in it. Raises CheckpointError.
+        examiner: its name in the plug-in's table.
+    """
+
+    recognises: Callable[[Path], bool]
+    build: Callable[[Path], nn.Module]
+    examiner: str
+
+
+@dataclass(frozen=True)
 class Plugin:
     """Everything that one distribution adds, by name. Models are asked for as ``<plug-in name>:<model name>``.
 
     ``roles`` maps a role name to a sentence about it, for people. ``exporters`` maps a file name to the writer of a
-    picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer.
+    picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign`` maps a library
+    to its folders.
     """
 
     name: str
@@ -203,6 +219,7 @@ class Plugin:
     examiners: Mapping[str, Examiner] = field(default_factory=dict)
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
     formats: Mapping[str, Format] = field(default_factory=dict)
+    foreign: Mapping[str, Foreign] = field(default_factory=dict)
 
 
 def discover() -> tuple[Plugin, ...]:

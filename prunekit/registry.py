@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from prunekit.errors import RegistryError
-from prunekit.plugins import ModelEntry, Plugin, discover
+from prunekit.plugins import Foreign, ModelEntry, Plugin, discover
 from prunekit.weights import load_state, read_state
 
 if TYPE_CHECKING:
@@ -76,6 +76,12 @@ def home(spec: str, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, Mo
     source, _, name = spec.partition(":")
     known = discover() if plugins is None else plugins
     return next(((p, p.models[name]) for p in known if p.name == source and name in p.models), None)
+
+
+def foreign(folder: Path, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, Foreign] | None:
+    """The plug-in that knows another library's ``folder``, and how; None where none does."""
+    known = discover() if plugins is None else plugins
+    return next(((p, f) for p in known for f in p.foreign.values() if f.recognises(folder)), None)
 
 
 def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ FIGURES = ("miou", "boundary_iou", "mask_iou", "small", "medium", "large")
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(help="PLUG-IN:NAME, or folders that `prunekit prune` wrote.")],
+    models: Annotated[list[str], typer.Argument(help="PLUG-IN:NAME, or folders: pruned, or exported --to hf.")],
     data: Annotated[Path, typer.Option(help="Folder of annotated images.")],
     prompts: Annotated[str, typer.Option(help="How to ask: point, box, points:3, multimask, ...")] = "point,box",
     split: Annotated[str, typer.Option(help="all, train, val or test, by a hash of the file's stem.")] = "all",
@@ -88,10 +88,14 @@ def _examiner(models: list[str]) -> Examiner:
     """The one that all models share. Raises InputError for a model that has none, or another."""
     from prunekit.checkpoint import describe
     from prunekit.errors import RegistryError
-    from prunekit.registry import home, names
+    from prunekit.registry import foreign, home, names
 
     found: dict[int, Examiner] = {}
     for name in models:
+        if Path(name).is_dir() and (known := foreign(Path(name))) is not None:
+            examiner = known[0].examiners[known[1].examiner]
+            found[id(examiner)] = examiner
+            continue
         spec = describe(Path(name))["spec"] if Path(name).is_dir() else name
         place = home(spec)
         if place is None and spec.partition(":")[0] not in ("timm", "torchvision", "python") and spec:
@@ -116,10 +120,15 @@ def _builders(
         import torch
 
         from prunekit.checkpoint import load
-        from prunekit.registry import build
+        from prunekit.registry import build, foreign
 
         torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
-        model = load(name) if Path(name).is_dir() else build(name, checkpoint=checkpoint).model
+        if not Path(name).is_dir():
+            model = build(name, checkpoint=checkpoint).model
+        elif known := foreign(Path(name)):
+            model = known[1].build(Path(name))
+        else:
+            model = load(name)
         return model.to(device).eval()
 
     return {name: partial(build_one, name) for name in models}

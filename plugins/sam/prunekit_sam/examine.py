@@ -17,6 +17,7 @@ from prunekit.plugins import Examined, Request
 
 from .data import Sample, found_in
 from .promptable import Promptable, Prompted, Trivial
+from .promptable_hf import PromptedHF, is_hf
 from .prompts import Protocol, ask, parsed
 from .scores import Marks, Masks, boundaries, iou, means
 
@@ -105,7 +106,9 @@ def compared(
     return Examined(rows, images, masks, empty, tuple(skipped))
 
 
-def _prompted(name: str, model: nn.Module) -> Prompted:
-    if not isinstance(model, Sam):
-        raise InputError(f"{name} is a {type(model).__name__}, which takes no prompts", hint="give a whole SAM")
-    return Prompted(model.eval())
+def _prompted(name: str, model: nn.Module) -> Promptable:
+    if isinstance(model, Sam):
+        return Prompted(model.eval())
+    if is_hf(model):
+        return PromptedHF(model.eval())
+    raise InputError(f"{name} is a {type(model).__name__}, which takes no prompts", hint="give a whole SAM")

@@ -13,7 +13,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
 from prunekit.lazy import Checked, First, Sound
-from prunekit.plugins import ModelEntry, Plugin, Samples
+from prunekit.plugins import Foreign, ModelEntry, Plugin, Samples
 
 from . import data, models
 from .attention import lean_attention
@@ -23,6 +23,7 @@ from .export.onnx import onnx
 from .export.sam import sam as stock_sam
 from .metric import miou
 from .picture import masks_picture
+from .promptable_hf import from_hf, is_hf_folder
 from .recipe import FULL_SIZE, NANO, RECIPES
 
 if TYPE_CHECKING:
@@ -114,4 +115,5 @@ plugin = Plugin(
     examiners={"masks": compared},
     exporters={"masks.png": masks_picture},
     formats={"hf": hf, "sam": stock_sam, "onnx": onnx},
+    foreign={"transformers": Foreign(is_hf_folder, from_hf, examiner="masks")},
 )

@@ -7,9 +7,10 @@ import torch
 from prunekit_sam.data import Folder, GeneratedScenes, Sample
 from prunekit_sam.examine import compared, examine
 from prunekit_sam.models import build, nano
-from prunekit_sam.promptable import Prompted, Trivial
+from prunekit_sam.promptable import CHUNK_CPU, Prompted, Trivial
 from prunekit_sam.prompts import Prompts, ask, drawn, parsed
 from prunekit_sam.scores import means
+from safetensors.torch import load_file, save_file
 
 from prunekit.cli.main import run
 from prunekit.errors import InputError
@@ -74,15 +75,16 @@ def test_the_encoder_runs_once_an_image_for_44_masks_and_every_prompt(sam):
     marks, _ = examine(Prompted(sam), [crowded()], EVERY)
     for hook in hooks:
         hook.remove()
-    assert (len(encoded), len(decoded)) == (1, len(EVERY))
+    assert (len(encoded), len(decoded)) == (1, len(EVERY) * -(-44 // CHUNK_CPU))
     assert [len(found[0].iou) for found in marks.values()] == [44] * len(EVERY)
 
 
 def test_chunks_do_not_change_the_answers(sam, monkeypatch):
     sample = crowded(10)
     asked = [ask(protocol, sample) for protocol in EVERY]
+    monkeypatch.setattr("prunekit_sam.promptable.CHUNK_CPU", 64)
     whole = Prompted(sam).predict(sample.image, asked)
-    monkeypatch.setattr("prunekit_sam.promptable.CHUNK", 3)
+    monkeypatch.setattr("prunekit_sam.promptable.CHUNK_CPU", 3)
     for one, other in zip(whole, Prompted(sam).predict(sample.image, asked), strict=True):
         assert one.shape == other.shape
         assert (one != other).mean() < 1e-4  # a pixel at the threshold may flip with the batch
@@ -185,6 +187,10 @@ def test_the_table(folder, capsys):
     assert "trivial" in shown
 
 
+SHORT = {"train_images": 2, "val_images": 1, "images": 2, "epochs": 1, "align_epochs": 1, "distill": "false"}
+QUICK = [word for name, value in SHORT.items() for word in ("--set", f"{name}={value}")]
+
+
 def test_a_pruned_folder_beside_its_original(folder, tmp_path, capsys):
     kept = tmp_path / "half"
     assert run(["prune", "sam:nano", "--scorer", "magnitude", "--out", str(kept), "--json"]) == 0
@@ -193,6 +199,24 @@ def test_a_pruned_folder_beside_its_original(folder, tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert list(rows) == [str(kept), "sam:nano", "trivial"]
     assert rows[str(kept)]["point"]["miou"] < rows["sam:nano"]["point"]["miou"]
+
+
+def test_an_exported_folder_scores_like_the_folder_that_it_was_exported_from(folder, tmp_path, capsys):
+    pytest.importorskip("transformers")
+    kept, out = tmp_path / "half", tmp_path / "hf"
+    assert run(["prune", "sam:nano", "--recipe", "slimsam-uniform", "--out", str(kept), *QUICK, "--json"]) == 0
+    assert run(["export", str(kept), "--to", "hf", "--out", str(out), "--json"]) == 0
+    capsys.readouterr()
+    assert run(["eval", str(kept), str(out), "--data", str(folder), "--images", "2", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows[str(kept)]["box"]["miou"] > 0
+    for prompt, figures in rows[str(kept)].items():
+        assert rows[str(out)][prompt]["miou"] == pytest.approx(figures["miou"], abs=2e-3)  # pixels at the threshold
+    weights = out / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor for name, tensor in tensors.items() if "iou_token" not in name}, weights, {"format": "pt"})
+    assert run(["eval", str(out), "--data", str(folder)]) == 2
+    assert "does not fit its config" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

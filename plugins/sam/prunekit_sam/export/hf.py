@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from prunekit.export.compare import agreeing
 from prunekit.export.optional import only_fp32, optional
 from prunekit.plugins import Compared
 
+from ..promptable_hf import quiet
 from .config import model_config, write_preprocessor
 from .probe import NAMES, answers, probe
 from .scale import rescaled_state
@@ -63,7 +63,7 @@ def hf(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Comp
     transformers = optional("transformers", "prunekit-sam[hf]")
     model = transformers.SamModel(transformers.SamConfig(**_plain(model_config(slimmed)))).eval()
     model.load_state_dict(renamed(slimmed, rescaled_state(slimmed)), strict=True)
-    with _quiet(transformers):
+    with quiet(transformers):
         model.save_pretrained(folder)
         again = _read(transformers, folder)
     write_preprocessor(slimmed, folder)
@@ -92,19 +92,6 @@ def renamed(sam: Sam, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("model_type", "architectures")}
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No bars on the terminal: a library does not write there."""
-    log = transformers.utils.logging
-    shown = log.is_progress_bar_enabled()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            log.enable_progress_bar()
 
 
 def _read(transformers: Any, folder: Path) -> Any:
