@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -79,26 +79,21 @@ class Ranks:
                 for tensor in model.state_dict().values():
                     torch.distributed.broadcast(tensor, 0)
 
-    @contextmanager
-    def joined(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Yields what runs ``model`` so that gradients are means over the ranks; the wrapper goes with the block."""
+    def shards(self, wanted: bool) -> int:
+        """The parts that a model is divided into while it is trained; 1 where each rank has all of it."""
         if self.count == 1:
-            yield model
-            return
+            return 1
         from accelerate.utils import DistributedType
 
-        if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise InputError(
-                "sharded training (FSDP) is not supported", hint="launch with DDP: accelerate launch --multi_gpu"
-            )
+        return self.count if wanted or self.accelerator.distributed_type == DistributedType.FSDP else 1
+
+    @contextmanager
+    def wrapped(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Yields what runs ``model`` so that gradients are means over the ranks; the wrapper goes with the block."""
         try:
             yield self.accelerator.prepare_model(model, device_placement=False)
         finally:
             self.accelerator.free_memory()
-
-    def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager[Any]:
-        """Within it gradients are gathered on each rank alone: between two optimiser steps."""
-        return nullcontext() if self.count == 1 else self.accelerator.no_sync(wrapped)
 
 
 ALONE = Ranks()

@@ -135,6 +135,7 @@ COMMON: Mapping[str, Any] = {
     "clip": 1.0,  # gradient norm at most; 0 is no limit
     "precision": "fp32",  # of products while distilling: fp32 | bf16 | fp16; weights stay float32
     "checkpointing": False,  # run blocks again in the backward pass instead of keeping what they computed
+    "sharded": False,  # divide weights, gradients and moments among the ranks while training (FSDP)
     "teacher_cache": "memory",  # what frozen teachers give, once a sample: memory | disk (half precision) | off
     "cache_gb": 2.0,  # of it at most, per teacher
     "save_minutes": 10.0,  # between two states that a killed run can go on from

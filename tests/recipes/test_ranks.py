@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from support.small_runs import small_run
 
 from prunekit import errors
+from prunekit.recipes.distil.joint import joined
 from prunekit.recipes.distil.rate import batches, own_share, steps_in
 from prunekit.recipes.distil.settings import Settings
 from prunekit.recipes.ranks import ALONE, ranks_of
@@ -26,7 +27,8 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path):
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path, sharded):
     # seven samples: the last batch of an epoch is one sample, of which the second rank has none
     settings = {"train_images": "7", "images": "7"}
     losses = []
@@ -36,7 +38,7 @@ def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path):
             losses.append(heard.figures["loss"])
 
     one = small_run(listen=listen, batch="2", **settings)
-    given = [f"{key}={value}" for key, value in settings.items()]
+    given = [f"{key}={value}" for key, value in settings.items()] + [f"sharded={sharded}"]
     subprocess.run([*LAUNCH, SCRIPT, str(tmp_path / "out"), "", "-1", "-1", "batch=1", *given], check=True)
     two = json.loads((tmp_path / "out" / "run.json").read_text())
     assert two["plan"] == one.plan.to_json()
@@ -76,8 +78,10 @@ def test_alone_nothing_is_asked_of_anybody(monkeypatch):
     assert ranks_of(torch.device("cpu")) is ALONE
     assert ALONE.decided(lambda: 3) == 3
     assert not ALONE.agreed(False)
-    with ALONE.joined(torch.nn.Linear(1, 1)) as wrapped:
-        assert isinstance(wrapped, torch.nn.Linear)
+    assert ALONE.shards(True) == 1
+    line = torch.nn.Linear(1, 1)
+    with joined(line, ALONE, settings_of(1)) as joint:
+        assert joint.model is joint.call is line
 
 
 REFUSES = """
@@ -107,3 +111,68 @@ def test_every_rank_hears_what_rank_0_refuses_and_what_all_skipped(tmp_path):
     said = subprocess.run([*LAUNCH, str(script)], check=True, capture_output=True, text=True).stdout
     assert sorted(said.splitlines()) == ["0 no here do", "1 no here do", *["2 skipped, x1 too"] * 2]
     assert hasattr(errors, "RecipeError")
+
+
+DIVIDES = """
+import sys, torch
+from torch import nn
+from prunekit.errors import RecipeError
+from prunekit.recipes.distil.joint import joined
+from prunekit.recipes.distil.settings import Settings
+from prunekit.recipes.ranks import ranks_of
+from prunekit.recipes.stages import COMMON
+ranks = ranks_of(torch.device("cpu"))
+torch.manual_seed(0)
+student = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 8)))
+before = [p.clone() for p in student.parameters()]
+def settings(**changes):
+    return Settings.of({**COMMON, "sharded": True, **changes})
+said = []
+with joined(student, ranks, settings()) as joint:
+    own = sum(p.to_local().numel() for p in joint.model.parameters())
+    said.append(own / sum(p.numel() for p in before))
+    with torch.no_grad():
+        for p in joint.model.parameters():
+            p.add_(1)
+    said.append(all(torch.equal(p, q) for p, q in zip(student.parameters(), before)))
+    joint.publish()
+    said.append(all(torch.equal(p, q + 1) for p, q in zip(student.parameters(), before)))
+said.append(all(type(p) is nn.Parameter for p in student.parameters()))
+student.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
+for model, changes, penalised in (
+    (student, {}, False), (student[1], {"precision": "fp16"}, False), (student[1], {}, True)
+):
+    try:
+        with joined(model, ranks, settings(**changes), penalised=penalised):
+            pass
+    except RecipeError as error:
+        said.append(error.hint)
+sys.stdout.write(f"{said}\\n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_divided_student_is_half_on_each_of_two_ranks_and_comes_back_whole(tmp_path):
+    script = tmp_path / "divides.py"
+    script.write_text(DIVIDES)
+    said = subprocess.run([*LAUNCH, str(script)], check=True, capture_output=True, text=True).stdout.splitlines()
+    hints = ["--set sharded=false", "--set precision=bf16", "--set sharded=false"]
+    assert said == [str([0.5, True, True, True, *hints])] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_divided_ranks_that_were_killed_go_on_to_the_same_weights(tmp_path):
+    def ranks(out, stage, event, *, killed=False):
+        command = [*LAUNCH, SCRIPT, str(tmp_path / out), str(tmp_path / f"run-{out}"), str(stage), str(event)]
+        done = subprocess.run([*command, "batch=1", "sharded=true"], check=False, capture_output=True, text=True)
+        assert bool(done.returncode) == killed, done.stderr
+
+    ranks("whole", -1, -1)
+    ranks("killed", 4, 3, killed=True)
+    ranks("killed", -1, -1)
+    whole, gone_on = (load_file(tmp_path / out / "weights.safetensors") for out in ("whole", "killed"))
+    assert all(torch.equal(gone_on[name], value) for name, value in whole.items())
+    told = json.loads((tmp_path / "killed" / "run.json").read_text())
+    assert 0 < len(told["losses"]) < len(json.loads((tmp_path / "whole" / "run.json").read_text())["losses"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from prunekit.errors import RecipeError
 from prunekit.plugins import Samples
 from prunekit.recipes.caches import remade
 from prunekit.recipes.distil.checkpointing import recomputed
+from prunekit.recipes.distil.joint import joined
 from prunekit.recipes.distil.losses import term_losses, weight
 from prunekit.recipes.distil.memory import GIB
 from prunekit.recipes.distil.memory import checked as preflight
@@ -91,37 +92,40 @@ def distil(
             raise RecipeError(f"no feature carries {' or '.join(term.roles)}", where=f"{stage.title}, {term.name}")
     student.eval()
     total = steps_in(len(samples), settings, ranks.count)
-    course = _Course(student, stage, settings, total, ranks)
     frozen = _frozen(teachers, settings, len(samples), folder)
     reader = Encoded(samples, next(student.parameters()).device)
-    first = course.restore(start)
-    needed = preflight(student, stage, reader([0]), taps, settings, len(samples))
-    progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
-    saved = time.monotonic()
-    caches = remade(student, lambda: student(reader([0])))
-    with recomputed(student, settings.checkpointing), course.prepared() as call:
-        for step, indices in enumerate(batches(len(samples), settings, total, ranks.count)):
-            if step < first:
-                continue
-            for cache in caches:
-                cache.clear()
-            mine, share = own_share(indices, settings, ranks.index)
-            alpha = course.alpha(step)
-            ends = (step + 1) % settings.accumulate == 0 or step + 1 == total
-            with ranks.unsynchronised(call) if not ends else nullcontext():
-                with mixed(reader.device, settings.dtype):
-                    given = (frozen, stage.terms, taps, alpha, reader(mine), mine, call)
-                    losses = term_losses(student, *given, late=settings.checkpointing)
-                    loss = course.total_loss(losses, alpha, penalty, step)
-                course.learn(loss, losses, share, step, ends=ends)
-            progress(step + 1, total, {"loss": course.epoch.means["loss"], "lr": course.rate(step)})
-            due = keep is not None and ends and step + 1 < total
-            if due and ranks.agreed(time.monotonic() - saved >= 60 * settings.save_minutes):
-                assert keep is not None
-                keep(course.state(step + 1))
-                saved = time.monotonic()
-    for cache in caches:
-        cache.clear()
+    needed = preflight(student, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
+    with joined(student, ranks, settings, penalised=penalty is not None) as joint:
+        course = _Course(joint.model, stage, settings, total, ranks)
+        first = course.restore(start)
+        progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
+        saved = time.monotonic()
+        caches = remade(joint.model, lambda: joint.call(reader([0])))
+        with recomputed(joint.model, settings.checkpointing):
+            for step, indices in enumerate(batches(len(samples), settings, total, ranks.count)):
+                if step < first:
+                    continue
+                for cache in caches:
+                    cache.clear()
+                mine, share = own_share(indices, settings, ranks.index)
+                alpha = course.alpha(step)
+                ends = (step + 1) % settings.accumulate == 0 or step + 1 == total
+                with joint.apart() if not ends else nullcontext():
+                    with mixed(reader.device, settings.dtype):
+                        given = (frozen, stage.terms, taps, alpha, reader(mine), mine, joint.call)
+                        losses = term_losses(joint.model, *given, late=settings.checkpointing)
+                        loss = course.total_loss(losses, alpha, penalty, step)
+                    course.learn(loss, losses, share, step, ends=ends)
+                progress(step + 1, total, {"loss": course.epoch.means["loss"], "lr": course.rate(step)})
+                due = keep is not None and ends and step + 1 < total
+                if due and ranks.agreed(time.monotonic() - saved >= 60 * settings.save_minutes):
+                    assert keep is not None
+                    joint.publish()
+                    keep(course.state(step + 1))
+                    saved = time.monotonic()
+        for cache in caches:
+            cache.clear()
+        joint.publish()
     return course.epoch.means
 
 
@@ -163,10 +167,6 @@ class _Course:
         self.scaler = torch.amp.GradScaler(device, enabled=settings.precision == "fp16")
         self.rate = Rate(settings.lr, settings.lr_schedule, total)
         self.epoch = Epoch()
-
-    def prepared(self) -> Any:
-        """A context that yields what runs the student: itself, or a wrapper that joins the ranks' gradients."""
-        return self.ranks.joined(self.student)
 
     def alpha(self, step: int) -> float:
         """The weight a at ``step``; a run cut short by ``steps`` still passes every epoch of the schedule."""

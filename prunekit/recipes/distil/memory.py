@@ -114,14 +114,18 @@ def counted(student: nn.Module, batch: Tensor, taps: Mapping[str, Sequence[Tap]]
     return Counted(total(), sum(inside.values()), widest, inputs, features, outputs, largest)
 
 
-def need(student: nn.Module, one: Counted, settings: Settings, count: int, teachers: int) -> Need:
-    """What training on ``count`` samples under ``settings`` takes, when one costs ``one``, with so many teachers."""
+def need(student: nn.Module, one: Counted, settings: Settings, count: int, teachers: int, shards: int = 1) -> Need:
+    """What training on ``count`` samples under ``settings`` takes, when one costs ``one``, with so many teachers.
+
+    A student in ``shards`` parts is one more copy of it, all of it divided.
+    """
     trained = sum(p.numel() * p.element_size() for p in student.parameters() if p.requires_grad)
     kept = one.kept - one.blocks + one.block + one.inputs if settings.checkpointing else one.kept
     half = 1.0 if settings.dtype is None else _HALF
     features = one.features * (2 if settings.checkpointing else 1)
     return Need(
-        optimiser=3 * trained,  # gradients and two moments
+        # gradients and two moments
+        optimiser=3 * trained if shards == 1 else 4 * trained // shards,
         activations=int(settings.batch * half * (kept + _PASSING * one.largest)),
         features=int(settings.batch * half * features) if settings.align_epochs else 0,
         cache=teachers * _remembered(one, settings, count),
@@ -143,6 +147,7 @@ def checked(
     taps: Mapping[str, Sequence[Tap]],
     settings: Settings,
     count: int,
+    shards: int = 1,
 ) -> Need | None:
     """What the stage needs on ``count`` samples like ``batch``; None where it cannot be counted.
 
@@ -151,13 +156,13 @@ def checked(
     one, teachers = counted(student, batch, taps), len({term.teacher for term in stage.terms})
     if one is None:
         return None
-    wanted, free = need(student, one, settings, count, teachers), available(batch.device)
+    wanted, free = need(student, one, settings, count, teachers, shards), available(batch.device)
     if wanted.total <= free:
         return wanted
     hint = "no setting would fit; use smaller inputs or a device with more memory"
     for change in _CHANGES:
         other = replace(settings, **change)
-        smaller = need(student, one, other, count, teachers)
+        smaller = need(student, one, other, count, teachers, shards)
         if other != settings and smaller.total <= free:
             said = " ".join(f"--set {name}={str(value).lower()}" for name, value in change.items())
             hint = f"{said} needs {smaller}"

@@ -24,6 +24,7 @@ class Settings:
     penalty: float
     precision: str
     checkpointing: bool
+    sharded: bool
     teacher_cache: str
     cache_gb: float
     save_minutes: float

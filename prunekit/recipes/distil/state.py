@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.errors import CheckpointError
+from prunekit.recipes.distil.joint import divided_like, whole
 
 OPTIMISER, RNG = "optimiser.", "rng."
 
@@ -26,7 +27,7 @@ def state_of(progress: Mapping[str, Any], optimiser: torch.optim.Optimizer, mode
     """The state of ``optimiser`` by parameter name, torch's random states, and ``progress``. Tensors are on the CPU."""
     names = {id(p): name for name, p in model.named_parameters()}
     tensors = {
-        f"{OPTIMISER}{names[id(p)]}|{key}": torch.as_tensor(value).detach().to("cpu", copy=True)
+        f"{OPTIMISER}{names[id(p)]}|{key}": whole(torch.as_tensor(value)).detach().to("cpu", copy=True)
         for p, state in optimiser.state.items()
         for key, value in state.items()
     }
@@ -45,7 +46,8 @@ def restored(state: State, optimiser: torch.optim.Optimizer, model: nn.Module) -
             raise CheckpointError(f"the kept state has moments of {name}, which is not trained", hint="start again")
         p = weights[name]
         # Adam counts its steps on the CPU
-        optimiser.state[p][field] = value.clone() if value.ndim == 0 else value.to(p.device, copy=True)
+        moved = value.clone() if value.ndim == 0 else divided_like(value.to(p.device, copy=True), p)
+        optimiser.state[p][field] = moved
     restore_random(state.tensors)
 
 
