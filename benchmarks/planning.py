@@ -24,10 +24,10 @@ import torch
 from segment_anything import sam_model_registry
 
 import prunekit
-from prunekit.draft import choose
+from prunekit.planning.draft import choose
+from prunekit.planning.targeted import Gauge, select_for_target
 from prunekit.scorers import Statistics
 from prunekit.selection import How
-from prunekit.targeted import Gauge, select_for_target
 
 
 def peak_bytes() -> int:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
-    from prunekit.latency import LatencyTable
     from prunekit.plan import Plan
     from prunekit.scorers import (
         FPGM,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         Taylor,
         Wanda,
     )
+    from prunekit.timing.latency import LatencyTable
 else:
     from prunekit import _lazy
 
@@ -55,7 +55,7 @@ else:
             "Tie": "prunekit.coupling.groups",
             "Structure": "prunekit.coupling.structure",
             "PrunekitError": "prunekit.errors",
-            "LatencyTable": "prunekit.latency",
+            "LatencyTable": "prunekit.timing.latency",
             "Plan": "prunekit.plan",
             "DisturbedTaylor": "prunekit.scorers",
             "Magnitude": "prunekit.scorers",

@@ -13,19 +13,19 @@ from prunekit.apply import apply
 from prunekit.collector import paused_collector
 from prunekit.compensate import Compensation
 from prunekit.coupling.structure import Structure, couple
-from prunekit.draft import Draft, Request, Verify, draft
 from prunekit.errors import PlanError
 from prunekit.inputs import infer, normalise
-from prunekit.iterate import Done, Iteration, OnStep, cut_in_steps
-from prunekit.latency import LatencyTable
 from prunekit.plan import Plan
-from prunekit.schedule import Schedule
+from prunekit.planning.draft import Draft, Request, Verify, draft
+from prunekit.planning.iterate import Done, Iteration, OnStep, cut_in_steps
+from prunekit.planning.schedule import Schedule
 from prunekit.scorers import Scorer
 from prunekit.scorers.normalise import Normaliser
 from prunekit.selection import How
 from prunekit.selection.pools import Ranking
 from prunekit.selection.ratio import Align, Ratio, Rounding
 from prunekit.selection.target import Target
+from prunekit.timing.latency import LatencyTable
 from prunekit.trace.recorder import record
 from prunekit.verify import Symmetry
 from prunekit.wrappers import eager, unwrap

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from prunekit.compensate import Compensation, compensation, reference, refit
 from prunekit.errors import InputError, PlanError
-from prunekit.plan import Cut, Edit, Plan
-from prunekit.solve import fingerprint
+from prunekit.plan import Cut, Edit, Plan, fingerprint
 from prunekit.walk import named_modules, state_tensors
 from prunekit.wrappers import unwrap
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunekit.coupling.groups import Frozen
 from prunekit.errors import PlanError
+from prunekit.walk import state_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORMAT = "prunekit.plan/1"
 
@@ -102,3 +107,9 @@ class Plan:
         lines += [f"fold {f.tensor} axis {f.axis}: {len(f.rows)} rows x {f.factor:.6g}" for f in self.folds]
         lines += [f"frozen {f.name} ({f.size}): {f.reason}" for f in self.frozen]
         return "\n".join(lines)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Identifies a structure: names and shapes of all parameters and buffers, 16 hex digits."""
+    text = ";".join(f"{n}{tuple(t.shape)}" for n, t in sorted(state_tensors(model).items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

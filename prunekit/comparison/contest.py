@@ -22,8 +22,8 @@ from prunekit.comparison.result import Comparison, Line, Trial
 from prunekit.compensate import Compensation, compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.draft import Draft, Request, Verify, check_symmetry, choose, draft, nothing_to_prune
 from prunekit.errors import InputError, PrunekitError, ScorerError
+from prunekit.planning.draft import Draft, Request, Verify, check_symmetry, choose, draft, nothing_to_prune
 from prunekit.registry import known_scorers, scorer
 from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.scorers.normalise import Normaliser

@@ -16,10 +16,11 @@ from prunekit.apply import apply
 from prunekit.compensate import compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.draft import Draft, Request, choose, draft
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, Sample
 from prunekit.plan import Plan
+from prunekit.planning.draft import Draft, Request, choose, draft
+from prunekit.planning.targeted import Baseline
 from prunekit.plugins import Samples
 from prunekit.recipes.fit import lacking
 from prunekit.recipes.stages import Prune
@@ -27,7 +28,6 @@ from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.selection import How
 from prunekit.selection.ratio import Align, Ratio
 from prunekit.selection.target import Target
-from prunekit.targeted import Baseline
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from prunekit.coupling.structure import Structure
-from prunekit.draft import DEFAULT_RATIO, Request, choose
 from prunekit.errors import SelectionError
-from prunekit.iterate import part_of
+from prunekit.planning.draft import DEFAULT_RATIO, Request, choose
+from prunekit.planning.iterate import part_of
+from prunekit.planning.targeted import Baseline, Gauge
 from prunekit.recipes.stages import Prune, Stage
 from prunekit.selection import select
 from prunekit.selection.ratio import Ratio, check_keys, matches
 from prunekit.selection.target import Target
-from prunekit.targeted import Baseline, Gauge
 
 _HALVINGS = 20
 _MOST = Fraction(95, 100)

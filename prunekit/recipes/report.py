@@ -15,10 +15,10 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.inputs import Inputs
 from prunekit.lazy import Skipped
-from prunekit.measure import latency
 from prunekit.plan import Plan
 from prunekit.plugins import Samples
 from prunekit.registry import Built
+from prunekit.timing.measure import latency
 
 NAMED = 50  # skipped samples in a report
 COUNTS = ("params", "macs", "layer_macs")

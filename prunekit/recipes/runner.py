@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from prunekit.coupling.structure import Structure
-from prunekit.draft import choose
 from prunekit.errors import RecipeError
 from prunekit.plan import Plan
+from prunekit.planning.draft import choose
 from prunekit.plugins import Samples
 from prunekit.recipes.cut import Asked, applied, drafted, reached, structure_of, verified_by
 from prunekit.recipes.data import images, parts

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from prunekit.errors import RecipeError
-from prunekit.schedule import portions
+from prunekit.planning.schedule import portions
 
 Setting = str | int | float | bool
 
@@ -87,7 +87,7 @@ class Evaluate:
 class Repeat:
     """``stages`` over and over, as often as the setting ``prune_steps`` says.
 
-    What goes is spread over the prune stages by the setting ``schedule``: cubic or linear, see ``prunekit.schedule``.
+    What goes is spread over the prune stages by the setting ``schedule``: cubic or linear, ``planning.schedule``.
     """
 
     stages: tuple[Prune | Distil, ...]

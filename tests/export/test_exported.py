@@ -16,10 +16,9 @@ from prunekit.cli.main import run as command
 from prunekit.errors import CheckpointError, ExportError, InputError, RegistryError
 from prunekit.export import export, formats_for, known_formats
 from prunekit.export.compare import agreeing, compare
-from prunekit.plan import Plan
+from prunekit.plan import Plan, fingerprint
 from prunekit.plugins import ModelEntry, Plugin
 from prunekit.registry import build
-from prunekit.solve import fingerprint
 
 SPEC = "timm:vit_tiny_patch16_224"
 OPTIONS = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5, "embed_dim": 48, "num_heads": 3}

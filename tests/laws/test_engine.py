@@ -16,8 +16,8 @@ from torch import nn
 import prunekit
 from prunekit.errors import NothingToPruneError
 from prunekit.plan import Plan
-from prunekit.rehearse import rehearse
-from prunekit.solve import make_plan
+from prunekit.planning.rehearse import rehearse
+from prunekit.planning.solve import make_plan
 from prunekit.verify import symmetry
 from prunekit.walk import state_tensors
 

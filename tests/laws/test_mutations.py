@@ -12,8 +12,8 @@ from support.networks import build
 import prunekit
 from prunekit.coupling.coupler import Coupler
 from prunekit.errors import PrunekitError
-from prunekit.rehearse import rehearse
-from prunekit.solve import make_plan
+from prunekit.planning.rehearse import rehearse
+from prunekit.planning.solve import make_plan
 from prunekit.verify import symmetry
 
 SEEDS = range(0, 24, 2)

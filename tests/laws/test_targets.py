@@ -15,9 +15,9 @@ import prunekit
 from prunekit.coupling.counted import CountedCost
 from prunekit.coupling.groups import Group, Member, Tie
 from prunekit.errors import NothingToPruneError, SelectionError
+from prunekit.planning.targeted import fields_of
 from prunekit.selection import How, select_within
 from prunekit.selection.ranking import counts_of
-from prunekit.targeted import fields_of
 
 EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "40"))
 SEEDS = st.integers(0, 10**6)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from prunekit.coupling.groups import Tap
-from prunekit.draft import Request, draft
 from prunekit.errors import InputError, RecipeError
+from prunekit.planning.draft import Request, draft
 from prunekit.plugins import Samples
 from prunekit.recipes import COMMON, Distil, Prune, Recipe, Term, override, run
 from prunekit.recipes.caches import remade

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit import draft
 from prunekit.comparison import Comparison, Line, Trial, compare, contest, needs_no_labels
 from prunekit.comparison.draws import Drawn
 from prunekit.errors import InputError, NothingToPruneError, RegistryError, ScorerError, SelectionError
 from prunekit.inputs import Inputs, Sample
+from prunekit.planning import draft
 from prunekit.registry import known_scorers
 from prunekit.verify import Symmetry
 

@@ -11,11 +11,12 @@ from support.compare import differences, snapshot
 from torch import nn
 
 import prunekit
-from prunekit import api, draft
+from prunekit import api
 from prunekit.coupling.counted import CountedCost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, ScorerError, SelectionError, VerificationError
-from prunekit.schedule import portions
+from prunekit.planning import draft
+from prunekit.planning.schedule import portions
 from prunekit.selection import parse_target
 from prunekit.selection.budget import _HALVINGS
 from prunekit.selection.ratio import default_step, widths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,18 +11,11 @@ from torch import Tensor, nn
 from prunekit.coupling.coupler import Equation
 from prunekit.coupling.labels import Axis
 from prunekit.coupling.structure import Structure
-from prunekit.displayed import displayed
 from prunekit.errors import PlanError
-from prunekit.plan import Cut, Edit, Plan, Width
+from prunekit.plan import Cut, Edit, Plan, Width, fingerprint
+from prunekit.planning.displayed import displayed
 from prunekit.trace.provenance import Expression, evaluate, leaves, render
 from prunekit.trace.standin import AttributeKey
-from prunekit.walk import state_tensors
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Identifies a structure: names and shapes of all parameters and buffers, 16 hex digits."""
-    text = ";".join(f"{n}{tuple(t.shape)}" for n, t in sorted(state_tensors(model).items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def make_plan(model: nn.Module, structure: Structure, kept: Mapping[str, Tensor]) -> Plan:

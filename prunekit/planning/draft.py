@@ -14,18 +14,18 @@ from prunekit.collector import paused_collector
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, TraceError, VerificationError
-from prunekit.fold import Note, with_folds
 from prunekit.inputs import Sample, as_samples, generated
-from prunekit.latency import LatencyTable
 from prunekit.plan import Plan
-from prunekit.reconcile import reconcile
-from prunekit.rehearse import rehearse
+from prunekit.planning.fold import Note, with_folds
+from prunekit.planning.reconcile import reconcile
+from prunekit.planning.rehearse import rehearse
+from prunekit.planning.solve import make_plan
+from prunekit.planning.targeted import Baseline, Gauge, select_for_target
 from prunekit.scorers import Magnitude, Scorer, Statistics
 from prunekit.selection import How, filter_groups, parse_target, select
 from prunekit.selection.ratio import Ratio, exact_ratio, narrowed
 from prunekit.selection.target import Target
-from prunekit.solve import make_plan
-from prunekit.targeted import Baseline, Gauge, select_for_target
+from prunekit.timing.latency import LatencyTable
 from prunekit.verify import Symmetry, symmetry
 
 logger = logging.getLogger(__name__)

@@ -13,15 +13,15 @@ from prunekit.apply import apply
 from prunekit.compensate import Compensation, compensation
 from prunekit.compose import compose
 from prunekit.coupling.structure import Structure
-from prunekit.draft import Draft, Request, draft
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, as_samples, generated
 from prunekit.plan import Plan
-from prunekit.schedule import Schedule, portions
+from prunekit.planning.draft import Draft, Request, draft
+from prunekit.planning.schedule import Schedule, portions
+from prunekit.planning.targeted import Baseline
 from prunekit.selection.ratio import Ratio
 from prunekit.selection.target import Target, parse_target
 from prunekit.snapshot import kept_as_is
-from prunekit.targeted import Baseline
 
 OnStep = Callable[[nn.Module, int, int], object]
 Trace = Callable[[nn.Module, Any], Structure]

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from prunekit.coupling.coupler import packet
 from prunekit.coupling.structure import Structure
 from prunekit.plan import Fold, Plan
-from prunekit.rehearse import changed_scalars
-from prunekit.scaling import Rows, Scaling
+from prunekit.planning.rehearse import changed_scalars
+from prunekit.planning.scaling import Rows, Scaling
 from prunekit.trace.record import Ref, Trace
 
 

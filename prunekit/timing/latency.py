@@ -17,7 +17,7 @@ from prunekit.coupling.coupler import packet
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
 from prunekit.inputs import Inputs
-from prunekit.measure import Clock, Timer, conditions, seconds_of
+from prunekit.timing.measure import Clock, Timer, conditions, seconds_of
 from prunekit.trace.record import Ref, Trace
 
 FORMAT = "prunekit.latency/1"

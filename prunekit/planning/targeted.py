@@ -13,12 +13,12 @@ from prunekit.coupling.counted import CountedCost
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import SelectionError
-from prunekit.latency import LatencyTable, Pace
-from prunekit.reconcile import reconcile
+from prunekit.planning.reconcile import reconcile
+from prunekit.planning.solve import violated
 from prunekit.selection import How, select_within
 from prunekit.selection.ranking import Allocation, best, counts_of
 from prunekit.selection.target import Limit, Target, parse_target
-from prunekit.solve import violated
+from prunekit.timing.latency import LatencyTable, Pace
 
 _ROUNDS = 12
 _AHEAD = 12  # alignment steps that are looked ahead for a width that the model's own arithmetic accepts

@@ -12,7 +12,7 @@ from prunekit.coupling.coupler import Equation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.labels import Axis
 from prunekit.coupling.structure import Structure
-from prunekit.solve import violated
+from prunekit.planning.solve import violated
 from prunekit.trace.provenance import leaves
 
 _ROUNDS = 200
