@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from prunekit.comparison import Comparison
+    from prunekit.lazy import Skipped
     from prunekit.plugins import Samples
     from prunekit.registry import Built
 
@@ -50,6 +52,8 @@ def compare(
 
     from prunekit.cli.compared import JSON, show, write
     from prunekit.cli.notices import heard
+    from prunekit.cli.show import mention
+    from prunekit.recipes.report import skipped_in
     from prunekit.weights import check_target
 
     console = Console()
@@ -63,15 +67,18 @@ def compare(
         names = [name for name in scorers.split(",") if name.strip()]
         budget = {"ratio": ratio, "target": target, "ranking": ranking, "compensate": compensate}
         with _Bar(None if as_json else console) as bar:
-            found = _compared(built, names, range(seed, seed + seeds), budget, (data, val), counts, bar)
+            found, faults = _compared(built, names, range(seed, seed + seeds), budget, (data, val), counts, bar)
+        skipped = skipped_in(faults)
+        told = {"model": model, **found.as_dict(), "skipped": skipped}
         if out is not None:
-            write(found, out, model)
+            write(found, out, model, told)
     if as_json:
         import json
 
-        console.file.write(json.dumps({"model": model, **found.as_dict()}, indent=1) + "\n")
+        console.file.write(json.dumps(told, indent=1) + "\n")
     else:
         show(console, found, model, out)
+        mention(console, skipped, f"listed in {out / JSON}" if out else "listed by --json")
 
 
 def _check(
@@ -106,10 +113,11 @@ def _compared(
     folders: tuple[Path | None, Path | None],
     counts: tuple[int, int],
     listen: Callable[[int, int, str], None],
-) -> Comparison:
+) -> tuple[Comparison, list[Skipped]]:
+    """The comparison, and the samples that could not be used."""
     from prunekit.comparison import compare, needs_no_labels
     from prunekit.recipes.cut import Batches
-    from prunekit.recipes.data import dataset_for
+    from prunekit.recipes.data import NOT_VALIDATED, dataset_for
     from prunekit.recipes.evaluate import evaluator_for
 
     if not names:
@@ -118,6 +126,8 @@ def _compared(
     wanted = None if folders[0] else counts[0] * len(seeds)
     train = dataset(built.model, folders[0], "train", wanted, seeds[0])
     judged: Samples = dataset(built.model, folders[1], "val", counts[1], seeds[0])
+    if judged.generated and not train.generated:
+        logging.getLogger(__name__).warning(NOT_VALIDATED)
     evaluator = evaluator_for(built, copy.deepcopy(built.model))
 
     def evaluate(part: nn.Module) -> Mapping[str, float]:
@@ -125,7 +135,7 @@ def _compared(
 
     part = built.model.get_submodule(built.part)
     device = next(part.parameters()).device
-    return compare(
+    found = compare(
         part,
         needs_no_labels() if names == ["all"] else names,
         evaluate,
@@ -136,6 +146,7 @@ def _compared(
         listen=listen,
         **budget,
     )
+    return found, [*train.skipped, *judged.skipped]
 
 
 class _Bar:

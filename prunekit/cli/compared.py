@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,12 +105,12 @@ def _listed(seeds: list[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def write(found: Comparison, out: Path, model: str) -> None:
-    """The three files, all or none; an earlier comparison in ``out`` is replaced."""
+def write(found: Comparison, out: Path, model: str, told: Mapping[str, Any]) -> None:
+    """The three files, ``told`` as JSON, all or none; an earlier comparison in ``out`` is replaced."""
     from prunekit.weights import new_folder
 
     with new_folder(out, JSON) as draft:
-        (draft / JSON).write_text(json.dumps({"model": model, **found.as_dict()}, indent=1) + "\n")
+        (draft / JSON).write_text(json.dumps(told, indent=1) + "\n")
         (draft / MARKDOWN).write_text(markdown(found, model))
         plot(found, draft / PLOT, model)
 

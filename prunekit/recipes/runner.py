@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from prunekit.plan import Plan
 from prunekit.planning.draft import choose
 from prunekit.plugins import Samples
 from prunekit.recipes.cut import Asked, applied, drafted, reached, structure_of, verified_by
-from prunekit.recipes.data import images, parts
+from prunekit.recipes.data import NOT_VALIDATED, images, parts
 from prunekit.recipes.distil import Settings, distil
 from prunekit.recipes.distil.state import State
 from prunekit.recipes.evaluate import evaluator_for
@@ -88,6 +89,7 @@ def run(
     return runner.run(resume=resume)
 
 
+logger = logging.getLogger(__name__)
 # Settings that decide nothing about the result, and so may differ when a run is gone on with
 FREE = ("save_minutes", "latency")
 
@@ -223,6 +225,8 @@ class _Runner:
         train_part, val_folder, val_part = parts(self.data, self.val_folder, split=bool(self.settings.get("split")))
         train = dataset(self.built.model, self.data, "train", needed, seed, train_part)
         val = dataset(self.built.model, val_folder, "val", int(self.settings["val_images"]), seed, val_part)
+        if val.generated and not train.generated:
+            logger.warning(NOT_VALIDATED)
         train.batch([0])  # a folder without a readable sample is worth knowing before anything is built or copied
         return train, val
 

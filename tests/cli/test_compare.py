@@ -112,13 +112,16 @@ def test_json_is_all_that_json_prints(toy, capsys):
     photos.mkdir()
     for number in range(5):
         Image.new("RGB", (50, 40), (number * 50, 30, 60)).save(photos / f"{number}.png")
+    (photos / "9.png").write_bytes(b"no image")
     folders = ["--data", str(photos), "--val", str(photos), "--ranking", "global"]
     code = run([*VIT, "--scorers", "all", "--seeds", "1", "--seed", "4", "--compensate", "ridge", "--json", *folders])
     said = capsys.readouterr()
     assert code == 0, said.err
     assert said.err == ""
     found = json.loads(said.out)
-    assert found["settings"]["of_images"] == 5
+    assert found["settings"]["of_images"] == 6
+    assert found["skipped"]["count"] == 1
+    assert "9.png" in found["skipped"]["items"][0]["name"]
     assert found["settings"]["images"] == 2
     assert found["settings"]["seeds"] == [4]
     assert found["settings"]["compensate"] == "ridge"

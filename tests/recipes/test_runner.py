@@ -81,19 +81,24 @@ def test_a_role_that_the_model_lacks_is_named():
         run(build("torchvision:squeezenet1_1", plugins=[]), RECIPE, Magnitude())
 
 
-def test_one_folder_of_photographs_is_trained_and_validated_on_its_own_parts(tmp_path):
+def test_one_folder_of_photographs_is_trained_and_validated_on_its_own_parts(tmp_path, caplog):
     names = [f"{number}.png" for number in range(60)]
     for name in names:  # whatever is read and broken is named in the report
         if split_of(name) == "test":
             (tmp_path / name).write_bytes(b"no image")
         else:
             Image.new("RGB", (32, 32), (len(name) * 40, 9, 9)).save(tmp_path / name)
+    quick = {"train_images": 2, "val_images": 2, "epochs": 1}
+    run(built(), override(RECIPE, quick), Magnitude(), data=tmp_path)
+    assert "metrics are of generated images" in caplog.text
+    caplog.clear()
     parts = {part: sum(split_of(name) == part for name in names) for part in ("train", "val", "test")}
     assert all(parts.values())
     model, recipe = built(), override(RECIPE, {"split": True, "train_images": 99, "val_images": 99, "epochs": 1})
     result = run(model, recipe, Magnitude(), data=tmp_path)
     assert result.report["skipped"]["count"] == 0
     assert len(result.val) == parts["val"]
+    assert "generated images" not in caplog.text
     assert len(images(model.model, tmp_path, "train", None, 0, "train")) == parts["train"]
     with pytest.raises(RecipeError, match="one folder"):
         run(built(), recipe, Magnitude(), data=tmp_path, val=tmp_path)
