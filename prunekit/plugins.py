@@ -169,8 +169,8 @@ class ModelEntry:
         dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
         examiner: a name too; "" where ``prunekit eval`` is not for this model.
         generated: recipe settings that suit this model when its data are generated rather than given.
-        lean: a context in which a module gives the same up to rounding, for less time or memory; recipes train in it.
-            None where there is nothing to gain.
+        lean: a context in which a module gives the same up to rounding, for less time or memory; recipes score, train
+            and evaluate in it. None where there is nothing to gain.
     """
 
     factory: Callable[[Path | None], nn.Module]

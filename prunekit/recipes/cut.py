@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -60,7 +61,8 @@ def structure_of(part: nn.Module, samples: Samples) -> Structure:
 class Asked:
     """What a prune stage is to do: by what criterion, how much and where; ``settings`` are the recipe's.
 
-    ``baseline`` and ``sizes``: what relative targets and partial ratios refer to; see ``recipes/goal.py``.
+    ``baseline`` and ``sizes``: what relative targets and partial ratios refer to; see ``recipes/goal.py``. ``lean``:
+    what the model is scored in; see ``ModelEntry.lean``.
     """
 
     scorer: Scorer
@@ -71,6 +73,7 @@ class Asked:
     exclude: Sequence[str] | None = None
     baseline: Baseline | None = None
     sizes: Mapping[str, int] | None = None
+    lean: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext
 
 
 Progress = Callable[[int, int], None]
@@ -120,8 +123,10 @@ def _drafted(
         rounding="down" if stage.pools else "nearest",
         sizes=asked.sizes,
     )
+    with asked.lean(part):
+        scored = Scored.of(asked.scorer, groups, statistics)
     request = Request(
-        Scored.of(asked.scorer, groups, statistics),
+        scored,
         asked.ratio,
         asked.target,
         include=asked.include,

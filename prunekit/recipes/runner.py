@@ -236,7 +236,8 @@ class _Runner:
         if isinstance(stage, Distil):
             return self._distil(number, stage)
         progress = self._progress(number, stage.title, "images")
-        figures = self.ranks.decided(lambda: dict(self.evaluate(self.model, self.val, progress)))
+        with self._lean(self.model):
+            figures = self.ranks.decided(lambda: dict(self.evaluate(self.model, self.val, progress)))
         self.at.metrics[stage.key] = figures
         return figures
 
@@ -262,7 +263,7 @@ class _Runner:
     def _asked(self, stage: Prune, structure: Structure) -> Asked:
         ratio, target = self.shares.asked(stage, structure)
         given = (self.scorer, ratio, self.settings, target, self.goal.include, self.goal.exclude)
-        return Asked(*given, self.shares.baseline, self.shares.sizes)
+        return Asked(*given, self.shares.baseline, self.shares.sizes, self._lean)
 
     def _distil(self, number: int, stage: Distil) -> dict[str, Any]:
         structure = structure_of(self.part, self.train)
@@ -299,7 +300,7 @@ class _Runner:
 
     @contextmanager
     def _lean(self, *models: nn.Module) -> Iterator[None]:
-        """The models as the plug-in would have them in training."""
+        """The models as the plug-in would have them run; not while they are traced, since it is not their own code."""
         entry = self.built.entry
         with ExitStack() as stack:
             if entry is not None and entry.lean is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +12,11 @@ from PIL import Image
 
 import prunekit
 from prunekit.errors import InputError, RecipeError
+from prunekit.plugins import ModelEntry
 from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term, override, run
 from prunekit.recipes.data import images
 from prunekit.registry import build
-from prunekit.scorers import Magnitude
+from prunekit.scorers import DisturbedTaylor, Magnitude
 from prunekit.splits import split_of
 
 RECIPE = Recipe(
@@ -63,6 +66,34 @@ def test_every_stage_runs_and_one_plan_says_it_all(tmp_path):
     assert report["metric"]["before"] == pytest.approx(1)
     assert report["verify"]["shapes"] == "passed"
     assert {"macs", "layer_macs", "whole_params", "whole_macs", "whole_layer_macs"} <= set(report)
+
+
+def test_the_plug_ins_lean_context_is_there_to_score_train_and_evaluate_and_nowhere_else():
+    inside, passes = [], []
+
+    @contextmanager
+    def lean(model):
+        inside.append(model)
+        try:
+            yield
+        finally:
+            inside.remove(model)
+
+    def note(module, args, output):
+        passes.append((output.is_meta, output.requires_grad, bool(inside)))
+
+    model = built()
+    model.model.norm.register_forward_hook(note)
+    entry = ModelEntry(lambda checkpoint: model.model, lean=lean)
+    quick = {"epochs": 1, "verify": "shapes"}
+    run(replace(model, entry=entry), override(RECIPE, quick), DisturbedTaylor(), ratio=0.5)
+    real = [(graded, found) for is_meta, graded, found in passes if not is_meta]
+    assert sum(graded for graded, _ in real) == 2 * 2 + 2 * 2  # scored and trained, two samples each time
+    assert all(found for _, found in real)
+    traced = [found for is_meta, graded, found in passes if is_meta and not graded]
+    assert traced
+    assert not any(traced)
+    assert not inside
 
 
 def test_without_distillation_only_the_cuts_run():
