@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from prunekit.errors import RecipeError
 from prunekit.plugins import Samples
 from prunekit.recipes.caches import remade
 from prunekit.recipes.distil.checkpointing import recomputed
+from prunekit.recipes.distil.encoded import Encoded, with_next
 from prunekit.recipes.distil.joint import joined
 from prunekit.recipes.distil.losses import term_losses, weight
 from prunekit.recipes.distil.memory import GIB
@@ -25,7 +27,7 @@ from prunekit.recipes.distil.memory import checked as preflight
 from prunekit.recipes.distil.rate import Rate, batches, own_share, steps_in
 from prunekit.recipes.distil.settings import Settings
 from prunekit.recipes.distil.state import State, restored, state_of
-from prunekit.recipes.distil.teachers import Disk, Encoded, Memory, Store, Teacher, mixed
+from prunekit.recipes.distil.teachers import Disk, Memory, Store, Teacher, mixed
 from prunekit.recipes.ranks import ALONE, Ranks
 from prunekit.recipes.stages import Distil
 
@@ -93,21 +95,22 @@ def distil(
     student.eval()
     total = steps_in(len(samples), settings, ranks.count)
     frozen = _frozen(teachers, settings, len(samples), folder)
-    reader = Encoded(samples, next(student.parameters()).device)
-    needed = preflight(student, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
-    with joined(student, ranks, settings, penalised=penalty is not None) as joint:
+    with Encoded(samples, next(student.parameters()).device) as reader, ExitStack() as stack:
+        needed = preflight(student, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
+        joint = stack.enter_context(joined(student, ranks, settings, penalised=penalty is not None))
         course = _Course(joint.model, stage, settings, total, ranks)
         first = course.restore(start)
         progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
         saved = time.monotonic()
         caches = remade(joint.model, lambda: joint.call(reader([0])))
+        order = islice(enumerate(batches(len(samples), settings, total, ranks.count)), first, None)
+        shares = ((step, *own_share(indices, settings, ranks.index)) for step, indices in order)
         with recomputed(joint.model, settings.checkpointing):
-            for step, indices in enumerate(batches(len(samples), settings, total, ranks.count)):
-                if step < first:
-                    continue
+            for (step, mine, share), coming in with_next(shares):
+                for _, indices, _ in coming:
+                    reader.expect(indices)
                 for cache in caches:
                     cache.clear()
-                mine, share = own_share(indices, settings, ranks.index)
                 alpha = course.alpha(step)
                 ends = (step + 1) % settings.accumulate == 0 or step + 1 == total
                 with joint.apart() if not ends else nullcontext():

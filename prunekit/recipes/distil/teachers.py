@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Tap
 from prunekit.inputs import tensors_in
-from prunekit.plugins import Samples
 from prunekit.recipes.taps import tapped
 
 logger = logging.getLogger(__name__)
 
-ENCODED_BYTES = 512 * 2**20  # of encoded samples
 Features = dict[Tap, list[Tensor]]
 _CLOSE = 1e-2  # of the largest value: the same rows out of a batch and out of a pass of their own
 
@@ -179,24 +177,3 @@ def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
         a.shape == b.shape and bool((a.float() - b.float()).abs().max() <= _CLOSE * b.float().abs().max())
         for a, b in zip(one, other, strict=True)
     )
-
-
-class Encoded:
-    """Encoded batches by sample; what fits ``ENCODED_BYTES`` is encoded once."""
-
-    def __init__(self, samples: Samples, device: torch.device) -> None:
-        self.samples, self.device = samples, device
-        self.kept: dict[int, Tensor] = {}
-        self.bytes = 0
-
-    def __call__(self, indices: Sequence[int]) -> Tensor:
-        rows = []
-        for index in indices:
-            row = self.kept.get(index)
-            if row is None:
-                row = self.samples.batch([index])
-                if self.bytes + row.nbytes <= ENCODED_BYTES:
-                    self.kept[index] = row
-                    self.bytes += row.nbytes
-            rows.append(row)
-        return torch.cat(rows).to(self.device)
