@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -61,4 +62,9 @@ def _complain(text: str) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run())
+    code = run()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from prunekit.recipes.ranks import leave
+
+        leave()
+    sys.exit(code)

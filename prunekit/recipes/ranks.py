@@ -118,3 +118,9 @@ def ranks_of(device: torch.device) -> Ranks:
         ],
     )
     return Ranks(accelerator.num_processes, accelerator.process_index, accelerator)
+
+
+def leave() -> None:
+    """Leaves the process group, where there is one: a process that ends inside may be aborted by its threads."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

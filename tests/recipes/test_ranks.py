@@ -88,7 +88,7 @@ REFUSES = """
 import os, sys, torch
 from prunekit.errors import RecipeError
 from prunekit.lazy import Skipped
-from prunekit.recipes.ranks import ranks_of
+from prunekit.recipes.ranks import leave, ranks_of
 from prunekit.recipes.report import skipped_in
 ranks = ranks_of(torch.device("cpu"))
 def refuse():
@@ -100,6 +100,7 @@ except RecipeError as error:
 met = [Skipped(f"x{n}", "broken") for n in range(ranks.index + 1)]
 counted = skipped_in(ranks.gathered(met))
 sys.stdout.write(f"{counted['count']} skipped, {counted['items'][1]['name']} too\\n")
+leave()
 """
 
 
@@ -119,7 +120,7 @@ from torch import nn
 from prunekit.errors import RecipeError
 from prunekit.recipes.distil.joint import joined
 from prunekit.recipes.distil.settings import Settings
-from prunekit.recipes.ranks import ranks_of
+from prunekit.recipes.ranks import leave, ranks_of
 from prunekit.recipes.stages import COMMON
 ranks = ranks_of(torch.device("cpu"))
 torch.manual_seed(0)
@@ -148,6 +149,7 @@ for model, changes, penalised in (
     except RecipeError as error:
         said.append(error.hint)
 sys.stdout.write(f"{said}\\n")
+leave()
 """
 
 

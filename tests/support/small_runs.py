@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Repeat, Term, override, parse, run
+from prunekit.recipes.ranks import leave
 from prunekit.registry import build
 from prunekit.scorers import DisturbedTaylor
 
@@ -91,6 +92,7 @@ def main() -> None:
             {name: value.clone() for name, value in result.model.state_dict().items()}, out / "weights.safetensors"
         )
         (out / "run.json").write_text(json.dumps({"plan": result.plan.to_json(), "losses": losses}))
+    leave()
 
 
 if __name__ == "__main__":
