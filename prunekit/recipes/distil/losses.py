@@ -20,22 +20,21 @@ from prunekit.scorers.calibrate import wide
 class _MeanSquare(torch.autograd.Function):
     """Mean of (feature - wanted)^2. Keeps the difference and nothing else, in the memory of ``wanted``.
 
-    torch's own keeps both tensors, and its forward and backward pass each make a third of their size.
+    The gradient is put there too. torch's own keeps both tensors, and its forward and backward pass each make a third of their size.
     """
 
     @staticmethod
     def forward(ctx: Any, feature: Tensor, held: list[Tensor]) -> Tensor:
         # in a list, since autograd does not let a function write into a tensor that it is given
-        difference = torch.sub(feature, held[0], out=held[0])
-        ctx.save_for_backward(difference)
-        ctx.count = difference.numel()
-        total: Tensor = torch.linalg.vector_norm(difference, dtype=wide(difference)).square() / ctx.count
+        ctx.difference = torch.sub(feature, held[0], out=held[0])
+        total: Tensor = torch.linalg.vector_norm(ctx.difference, dtype=wide(feature)).square() / feature.numel()
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (difference,) = ctx.saved_tensors
-        return difference * (2 * grad / ctx.count).to(difference.dtype), None
+        difference, ctx.difference = ctx.difference, None  # it becomes the gradient: a second pass finds nothing
+        factor = (2 * grad / difference.numel()).to(difference.dtype)
+        return difference.mul_(factor), None
 
 
 def mean_square(feature: Tensor, wanted: Tensor) -> Tensor:

@@ -97,9 +97,10 @@ class Teacher:
             return self._run(batch, taps)
         assert indices is not None
         rows = [self._row(batch[n : n + 1], taps, index) for n, index in enumerate(indices)]
-        joined = [torch.cat(parts).to(batch.device) for parts in zip(*rows, strict=True)]
-        if len(rows) == 1:
-            joined = [tensor.clone() for tensor in joined]
+        joined = [  # copies, in either case
+            torch.cat(parts).to(batch.device) if len(parts) > 1 else parts[0].to(batch.device, copy=True)
+            for parts in zip(*rows, strict=True)
+        ]
         found, finals = self._split(joined, taps)
         if len(rows) > 1 and not self._checked:
             self._checked = True
