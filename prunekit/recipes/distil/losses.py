@@ -20,7 +20,8 @@ from prunekit.scorers.calibrate import wide
 class _MeanSquare(torch.autograd.Function):
     """Mean of (feature - wanted)^2. Keeps the difference and nothing else, in the memory of ``wanted``.
 
-    The gradient is put there too. torch's own keeps both tensors, and its forward and backward pass each make a third of their size.
+    The gradient is put there too. torch's own keeps both tensors, and its forward and backward pass each make a third
+    of their size.
     """
 
     @staticmethod
