@@ -77,7 +77,17 @@ def markdown(records: Sequence[Record]) -> str:
         own = [r for r in records if r["row"] == row]
         cells = [_cell([r for r in own if r["trained"] == trained], tuple(before)) for trained in TRAINED]
         lines.append(f"| {row} | {statistics.mean(r['macs'] for r in own):.3f} | {' | '.join(cells)} | `{options}` |")
-    return "\n".join([*lines, "", f"Every row: `{COMMON} OPTIONS --seed N`.", ""])
+    lines += ["", f"Every row: `{COMMON} OPTIONS --seed N`.", "", "Distilled, against *one ratio*, seed by seed:", ""]
+    for row in list(ROWS)[1:]:
+        parts = [f"{name} {', '.join(f'{gain:+.3f}' for gain in _gains(records, row, name))}" for name in before]
+        lines.append(f"- {row}: {'; '.join(parts)}")
+    return "\n".join([*lines, ""])
+
+
+def _gains(records: Sequence[Record], row: str, name: str) -> list[float]:
+    """What ``row`` scores more than the first row, once a seed: every seed has scenes of its own."""
+    found = {(r["row"], r["seed"]): r[name] for r in records if r["trained"] == "distilled"}
+    return [found[row, seed] - found[next(iter(ROWS)), seed] for seed in SEEDS]
 
 
 def _cell(own: Sequence[Record], names: Sequence[str]) -> str:
