@@ -110,18 +110,19 @@ def _common(goal: Goal, stages: Sequence[Prune], part: nn.Module, structure: Str
     gauge = Gauge.of(part, structure, goal.target, baseline)
     scores = {group.name: torch.zeros(group.size) for group in groups}
 
-    def met(share: Fraction) -> bool:
+    def usage(share: Fraction) -> dict[str, float]:
         kept = select(groups, structure.ties, scores, ratio=float(share), rounding="down")
-        return gauge.met(gauge.usage({name: len(units) for name, units in kept.items()}))
+        return gauge.usage({name: len(units) for name, units in kept.items()})
 
     low, high = Fraction(0), _MOST
-    if not met(high):
+    if not gauge.met(least := usage(high)):
+        left = ", ".join(f"{name} {least[name]:.4g} of {baseline.quantities[name]:.4g}" for name in gauge.limits)
         raise SelectionError(
-            f"the target is out of reach even with {float(high):.0%} of every group gone",
+            f"the target is out of reach: {float(high):.0%} of every group gone leaves {left}",
             where=str(goal.target),
             hint="raise the limit",
         )
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (low, middle) if met(middle) else (middle, high)
+        low, high = (low, middle) if gauge.met(usage(middle)) else (middle, high)
     return float(high)
