@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -103,12 +103,8 @@ def distil(
         progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
         saved = time.monotonic()
         caches = remade(joint.model, lambda: joint.call(reader([0])))
-        order = islice(enumerate(batches(len(samples), settings, total, ranks.count)), first, None)
-        shares = ((step, *own_share(indices, settings, ranks.index)) for step, indices in order)
         with recomputed(joint.model, settings.checkpointing):
-            for (step, mine, share), coming in with_next(shares):
-                for _, indices, _ in coming:
-                    reader.expect(indices)
+            for step, mine, share in _shares(reader, settings, first, total, ranks):
                 for cache in caches:
                     cache.clear()
                 alpha = course.alpha(step)
@@ -130,6 +126,18 @@ def distil(
             cache.clear()
         joint.publish()
     return course.epoch.means
+
+
+def _shares(
+    reader: Encoded, settings: Settings, first: int, total: int, ranks: Ranks
+) -> Iterator[tuple[int, list[int], float]]:
+    """(step, this rank's samples, their part of the batch) from step ``first`` on; ``reader`` hears of them ahead."""
+    order = islice(enumerate(batches(len(reader.samples), settings, total, ranks.count)), first, None)
+    shares = ((step, *own_share(indices, settings, ranks.index)) for step, indices in order)
+    for share, coming in with_next(shares):
+        for _, indices, _ in coming:
+            reader.expect(indices)
+        yield share
 
 
 def _frozen(
