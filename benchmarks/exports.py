@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from prunekit import save
-from prunekit.export import export
-from prunekit.recipes import known_recipes, override, run
-from prunekit.registry import build, scorer
+from prunekit.exports import export
+from prunekit.recipes import override
+from prunekit.registry import build, known_recipes, scorer
+from prunekit.runs import run
 
 SETTINGS = {"ranking": "local", "distill": False, "latency": False, "images": 1, "train_images": 1, "val_images": 1}
 

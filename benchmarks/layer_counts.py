@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import prunekit
-from prunekit.recipes.report import layer_products
+from prunekit.runs.reporting import layer_products
 
 HEADS = 12
 
@@ -50,7 +50,7 @@ def counted(encoder: nn.Module, image: Tensor) -> tuple[int, int]:
 def main() -> None:
     from segment_anything import sam_model_registry
 
-    from prunekit.planning.solve import make_plan
+    from prunekit.planning.solving import make_plan
 
     logging.disable(logging.WARNING)
     image = torch.empty(1, 3, 1024, 1024, device="meta")

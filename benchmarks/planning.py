@@ -24,8 +24,9 @@ import torch
 from segment_anything import sam_model_registry
 
 import prunekit
-from prunekit.planning.draft import choose
-from prunekit.planning.targeted import Gauge, select_for_target
+from prunekit.planning.drafting import choose
+from prunekit.planning.targeted import select_for_target
+from prunekit.quantities.gauge import Gauge
 from prunekit.scorers import Statistics
 from prunekit.selection import How
 

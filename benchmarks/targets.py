@@ -32,14 +32,14 @@ from benchmarks.zoo.rows import DEFAULT_LIST, builder, read_row, read_rows
 from benchmarks.zoo.runner import write_atomically
 from benchmarks.zoo.tools import call
 from prunekit.errors import NothingToPruneError, SelectionError
-from prunekit.planning.draft import choose
-from prunekit.planning.solve import violated
-from prunekit.planning.targeted import Gauge, fields_of
+from prunekit.modules.walk import state_tensors
+from prunekit.planning.drafting import choose
+from prunekit.planning.solving import violated
+from prunekit.quantities.gauge import Gauge, fields_of
 from prunekit.scorers import Statistics
 from prunekit.selection import How
+from prunekit.selection.choosing import prepared
 from prunekit.selection.ranking import Allocation, best, counts_of
-from prunekit.selection.select import prepared
-from prunekit.walk import state_tensors
 
 MODELS = (
     "tv/resnet18",

@@ -50,9 +50,9 @@ def given(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, Any, Tenso
     from prunekit_sam import models
     from prunekit_sam.recipe import SLIMSAM
 
-    from prunekit.plugins import Samples
     from prunekit.recipes import COMMON, Prune
-    from prunekit.recipes.cut import Asked, cut, structure_of
+    from prunekit.runs.prune_stage import Asked, cut, structure_of
+    from prunekit.samples import Samples
     from prunekit.scorers import Random
 
     torch.manual_seed(SEED)
@@ -113,9 +113,9 @@ def ours(options: argparse.Namespace, changes: dict[str, Any]) -> list[float]:
     from prunekit_sam.attention import lean_attention
     from prunekit_sam.recipe import SLIMSAM
 
-    from prunekit.plugins import Samples
     from prunekit.recipes import COMMON, Distil
-    from prunekit.recipes.distil import Settings, distil
+    from prunekit.runs.distillation import Settings, distil
+    from prunekit.samples import Samples
 
     teacher, student, taps_of, images = given(options)
     samples = Samples([images[:1], images[1:]], lambda items: torch.cat(list(items)))

@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prunekit.api import Report, Result, plan, prune, trace
-    from prunekit.apply import Undo, apply
-    from prunekit.checkpoint import load, save
+    from prunekit.checkpoints.reading import load
+    from prunekit.checkpoints.saving import save
     from prunekit.comparison import Comparison, compare
-    from prunekit.compose import compose
     from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
-    from prunekit.plan import Plan
+    from prunekit.plans.composition import compose
+    from prunekit.plans.contents import Plan
+    from prunekit.quantities.latency_table import LatencyTable
     from prunekit.scorers import (
         FPGM,
         LAMP,
@@ -28,49 +29,44 @@ if TYPE_CHECKING:
         Taylor,
         Wanda,
     )
-    from prunekit.timing.latency import LatencyTable
+    from prunekit.surgery.cutting import Undo, apply
 else:
-    from prunekit import _lazy
+    from prunekit.deferred import deferred_names
 
     # name -> module: imported when a name is first asked for, so that the command's help need not wait for torch
-    _lazy.install(
+    __getattr__, __dir__ = deferred_names(
         __name__,
         {
-            "Report": "prunekit.api",
-            "Result": "prunekit.api",
-            "plan": "prunekit.api",
-            "prune": "prunekit.api",
-            "trace": "prunekit.api",
-            "Undo": "prunekit.apply",
-            "apply": "prunekit.apply",
-            "load": "prunekit.checkpoint",
-            "save": "prunekit.checkpoint",
-            "Comparison": "prunekit.comparison",
-            "compare": "prunekit.comparison",
-            "compose": "prunekit.compose",
-            "Frozen": "prunekit.coupling.groups",
-            "Group": "prunekit.coupling.groups",
-            "Member": "prunekit.coupling.groups",
-            "Tap": "prunekit.coupling.groups",
-            "Tie": "prunekit.coupling.groups",
+            **dict.fromkeys(("Report", "Result", "plan", "prune", "trace"), "prunekit.api"),
+            **dict.fromkeys(("Undo", "apply"), "prunekit.surgery.cutting"),
+            **dict.fromkeys(("load",), "prunekit.checkpoints.reading"),
+            **dict.fromkeys(("save",), "prunekit.checkpoints.saving"),
+            **dict.fromkeys(("Comparison", "compare"), "prunekit.comparison"),
+            "compose": "prunekit.plans.composition",
+            "Plan": "prunekit.plans.contents",
+            **dict.fromkeys(("Frozen", "Group", "Member", "Tap", "Tie"), "prunekit.coupling.groups"),
             "Structure": "prunekit.coupling.structure",
             "PrunekitError": "prunekit.errors",
-            "LatencyTable": "prunekit.timing.latency",
-            "Plan": "prunekit.plan",
-            "DisturbedTaylor": "prunekit.scorers",
-            "Magnitude": "prunekit.scorers",
-            "Random": "prunekit.scorers",
-            "Scorer": "prunekit.scorers",
-            "Taylor": "prunekit.scorers",
-            "Activation": "prunekit.scorers",
-            "BatchNormScale": "prunekit.scorers",
-            "FPGM": "prunekit.scorers",
-            "Fisher": "prunekit.scorers",
-            "GroupNorm": "prunekit.scorers",
-            "LAMP": "prunekit.scorers",
-            "OBD": "prunekit.scorers",
-            "Saliency": "prunekit.scorers",
-            "Wanda": "prunekit.scorers",
+            "LatencyTable": "prunekit.quantities.latency_table",
+            **dict.fromkeys(
+                (
+                    "FPGM",
+                    "LAMP",
+                    "OBD",
+                    "Activation",
+                    "BatchNormScale",
+                    "DisturbedTaylor",
+                    "Fisher",
+                    "GroupNorm",
+                    "Magnitude",
+                    "Random",
+                    "Saliency",
+                    "Scorer",
+                    "Taylor",
+                    "Wanda",
+                ),
+                "prunekit.scorers",
+            ),
         },
     )
 

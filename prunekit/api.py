@@ -9,26 +9,26 @@ from typing import Any
 
 from torch import nn
 
-from prunekit.apply import apply
-from prunekit.collector import paused_collector
-from prunekit.compensate import Compensation
 from prunekit.coupling.structure import Structure, couple
 from prunekit.errors import PlanError
 from prunekit.inputs import infer, normalise
-from prunekit.plan import Plan
-from prunekit.planning.draft import Draft, Request, Verify, draft
-from prunekit.planning.iterate import Done, Iteration, OnStep, cut_in_steps
-from prunekit.planning.schedule import Schedule
+from prunekit.modules.wrappers import eager, unwrap
+from prunekit.options.schedules import Schedule
+from prunekit.planning.drafting import Draft, Request, Verify, draft
+from prunekit.planning.iteration import Done, Iteration, OnStep, cut_in_steps
+from prunekit.planning.symmetry_check import Symmetry
+from prunekit.plans.contents import Plan
+from prunekit.quantities.latency_table import LatencyTable
+from prunekit.quantities.limits import Target
 from prunekit.scorers import Scorer
-from prunekit.scorers.normalise import Normaliser
+from prunekit.scorers.normalisers import Normaliser
 from prunekit.selection import How
 from prunekit.selection.pools import Ranking
 from prunekit.selection.ratio import Align, Ratio, Rounding
-from prunekit.selection.target import Target
-from prunekit.timing.latency import LatencyTable
-from prunekit.trace.recorder import record
-from prunekit.verify import Symmetry
-from prunekit.wrappers import eager, unwrap
+from prunekit.surgery.cutting import apply
+from prunekit.surgery.refitting import Compensation
+from prunekit.tracing.collector import paused_collector
+from prunekit.tracing.recorder import record
 
 __all__ = ["Report", "Result", "apply", "plan", "prune", "trace"]
 
@@ -163,7 +163,7 @@ def prune(
         ranking: ``local`` removes the same share everywhere; ``global`` ranks all units together, ``role`` those of a
             role, ``isomorphic`` those of groups with the same structure.
         normaliser: makes scores of groups comparable before they are ranked together: a name out of
-            ``scorers/normalise.py``, or a function (units,) -> (units,).
+            ``scorers/normalisers.py``, or a function (units,) -> (units,).
         pools: roles that ``global`` ranks together; all of them by default.
         min_ratio, max_ratio: bounds on the share that any group loses, as ``ratio`` is written.
         steps: remove in so many steps, each scored on what the last one left.

@@ -32,12 +32,12 @@ import prunekit
 from benchmarks.accuracy.photos import PHOTOS, network, photos, top1
 from benchmarks.accuracy.report import curves, plot, table
 from benchmarks.accuracy.tools import OURS, SAMPLES, THEIRS, cut_by_theirs, macs, theirs
-from prunekit.compensate import Compensation
 from prunekit.inputs import as_samples
-from prunekit.plugins import Samples
 from prunekit.recipes import COMMON, Distil, Term
-from prunekit.recipes.distil import Settings, distil
+from prunekit.runs.distillation import Settings, distil
+from prunekit.samples import Samples
 from prunekit.scorers import Scored, Statistics
+from prunekit.surgery.refitting import Compensation
 
 SHARES = (0.95, 0.9, 0.8, 0.7)  # of the multiply-adds that stay
 SEEDS = (0, 1, 2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prunekit.errors import InputError
 
 if TYPE_CHECKING:
-    from prunekit.registry import Built
+    from prunekit.registry.building import Built
 
 # For models that no plug-in speaks for, on generated images: minutes rather than days
 GENERATED = {"images": 32, "train_images": 64, "val_images": 16, "epochs": 2, "align_epochs": 1}
@@ -18,7 +18,7 @@ def build_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
     """The model that ``spec`` names; one without weights is drawn from ``seed``. Raises RegistryError."""
     import torch
 
-    from prunekit.registry import build
+    from prunekit.registry.building import build
 
     torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
     return build(spec, checkpoint=checkpoint)

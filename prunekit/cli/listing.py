@@ -53,9 +53,10 @@ def _scorer_row(factory: Any) -> dict[str, str]:
 
 
 def _rows(kind: str) -> Mapping[str, str | dict[str, str]]:
-    from prunekit.plugins import discover
-    from prunekit.recipes import known_recipes
-    from prunekit.registry import known_scorers, names
+    from prunekit.plugins.discovery import discover
+    from prunekit.registry import known_recipes
+    from prunekit.registry.criteria import known_scorers
+    from prunekit.registry.lookup import names
 
     if kind == "plugins":
         return {p.name: f"{len(p.models)} models, {len(p.recipes)} recipes" for p in discover()}
@@ -66,7 +67,7 @@ def _rows(kind: str) -> Mapping[str, str | dict[str, str]]:
             "python:pkg.mod:factory": "whatever your own function returns",
         }
     if kind == "formats":
-        from prunekit.export import known_formats
+        from prunekit.exports import known_formats
 
         return {name: (write.__doc__ or "").strip().split("\n")[0] for name, write in known_formats().items()}
     if kind == "recipes":

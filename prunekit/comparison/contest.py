@@ -16,22 +16,22 @@ from typing import Any
 from torch import nn
 
 from prunekit.api import trace
-from prunekit.apply import Undo, apply
 from prunekit.comparison.draws import Drawn, pool_of
-from prunekit.comparison.result import Comparison, Line, Trial
-from prunekit.compensate import Compensation, compensation
+from prunekit.comparison.trials import Comparison, Line, Trial
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PrunekitError, ScorerError
-from prunekit.planning.draft import Draft, Request, Verify, check_symmetry, choose, draft, nothing_to_prune
-from prunekit.registry import known_scorers, scorer
+from prunekit.modules.wrappers import eager, unwrap
+from prunekit.planning.drafting import Draft, Request, Verify, check_symmetry, choose, draft, nothing_to_prune
+from prunekit.quantities.limits import Target
+from prunekit.registry.criteria import known_scorers, scorer
 from prunekit.scorers import Scored, Scorer, Statistics
-from prunekit.scorers.normalise import Normaliser
+from prunekit.scorers.normalisers import Normaliser
 from prunekit.selection import How
 from prunekit.selection.pools import Ranking
 from prunekit.selection.ratio import Align, Ratio
-from prunekit.selection.target import Target
-from prunekit.wrappers import eager, unwrap
+from prunekit.surgery.cutting import Undo, apply
+from prunekit.surgery.refitting import Compensation, compensation
 
 CONTROL = "random"
 SEEDS = (0, 1, 2)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunekit.coupling.coupler import Coupler, packet
-from prunekit.trace.record import Ref, Trace
+from prunekit.graph.nodes import Ref, Trace
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from prunekit.coupling.labels import Axis, Labels
-from prunekit.trace.provenance import Expression, expression_of, leaves
-from prunekit.trace.record import Call, Op, Ref, Trace
+from prunekit.graph.nodes import Call, Op, Ref, Trace
+from prunekit.graph.provenance import Expression, expression_of, leaves
+from prunekit.labels.vectors import Axis, Labels
 
 Rule = Callable[["Coupler", Op], None]
 RULES: dict[str, Rule] = {}

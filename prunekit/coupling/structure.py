@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunekit.coupling import rules as _rules
-from prunekit.coupling.assemble import Assembly, assemble
+from prunekit.coupling.assembly import Assembly, assemble
 from prunekit.coupling.cost import Cost, Term, measure_ops, terms
 from prunekit.coupling.coupler import Coupler, Equation, packet
+from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Frozen, Group, Tap, Tie
-from prunekit.coupling.labels import Axis
-from prunekit.coupling.resolve import Fates, resolve
 from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
+from prunekit.graph.nodes import Trace
 from prunekit.inputs import Inputs
-from prunekit.trace.record import Trace
+from prunekit.labels.vectors import Axis
 
 assert _rules  # importing the package registers the rules
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from prunekit.coupling.assemble import Assembly
+from prunekit.coupling.assembly import Assembly
 from prunekit.coupling.coupler import Coupler
+from prunekit.coupling.fates import Fates
 from prunekit.coupling.groups import Group, Tap
-from prunekit.coupling.resolve import Fates
-from prunekit.trace.record import ModuleCall, Ref, Trace
+from prunekit.graph.nodes import ModuleCall, Ref, Trace
 
 
 def find_taps(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunekit.coupling.assemble import Assembly
+from prunekit.coupling.assembly import Assembly
 from prunekit.coupling.coupler import Coupler, Equation
+from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Tie
-from prunekit.coupling.labels import Vector
-from prunekit.coupling.resolve import Fates, resolve
-from prunekit.trace.provenance import render
+from prunekit.graph.provenance import render
+from prunekit.labels.vectors import Vector
 
 
 @dataclass(frozen=True, eq=False)

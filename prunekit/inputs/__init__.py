@@ -1,8 +1,8 @@
 """What a model is called with: example inputs, generated calibration inputs, and samples out of user data."""
 
-from prunekit.inputs.generate import generated, natural_images
-from prunekit.inputs.infer import infer
-from prunekit.inputs.samples import as_samples
+from prunekit.inputs.generation import generated, natural_images
+from prunekit.inputs.inference import infer
+from prunekit.inputs.reading import as_samples
 from prunekit.inputs.values import Inputs, Sample, map_tensors, normalise, tensors_in
 
 __all__ = [

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from prunekit.coupling.coupler import packet
-from prunekit.trace.record import Op, Ref, Trace
+from prunekit.graph.nodes import Op, Ref, Trace
 
 _PARTS = {"aten.select", "aten.slice", "aten.unbind", "aten.split", "aten.split_with_sizes"}
 _VIEWS = {

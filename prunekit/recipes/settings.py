@@ -87,7 +87,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
         return tuple(ACCUMULATIONS)
     if name == "normaliser":
-        from prunekit.scorers.normalise import NORMALISERS
+        from prunekit.scorers.normalisers import NORMALISERS
 
         return tuple(NORMALISERS)
     return _CHOICES.get(name, ())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from prunekit.errors import RecipeError
-from prunekit.planning.schedule import portions
+from prunekit.options.schedules import portions
 
 Setting = str | int | float | bool
 
@@ -21,7 +21,7 @@ class Prune:
         pools: each a tuple of roles whose groups are ranked together; the pools share one scoring and one cut. Empty
             means one pool of every role.
         align: role -> the counts are rounded down to a multiple of this; ``"heads"`` is the head count of the
-            attention nearby, see ``recipes/cut.py``.
+            attention nearby, see ``runs/prune_stage.py``.
         bound: roles that are cut along where the model's own code allows the widths of ``pools`` no other way, such as
             heads that share out the embedding among them.
         part: of all that goes, what is gone after this stage, in (0, 1]; ``Repeat`` sets it.
@@ -60,7 +60,7 @@ class Distil:
         terms: the loss.
         schedule: the weight a over epochs n = 0, 1, ... of which the first N (setting ``align_epochs``) align:
             ``constant`` is 0.5, then 0; ``linear`` is (N - n - 1) / N, then 0.
-        penalty: what draws units to zero meanwhile, times the setting ``penalty``; see ``recipes/penalties.py``.
+        penalty: what draws units to zero meanwhile, times the setting ``penalty``; see ``runs/penalties.py``.
     """
 
     title: str
@@ -101,7 +101,7 @@ class Recipe:
     """An ordered list of stages and the settings that they share.
 
     ``model`` is the MODEL that the command line takes when none is given; "" asks for one. A setting's type is the type
-    of its default. ``optional``: roles that a model may lack; what asks for them is left out, see ``recipes/fit.py``.
+    of its default. ``optional``: roles that a model may lack; what asks for them is left out, see ``runs/fitting.py``.
     """
 
     name: str

@@ -2,13 +2,14 @@
 
 from prunekit.scorers.activation import Activation
 from prunekit.scorers.batch_norm_scale import BatchNormScale
-from prunekit.scorers.contract import Needs, Objective, Scorer
+from prunekit.scorers.contract import Scorer
 from prunekit.scorers.disturbed_taylor import DisturbedTaylor
 from prunekit.scorers.fisher import Fisher
 from prunekit.scorers.fpgm import FPGM
 from prunekit.scorers.group_norm import GroupNorm
 from prunekit.scorers.lamp import LAMP
 from prunekit.scorers.magnitude import Magnitude
+from prunekit.scorers.needs import Needs, Objective
 from prunekit.scorers.obd import OBD
 from prunekit.scorers.random import Random
 from prunekit.scorers.saliency import Saliency

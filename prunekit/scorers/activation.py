@@ -9,9 +9,9 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group, Member
 from prunekit.errors import InputError, ScorerError
-from prunekit.scorers.activations import Activations, Moments
-from prunekit.scorers.contract import FORWARD, Needs
-from prunekit.scorers.reduce import Reducer, reducer, rows
+from prunekit.scorers.feature_statistics import Activations, Moments
+from prunekit.scorers.needs import FORWARD, Needs
+from prunekit.scorers.reducers import Reducer, reducer, rows
 from prunekit.scorers.statistics import Statistics
 
 

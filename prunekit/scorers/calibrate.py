@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from prunekit.errors import ScorerError
 from prunekit.inputs import Inputs, Sample, map_tensors, tensors_in
 from prunekit.scorers.accumulate import Accumulation
-from prunekit.scorers.contract import Objective
-from prunekit.scorers.untouched import restore_caches, tensor_caches, untouched
+from prunekit.scorers.needs import Objective
+from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
 
 Progress = Callable[[int, int], None]
 

@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
 from prunekit.scorers.calibrate import checked, checksum, finite, to_model
-from prunekit.scorers.contract import Objective
-from prunekit.scorers.untouched import restore_caches, tensor_caches, untouched
+from prunekit.scorers.needs import Objective
+from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
 
 Progress = Callable[[int, int], None]
 

@@ -14,10 +14,10 @@ from prunekit.errors import InputError
 from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.calibrate import wide
-from prunekit.scorers.contract import BACKWARD, Needs
+from prunekit.scorers.needs import BACKWARD, Needs
 from prunekit.scorers.outputs import floating_outputs
-from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Reducer, Within, reducer
+from prunekit.scorers.product_scores import score_products
+from prunekit.scorers.reducers import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
 
 
@@ -57,7 +57,7 @@ class DisturbedTaylor:
         seed: seed of the noise; with the content of an image it determines the image's noise.
         images: use the first so many samples; None means all.
         output: picks the tensor, or tensors, to disturb out of what the model returns.
-        across: a reducer over the parameters of a group; see ``scorers/reduce.py``.
+        across: a reducer over the parameters of a group; see ``scorers/reducers.py``.
         within: mean or sum over a unit's elements in one parameter.
     """
 

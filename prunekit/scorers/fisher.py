@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
-from prunekit.scorers.contract import LABELLED, Needs
-from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Reducer, Within, reducer
+from prunekit.scorers.labelled import Loss, supervised
+from prunekit.scorers.needs import LABELLED, Needs
+from prunekit.scorers.product_scores import score_products
+from prunekit.scorers.reducers import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
-from prunekit.scorers.supervised import Loss, supervised
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group, Member
 from prunekit.errors import ScorerError
-from prunekit.scorers.contract import Needs
-from prunekit.scorers.reduce import Reducer, reducer
+from prunekit.scorers.needs import Needs
+from prunekit.scorers.reducers import Reducer, reducer
 from prunekit.scorers.statistics import Statistics
 
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
-from prunekit.scorers.contract import WEIGHTS, Needs
 from prunekit.scorers.magnitude import Magnitude
+from prunekit.scorers.needs import WEIGHTS, Needs
 from prunekit.scorers.statistics import Statistics
 
 

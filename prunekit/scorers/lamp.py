@@ -8,9 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
-from prunekit.scorers.contract import WEIGHTS, Needs
 from prunekit.scorers.group_norm import GroupNorm
-from prunekit.scorers.normalise import lamp
+from prunekit.scorers.needs import WEIGHTS, Needs
+from prunekit.scorers.normalisers import lamp
 from prunekit.scorers.statistics import Statistics
 
 

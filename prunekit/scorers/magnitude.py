@@ -11,9 +11,9 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
 from prunekit.scorers.calibrate import finite
-from prunekit.scorers.contract import WEIGHTS, Needs
+from prunekit.scorers.needs import WEIGHTS, Needs
 from prunekit.scorers.norms import powers
-from prunekit.scorers.reduce import Reducer, Within, reducer, rows
+from prunekit.scorers.reducers import Reducer, Within, reducer, rows
 from prunekit.scorers.statistics import Statistics
 
 

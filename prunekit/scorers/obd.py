@@ -9,11 +9,11 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
-from prunekit.scorers.contract import CURVATURE, Needs
-from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Reducer, Within, reducer
+from prunekit.scorers.labelled import Loss, supervised
+from prunekit.scorers.needs import CURVATURE, Needs
+from prunekit.scorers.product_scores import score_products
+from prunekit.scorers.reducers import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
-from prunekit.scorers.supervised import Loss, supervised
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
-from prunekit.scorers.contract import Needs
+from prunekit.scorers.needs import Needs
 from prunekit.scorers.statistics import Statistics
 
 

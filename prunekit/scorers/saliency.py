@@ -12,10 +12,10 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.inputs import Sample
 from prunekit.scorers.calibrate import wide
-from prunekit.scorers.contract import BACKWARD, Needs
+from prunekit.scorers.needs import BACKWARD, Needs
 from prunekit.scorers.outputs import floating_outputs
-from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Reducer, Within, reducer
+from prunekit.scorers.product_scores import score_products
+from prunekit.scorers.reducers import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
-from prunekit.scorers.contract import Needs, Scorer
+from prunekit.scorers.contract import Scorer
+from prunekit.scorers.needs import Needs
 from prunekit.scorers.statistics import Statistics
 
 

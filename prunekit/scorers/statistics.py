@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
-from prunekit.scorers.activations import Activations, activations
 from prunekit.scorers.calibrate import Progress, finite, products
-from prunekit.scorers.contract import Objective
 from prunekit.scorers.curvature import hessian_diagonal
+from prunekit.scorers.feature_statistics import Activations, activations
+from prunekit.scorers.needs import Objective
 
 
 class Statistics:

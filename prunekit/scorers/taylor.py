@@ -9,11 +9,11 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.scorers.accumulate import accumulation as accumulation_named
-from prunekit.scorers.contract import LABELLED, Needs
-from prunekit.scorers.products import score_products
-from prunekit.scorers.reduce import Reducer, Within, reducer
+from prunekit.scorers.labelled import Loss, supervised
+from prunekit.scorers.needs import LABELLED, Needs
+from prunekit.scorers.product_scores import score_products
+from prunekit.scorers.reducers import Reducer, Within, reducer
 from prunekit.scorers.statistics import Statistics
-from prunekit.scorers.supervised import Loss, supervised
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Taylor:
     Args:
         loss: ``loss(output, target) -> scalar``; required.
         accumulation: abs, squared or signed over samples; see ``scorers/accumulate.py``.
-        across: a reducer over the parameters of a group; see ``scorers/reduce.py``.
+        across: a reducer over the parameters of a group; see ``scorers/reducers.py``.
         within: mean or sum over a unit's elements in one parameter.
         images: use the first so many samples; None means all.
     """

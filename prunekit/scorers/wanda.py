@@ -9,8 +9,8 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
-from prunekit.scorers.contract import FORWARD, Needs
-from prunekit.scorers.reduce import Reducer, Within, reducer, rows
+from prunekit.scorers.needs import FORWARD, Needs
+from prunekit.scorers.reducers import Reducer, Within, reducer, rows
 from prunekit.scorers.statistics import Statistics
 
 

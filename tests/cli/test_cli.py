@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import prunekit
-from prunekit.cli.main import run
+from prunekit.cli.app import run
 
 TOY = textwrap.dedent(
     """
@@ -215,5 +215,5 @@ def test_an_unknown_list_gives_the_nearest(capsys):
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys; from prunekit.cli.main import run; run(['--help']); assert 'torch' not in sys.modules"
+    code = "import sys; from prunekit.cli.app import run; run(['--help']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)

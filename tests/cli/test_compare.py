@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from PIL import Image
 
-from prunekit.cli.main import run
+from prunekit.cli.app import run
 
 TOY = textwrap.dedent(
     """

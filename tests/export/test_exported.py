@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit.checkpoint import Bundle, save
-from prunekit.cli.main import run as command
+from prunekit.checkpoints import save
+from prunekit.cli.app import run as command
 from prunekit.errors import CheckpointError, ExportError, InputError, RegistryError
-from prunekit.export import export, formats_for, known_formats
-from prunekit.export.compare import agreeing, compare
-from prunekit.plan import Plan, fingerprint
+from prunekit.exports import export, formats_for, known_formats
+from prunekit.exports.agreement import agreeing, compare
+from prunekit.plans.bundle import Bundle
+from prunekit.plans.contents import Plan, fingerprint
 from prunekit.plugins import ModelEntry, Plugin
 from prunekit.registry import build
 
@@ -171,7 +172,7 @@ def test_what_is_compared():
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch):
-    from prunekit.export.optional import optional
+    from prunekit.exports.requirements import optional
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ExportError, match=r"pip install 'x\[onnx\]'"):

@@ -15,11 +15,11 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import NothingToPruneError
-from prunekit.plan import Plan
-from prunekit.planning.rehearse import rehearse
-from prunekit.planning.solve import make_plan
-from prunekit.verify import symmetry
-from prunekit.walk import state_tensors
+from prunekit.modules.walk import state_tensors
+from prunekit.planning.rehearsal import rehearse
+from prunekit.planning.solving import make_plan
+from prunekit.planning.symmetry_check import symmetry
+from prunekit.plans.contents import Plan
 
 EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "60"))
 pytestmark = pytest.mark.timeout(0)  # the number of examples is set from outside

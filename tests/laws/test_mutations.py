@@ -12,9 +12,9 @@ from support.networks import build
 import prunekit
 from prunekit.coupling.coupler import Coupler
 from prunekit.errors import PrunekitError
-from prunekit.planning.rehearse import rehearse
-from prunekit.planning.solve import make_plan
-from prunekit.verify import symmetry
+from prunekit.planning.rehearsal import rehearse
+from prunekit.planning.solving import make_plan
+from prunekit.planning.symmetry_check import symmetry
 
 SEEDS = range(0, 24, 2)
 

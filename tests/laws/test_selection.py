@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunekit.coupling.groups import Group, Member, Tie
-from prunekit.scorers.normalise import NORMALISERS
+from prunekit.scorers.normalisers import NORMALISERS
 from prunekit.selection import select
 
 ROLES = ("embedding", "mlp.hidden", "attention.heads")

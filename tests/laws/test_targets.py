@@ -12,10 +12,10 @@ from support.compare import differences, distance, measured, run, snapshot
 from support.networks import build
 
 import prunekit
-from prunekit.coupling.counted import CountedCost
 from prunekit.coupling.groups import Group, Member, Tie
 from prunekit.errors import NothingToPruneError, SelectionError
-from prunekit.planning.targeted import fields_of
+from prunekit.quantities.counted_cost import CountedCost
+from prunekit.quantities.gauge import fields_of
 from prunekit.selection import How, select_within
 from prunekit.selection.ranking import counts_of
 

@@ -8,21 +8,10 @@ import pytest
 import torch
 
 from prunekit.errors import InputError, RecipeError, SelectionError
-from prunekit.recipes import (
-    COMMON,
-    OWN,
-    Distil,
-    Evaluate,
-    Prune,
-    Recipe,
-    Repeat,
-    Term,
-    override,
-    run,
-    stages_of,
-)
-from prunekit.recipes.goal import Goal
+from prunekit.recipes import COMMON, OWN, Distil, Evaluate, Prune, Recipe, Repeat, Term, override, stages_of
 from prunekit.registry import build
+from prunekit.runs import run
+from prunekit.runs.goals import Goal
 from prunekit.scorers import Magnitude
 
 FAST = {"images": 2, "train_images": 2, "val_images": 2, "epochs": 1, "batch": 2, "latency": False, "prune_steps": 2}

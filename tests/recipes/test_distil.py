@@ -9,11 +9,11 @@ import torch
 
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
-from prunekit.plugins import Samples
 from prunekit.recipes import COMMON, Distil, Term
-from prunekit.recipes.distil import Settings, distil, term_losses
-from prunekit.recipes.taps import tapped
 from prunekit.registry import build
+from prunekit.runs.distillation import Settings, distil, term_losses
+from prunekit.runs.features import tapped
+from prunekit.samples import Samples
 
 TAPS = {
     "hidden": (Tap("blocks.0.attn.qkv", "output"), Tap("blocks.1.mlp.fc1", "output")),

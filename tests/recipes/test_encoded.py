@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from prunekit.errors import DataError
-from prunekit.plugins import Samples
-from prunekit.recipes.distil import encoded
-from prunekit.recipes.distil.encoded import Encoded, with_next
+from prunekit.runs.distillation import encoded
+from prunekit.runs.distillation.encoded import Encoded, with_next
+from prunekit.samples import Samples
 
 CPU = torch.device("cpu")
 

@@ -10,15 +10,16 @@ from torch import nn
 
 from prunekit.coupling.groups import Tap
 from prunekit.errors import InputError, RecipeError
-from prunekit.planning.draft import Request, draft
-from prunekit.plugins import Samples
-from prunekit.recipes import COMMON, Distil, Prune, Recipe, Term, override, run
-from prunekit.recipes.caches import remade
-from prunekit.recipes.cut import Asked, cut, structure_of
-from prunekit.recipes.distil import Settings, distil, term_losses
-from prunekit.recipes.fit import comparable, fitted
-from prunekit.recipes.goal import Goal
+from prunekit.planning.drafting import Request, draft
+from prunekit.recipes import COMMON, Distil, Prune, Recipe, Term, override
 from prunekit.registry import build
+from prunekit.runs import run
+from prunekit.runs.caches import remade
+from prunekit.runs.distillation import Settings, distil, term_losses
+from prunekit.runs.fitting import comparable, fitted
+from prunekit.runs.goals import Goal
+from prunekit.runs.prune_stage import Asked, cut, structure_of
+from prunekit.samples import Samples
 from prunekit.scorers import Magnitude
 from prunekit.selection import How
 from prunekit.selection.ratio import narrowed

@@ -11,9 +11,9 @@ from torch import nn
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.recipes import COMMON, Distil, Term
-from prunekit.recipes.distil import memory
-from prunekit.recipes.distil.memory import checked, counted, need
-from prunekit.recipes.distil.settings import Settings
+from prunekit.runs.distillation import memory
+from prunekit.runs.distillation.memory import checked, counted, need
+from prunekit.runs.distillation.settings import Settings
 
 TAPS = {"f": (Tap("blocks.0.0", "output"),)}
 STAGE = Distil("align", (Term("f", "a", roles=("x",)), Term("output", "1-a")))

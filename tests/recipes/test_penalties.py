@@ -7,9 +7,10 @@ import torch
 
 import prunekit
 from prunekit.errors import RecipeError
-from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term, run
-from prunekit.recipes.penalties import penalty
+from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term
 from prunekit.registry import build
+from prunekit.runs import run
+from prunekit.runs.penalties import penalty
 from prunekit.scorers import Magnitude
 
 OUTPUT = (Term("output", "1-a"),)

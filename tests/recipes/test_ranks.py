@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from support.small_runs import small_run
 
-from prunekit.recipes.distil.joint import joined
-from prunekit.recipes.distil.rate import batches, own_share, steps_in
-from prunekit.recipes.distil.settings import Settings
-from prunekit.recipes.ranks import ALONE, ranks_of
 from prunekit.recipes.stages import COMMON
+from prunekit.runs.distillation.joint import joined
+from prunekit.runs.distillation.rate import batches, own_share, steps_in
+from prunekit.runs.distillation.settings import Settings
+from prunekit.runs.ranks import ALONE, ranks_of
 
 pytest.importorskip("accelerate")
 SCRIPT = str(Path(__file__).parents[1] / "support" / "small_runs.py")
@@ -93,9 +93,9 @@ def printed(text, folder):
 REFUSES = """
 import os, sys, torch
 from prunekit.errors import RecipeError
-from prunekit.lazy import Skipped
-from prunekit.recipes.ranks import leave, ranks_of
-from prunekit.recipes.report import skipped_in
+from prunekit.samples import Skipped
+from prunekit.runs.ranks import leave, ranks_of
+from prunekit.runs.reporting import skipped_in
 ranks = ranks_of(torch.device("cpu"))
 def refuse():
     raise RecipeError("no", where="here", hint="do")
@@ -120,9 +120,9 @@ DIVIDES = """
 import sys, torch
 from torch import nn
 from prunekit.errors import RecipeError
-from prunekit.recipes.distil.joint import joined
-from prunekit.recipes.distil.settings import Settings
-from prunekit.recipes.ranks import leave, ranks_of
+from prunekit.runs.distillation.joint import joined
+from prunekit.runs.distillation.settings import Settings
+from prunekit.runs.ranks import leave, ranks_of
 from prunekit.recipes.stages import COMMON
 ranks = ranks_of(torch.device("cpu"))
 torch.manual_seed(0)

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from support.small_runs import GROWING, STAGED, network, small_run
 
 from prunekit.errors import CheckpointError, RecipeError
-from prunekit.recipes import override, run
-from prunekit.recipes.resume import STATE, RunFolder, fingerprint
+from prunekit.recipes import override
+from prunekit.runs import run
+from prunekit.runs.keeping import STATE, RunFolder, fingerprint
 from prunekit.scorers import DisturbedTaylor, Magnitude
 
 

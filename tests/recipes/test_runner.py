@@ -13,11 +13,12 @@ from PIL import Image
 import prunekit
 from prunekit.errors import InputError, RecipeError
 from prunekit.plugins import ModelEntry
-from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term, override, run
-from prunekit.recipes.data import images
+from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term, override
 from prunekit.registry import build
+from prunekit.runs import run
+from prunekit.runs.image_data import images
+from prunekit.samples import split_of
 from prunekit.scorers import DisturbedTaylor, Magnitude
-from prunekit.splits import split_of
 
 RECIPE = Recipe(
     "two cuts",

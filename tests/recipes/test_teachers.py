@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from prunekit.coupling.groups import Tap
-from prunekit.recipes.distil.checkpointing import blocks_of, recomputed
-from prunekit.recipes.distil.losses import mean_square, term_losses
-from prunekit.recipes.distil.teachers import Disk, Memory, Teacher
 from prunekit.recipes.stages import Term
+from prunekit.runs.distillation.checkpointing import blocks_of, recomputed
+from prunekit.runs.distillation.losses import mean_square, term_losses
+from prunekit.runs.distillation.teachers import Disk, Memory, Teacher
 
 TAPS = (Tap("body.0", "output"), Tap("body.2", "input"))
 

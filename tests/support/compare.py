@@ -10,8 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunekit.trace.recorder import output_tensors
-from prunekit.walk import state_tensors
+from prunekit.modules.walk import state_tensors
+from prunekit.tracing.recorder import output_tensors
 
 
 def snapshot(model):

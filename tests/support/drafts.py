@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import prunekit
-from prunekit.planning import draft as _module
-from prunekit.planning.draft import Request, choose
+from prunekit.planning import drafting as _module
+from prunekit.planning.drafting import Request, choose
 from prunekit.selection import How
 
 __all__ = ["choose", "draft"]

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Repeat, Term, override, parse, run
-from prunekit.recipes.ranks import leave
+from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Repeat, Term, override, parse
 from prunekit.registry import build
+from prunekit.runs import run
+from prunekit.runs.ranks import leave
 from prunekit.scorers import DisturbedTaylor
 
 STAGED = Recipe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import prunekit
-from prunekit.verify import symmetry
+from prunekit.planning.symmetry_check import symmetry
 from support.compare import differences, distance, gradients, masked, run, snapshot
 from support.drafts import choose, draft
 

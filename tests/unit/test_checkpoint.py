@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit.checkpoint import Bundle, load, read, save
+from prunekit.checkpoints import load, read, save
 from prunekit.errors import CheckpointError
-from prunekit.plan import Plan
+from prunekit.plans.bundle import Bundle
+from prunekit.plans.contents import Plan
 
 SPEC = "timm:vit_tiny_patch16_224"
 OPTIONS = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5}

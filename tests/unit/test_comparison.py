@@ -15,9 +15,9 @@ from prunekit.comparison import Comparison, Line, Trial, compare, contest, needs
 from prunekit.comparison.draws import Drawn
 from prunekit.errors import InputError, NothingToPruneError, RegistryError, ScorerError, SelectionError
 from prunekit.inputs import Inputs, Sample
-from prunekit.planning import draft
+from prunekit.planning import drafting as draft
+from prunekit.planning.symmetry_check import Symmetry
 from prunekit.registry import known_scorers
-from prunekit.verify import Symmetry
 
 
 class Net(nn.Module):

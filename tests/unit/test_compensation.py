@@ -10,9 +10,9 @@ from support.compare import differences, snapshot
 from torch import nn
 
 import prunekit
-from prunekit import compensate
-from prunekit.compensate import Compensation
 from prunekit.errors import InputError
+from prunekit.surgery import refitting as compensate
+from prunekit.surgery.refitting import Compensation
 
 DATA = [x.unsqueeze(0) for x in torch.randn(96, 3, 16, 16, generator=torch.Generator().manual_seed(1))]
 HELD_OUT = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(2))

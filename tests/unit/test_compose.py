@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import prunekit
-from prunekit.compose import compose
 from prunekit.errors import PlanError
-from prunekit.plan import Cut, Edit, Fold, Plan, Width
+from prunekit.plans.composition import compose
+from prunekit.plans.contents import Cut, Edit, Fold, Plan, Width
 
 TENSORS = {"a": (6, 5), "b": (4, 6), "c": (3,)}
 

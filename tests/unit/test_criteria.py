@@ -25,7 +25,7 @@ from prunekit.scorers import (
     Taylor,
     Wanda,
 )
-from prunekit.scorers.normalise import lamp
+from prunekit.scorers.normalisers import lamp
 
 ROWS = 5
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import PlanError, ScorerError
-from prunekit.verify import symmetry
+from prunekit.planning.symmetry_check import symmetry
 
 
 def mlp():

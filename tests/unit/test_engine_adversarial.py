@@ -11,7 +11,7 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import NothingToPruneError, TraceError
-from prunekit.verify import symmetry
+from prunekit.planning.symmetry_check import symmetry
 
 
 @torch.library.custom_op("prunekit_tests::mystery", mutates_args=())

@@ -13,7 +13,7 @@ from support.drafts import choose, draft
 
 import prunekit
 from prunekit.errors import PlanError
-from prunekit.verify import symmetry
+from prunekit.planning.symmetry_check import symmetry
 
 IMAGE = (2, 3, 32, 32)
 

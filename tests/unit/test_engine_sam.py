@@ -12,7 +12,7 @@ from support.drafts import draft
 from torch import nn
 
 import prunekit
-from prunekit.verify import symmetry
+from prunekit.planning.symmetry_check import symmetry
 
 
 def encoder(seed=0, depth=2):

@@ -8,7 +8,7 @@ from support.drafts import choose, draft
 from torch import nn
 
 import prunekit
-from prunekit.verify import symmetry
+from prunekit.planning.symmetry_check import symmetry
 from tests.support.compare import distance, masked, run
 
 

@@ -13,8 +13,8 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import InputError, SelectionError
-from prunekit.timing.latency import LatencyTable, Pace
-from prunekit.timing.measure import Clock, seconds_of
+from prunekit.quantities.latency_table import LatencyTable, Pace
+from prunekit.quantities.stopwatch import Clock, seconds_of
 
 IMAGE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunekit.errors import DataError
-from prunekit.lazy import Checked, First, Lazy, Skipped, Sound, Usable
-from prunekit.plugins import Samples
-from prunekit.recipes.report import NAMED, skipped_in
+from prunekit.runs.reporting import NAMED, skipped_in
+from prunekit.samples import Checked, First, Lazy, Samples, Skipped, Sound, Usable
 
 
 class Numbers(Lazy[int]):

@@ -21,7 +21,7 @@ ROOT = Path(prunekit.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LIBRARIES = ("timm", "torchvision", "transformers", "segment_anything", "diffusers", "mmseg", "mmdet")
 # the one file that builds models by name: it may name the two libraries, and still none of their models
-REGISTRY, NAMED_BY_REGISTRY = ROOT / "registry.py", {"timm", "torchvision"}
+REGISTRY, NAMED_BY_REGISTRY = ROOT / "registry" / "sources.py", {"timm", "torchvision"}
 SHORTEST = 5  # letters: shorter names, such as MLP, are words of every language
 OWN = {"Stage"}  # a step of a recipe
 # files of those packages that hold no family, and families named by a word that means something here

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunekit.observe import Product, as_matrix, observed, outputs_of, rows_of
+from prunekit.modules.observing import Product, as_matrix, observed, outputs_of, rows_of
 
 
 @pytest.mark.parametrize(

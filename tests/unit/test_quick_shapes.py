@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
 
-from prunekit.trace import quick
+from prunekit.tracing import quick
 
 aten: Any = torch.ops.aten
 LAW = settings(deadline=None, derandomize=True, max_examples=200)

@@ -12,9 +12,9 @@ import prunekit
 from prunekit.coupling.groups import Group, Member
 from prunekit.errors import RegistryError
 from prunekit.scorers import FPGM, Activation, BatchNormScale, DisturbedTaylor, Magnitude, Saliency, Statistics, Wanda
-from prunekit.scorers.normalise import NORMALISERS, normaliser
+from prunekit.scorers.normalisers import NORMALISERS, normaliser
 from prunekit.scorers.norms import powers
-from prunekit.scorers.reduce import REDUCERS, rows
+from prunekit.scorers.reducers import REDUCERS, rows
 
 
 def test_reducers_and_coordinates_outside_the_group():

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from prunekit.errors import InputError
-from prunekit.splits import split_of, within
+from prunekit.samples import split_of, within
 
 NAMES = [f"sa_{number}.jpg" for number in range(5000)]
 

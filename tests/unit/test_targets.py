@@ -12,16 +12,16 @@ from torch import nn
 
 import prunekit
 from prunekit import api
-from prunekit.coupling.counted import CountedCost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, ScorerError, SelectionError, VerificationError
-from prunekit.planning import draft
-from prunekit.planning.schedule import portions
+from prunekit.options.schedules import portions
+from prunekit.planning import drafting as draft
+from prunekit.quantities.counted_cost import CountedCost
+from prunekit.quantities.limits import Limit
 from prunekit.selection import parse_target
 from prunekit.selection.budget import _HALVINGS
 from prunekit.selection.ratio import default_step, widths
-from prunekit.selection.target import Limit
-from prunekit.trace import recorder
+from prunekit.tracing import recorder
 
 
 def network(width=32):

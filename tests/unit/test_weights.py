@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from prunekit.errors import CheckpointError
-from prunekit.weights import load_state, new_folder, read_state, write_state
+from prunekit.files.folders import new_folder
+from prunekit.files.weights import load_state, read_state, write_state
 
 
 class Tied(nn.Module):

@@ -17,9 +17,9 @@ import torch
 from prunekit.errors import DataError, PrunekitError
 
 from .data import Folder, GeneratedScenes, Sample
-from .evaluate import disc_miou, evaluate, filled_box_miou
+from .evaluation import disc_miou, evaluate, filled_box_miou
 from .models import NAMES, build
-from .train import HELD_OUT_SEED
+from .training import HELD_OUT_SEED
 
 
 def figures(

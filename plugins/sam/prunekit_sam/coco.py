@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from prunekit.errors import DataError
-from prunekit.lazy import Lazy, Skipped
-from prunekit.splits import none_in, within
+from prunekit.samples import Lazy, Skipped, none_in, within
 
 from .sample import Sample, bare, decode_image, decode_rle
 from .scenes import bounding_box
@@ -33,9 +32,9 @@ class Coco(Lazy[Sample]):
     or in a folder named as the file ends (`val2017`). Crowds (`iscrowd`) are left out: they are no single segment. An
     annotation without `point_coords` is prompted at the point of its mask that is farthest from the outside, one
     without `bbox` with the box round its mask. With masks, an image without annotations is listed in `skipped`, as is
-    an image that is missing. `part` says which of the rest are taken (`prunekit.splits`). Raises `DataError` for a file
-    that cannot be used and where nothing is left; for unusable content of an image or its annotations when they are
-    decoded.
+    an image that is missing. `part` says which of the rest are taken (`prunekit.samples`). Raises `DataError` for a
+    file that cannot be used and where nothing is left; for unusable content of an image or its annotations when they
+    are decoded.
     """
 
     def __init__(self, folder: Path, split: str = "val", masks: bool = True, part: str = "all") -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from prunekit.errors import DataError
-from prunekit.lazy import Lazy, Skipped
-from prunekit.splits import none_in, within
+from prunekit.samples import Lazy, Skipped, none_in, within
 
 from . import scenes
 from .coco import Coco
@@ -24,7 +23,7 @@ _IMAGES = (".jpg", ".jpeg", ".png")
 def found_in(path: Path, split: str, limit: int | None = None, part: str = "all") -> Folder | Tars | Coco:
     """What `path` holds: COCO annotations, tars, or else images; masks are read where `split` is "val".
 
-    No more than `limit` images need be found. Of them, only those whose names fall into `part` (`prunekit.splits`).
+    No more than `limit` images need be found. Of them, only those whose names fall into `part` (`prunekit.samples`).
     Raises `DataError`.
     """
     masks = split == "val"
@@ -61,8 +60,8 @@ class Folder(Lazy[Sample]):
     """A folder in the SA-1B layout, `NAME.jpg` beside `NAME.json`, in the order of the names.
 
     With `masks=False` only the images are read, and may lack a JSON file. What has lost its other half is left out and
-    listed in `skipped`. Of the rest, `part` says which are taken (`prunekit.splits`). A folder with nothing left raises
-    `DataError` at once; unreadable content does when it is decoded. `names` are the paths.
+    listed in `skipped`. Of the rest, `part` says which are taken (`prunekit.samples`). A folder with nothing left
+    raises `DataError` at once; unreadable content does when it is decoded. `names` are the paths.
     """
 
     def __init__(self, path: str | Path, masks: bool = True, part: str = "all") -> None:

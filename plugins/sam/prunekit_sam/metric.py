@@ -8,9 +8,9 @@ from typing import cast
 from segment_anything.modeling import Sam
 from torch import nn
 
-from prunekit.plugins import Samples
+from prunekit.samples import Samples
 
-from .evaluate import both
+from .evaluation import both
 
 
 def miou(model: nn.Module, samples: Samples, progress: Callable[[int, int], None]) -> Mapping[str, float]:

@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 from segment_anything.modeling import Sam
 from torch import nn
 
-from prunekit.plugins import Samples
+from prunekit.samples import Samples
 
 from .data import Sample
-from .evaluate import predict
+from .evaluation import predict
 
 ROWS, SIDE, GAP, HEAD = 6, 192, 6, 18
 COLUMNS = ("photo", "prompt", "before", "after")

@@ -12,15 +12,15 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
-from prunekit.lazy import Checked, First, Sound
-from prunekit.plugins import Foreign, ModelEntry, Plugin, Samples
+from prunekit.plugins import Foreign, ModelEntry, Plugin
+from prunekit.samples import Checked, First, Samples, Sound
 
 from . import data, models
 from .attention import lean_attention
-from .examine import compared
-from .export.hf import hf
-from .export.onnx import onnx
-from .export.sam import sam as stock_sam
+from .examination import compared
+from .exports.hf_folder import hf
+from .exports.onnx_graphs import onnx
+from .exports.original import sam as stock_sam
 from .metric import miou
 from .picture import masks_picture
 from .promptable_hf import from_hf, is_hf_folder
@@ -46,7 +46,7 @@ def preprocessed(sam: nn.Module, samples: Sequence[data.Sample]) -> Tensor:
     return torch.cat(rows)
 
 
-def scenes(sam: nn.Module, folder: Path | None, split: str, count: int | None, seed: int, part: str = "all") -> Samples:
+def sa1b(sam: nn.Module, folder: Path | None, split: str, count: int | None, seed: int, part: str = "all") -> Samples:
     """Samples of a folder (SA-1B, its tars, COCO), or generated scenes. Masks are read for validation only.
 
     In training the next good sample stands in for one that cannot be decoded; for validation every sample is decoded
@@ -93,9 +93,9 @@ def _entry(name: str) -> ModelEntry:
     )
 
 
-def output_taylor(accumulation: str = "abs") -> Scorer:
+def _output_taylor(accumulation: str = "abs") -> Scorer:
     """The control for disturbed Taylor. Imported when asked for: who loads a slimmed model needs no criterion."""
-    from .output_taylor import OutputTaylor
+    from .taylor_of_outputs import OutputTaylor
 
     return OutputTaylor(accumulation)
 
@@ -109,8 +109,8 @@ plugin = Plugin(
         "mlp.hidden": "hidden features of a block's MLP",
     },
     recipes={recipe.name: recipe for recipe in RECIPES},
-    scorers={"output_taylor": output_taylor},
-    datasets={"sa1b": scenes},
+    scorers={"output_taylor": _output_taylor},
+    datasets={"sa1b": sa1b},
     evaluators={"miou": miou},
     examiners={"masks": compared},
     exporters={"masks.png": masks_picture},

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prunekit.errors import DataError, InputError
-from prunekit.lazy import Skipped
+from prunekit.samples import Skipped
 
 from .sample import Sample, annotated, bare, decode_image
 from .tars import IMAGES, NOTES, halves

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunekit.errors import DataError
-from prunekit.lazy import Lazy, Skipped
-from prunekit.splits import none_in, within
+from prunekit.samples import Lazy, Skipped, none_in, within
 
 from .sample import Sample, annotated, bare, decode_image
 
@@ -82,7 +81,7 @@ class Tars(Lazy[Sample]):
 
     Tars are indexed in turn until `limit` images are found. With `masks=False` images may lack a JSON file. What has
     lost its other half, and a tar that is broken, is left out and listed in `skipped`; what comes before the break is
-    used. Of the rest, `part` says what is taken (`prunekit.splits`). Nothing left raises `DataError` at once;
+    used. Of the rest, `part` says what is taken (`prunekit.samples`). Nothing left raises `DataError` at once;
     unreadable content does when it is decoded.
     """
 

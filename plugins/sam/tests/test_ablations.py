@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import typer
 from prunekit_sam import models
-from prunekit_sam.plugin import plugin, scenes
+from prunekit_sam.plugin import plugin, sa1b
 from prunekit_sam.recipe import ONESTEP, SLIMSAM
 
 import prunekit
-from prunekit.cli.main import app
-from prunekit.cli.main import run as command
-from prunekit.cli.prune import shares
+from prunekit.cli.app import app
+from prunekit.cli.app import run as command
+from prunekit.cli.pruning import shares
 from prunekit.errors import RecipeError
-from prunekit.recipes import Distil, known_recipes, override, parse, stages_of
-from prunekit.recipes.cut import Batches, structure_of
-from prunekit.registry import names, scorer
+from prunekit.recipes import Distil, override, parse, stages_of
+from prunekit.registry import known_recipes, names, scorer
+from prunekit.runs.prune_stage import Batches, structure_of
 from prunekit.scorers import Statistics
 from prunekit.selection import parse_target
 
@@ -144,7 +144,7 @@ def test_scratch_forgets_what_was_learned():
 
 def test_output_taylor_is_the_product_of_weight_and_gradient_of_the_squared_output():
     sam = models.build("nano")
-    samples = scenes(sam, None, "train", 1, 0)
+    samples = sa1b(sam, None, "train", 1, 0)
     part = sam.image_encoder
     group = next(g for g in structure_of(part, samples).groups if g.role == "mlp.hidden")
     got = plugin.scorers["output_taylor"]().score(group, Statistics(part, Batches(samples, 1)))

@@ -8,8 +8,8 @@ from prunekit_sam import attention, models
 from prunekit_sam.attention import lean_attention
 from segment_anything.modeling.image_encoder import Attention
 
-from prunekit.recipes.distil.checkpointing import recomputed
-from prunekit.recipes.distil.memory import counted
+from prunekit.runs.distillation.checkpointing import recomputed
+from prunekit.runs.distillation.memory import counted
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from prunekit_sam.data import GeneratedScenes, Sample
-from prunekit_sam.evaluate import disc_miou, encode, evaluate, filled_box_miou, iou, predict
+from prunekit_sam.evaluation import disc_miou, encode, evaluate, filled_box_miou, iou, predict
 from prunekit_sam.models import build
 from segment_anything import SamPredictor
 

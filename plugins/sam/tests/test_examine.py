@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 from prunekit_sam.data import Folder, GeneratedScenes, Sample
-from prunekit_sam.examine import compared, examine
+from prunekit_sam.examination import compared, examine
 from prunekit_sam.models import build, nano
 from prunekit_sam.promptable import CHUNK_CPU, Prompted, Trivial
 from prunekit_sam.prompts import Prompts, ask, drawn, parsed
 from prunekit_sam.scores import means
 from safetensors.torch import load_file, save_file
 
-from prunekit.cli.main import run
+from prunekit.cli.app import run
 from prunekit.errors import InputError
-from prunekit.plugins import Request
-from prunekit.splits import split_of
+from prunekit.plugins import Examination
+from prunekit.samples import split_of
 
 BSDS = Path(__file__).parents[4] / "shared" / "data" / "bsds500" / "val"
 needs_bsds = pytest.mark.skipif(not BSDS.is_dir(), reason="needs shared/data/bsds500 beside the repository")
@@ -146,7 +146,7 @@ def test_the_split_chooses_images(folder):
     assert all(split_of(name) == split for split in ("train", "val", "test") for name in names[split])
     assert all(names.values())
     assert len(names["all"]) == 12
-    done = compared({}, Request(folder, "box", "test"), lambda name, done, total: None)
+    done = compared({}, Examination(folder, "box", "test"), lambda name, done, total: None)
     assert done.images == len(names["test"]) == 2
 
 
@@ -160,7 +160,7 @@ def test_every_model_is_built_in_its_turn_and_trivial_answers_are_a_row(folder):
 
     done = compared(
         {name: (lambda name=name: make(name)) for name in ("nano", "random")},
-        Request(folder, "point,box", images=4),
+        Examination(folder, "point,box", images=4),
         lambda name, done, total: built.append((name, done)) if done == total else None,
     )
     assert built == ["nano", ("nano", 4), "random", ("random", 4), ("trivial", 4)]

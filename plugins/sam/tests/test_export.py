@@ -14,20 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prunekit_sam import models
 from prunekit_sam.data import Sample
-from prunekit_sam.export import onnx as onnx_format
-from prunekit_sam.export import sam as sam_format
-from prunekit_sam.export.arguments import mlp_ratio
-from prunekit_sam.export.probe import NAMES, answers, probe
-from prunekit_sam.export.widths import uniform
+from prunekit_sam.exports import onnx_graphs as onnx_format
+from prunekit_sam.exports import original as sam_format
+from prunekit_sam.exports.geometry import uniform
+from prunekit_sam.exports.probing import NAMES, answers, probe
+from prunekit_sam.exports.sam_arguments import mlp_ratio
 from prunekit_sam.plugin import plugin, preprocessed
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import nn
 
 import prunekit
-from prunekit.checkpoint import Bundle, save
-from prunekit.cli.main import run as command
+from prunekit.checkpoints import save
+from prunekit.cli.app import run as command
 from prunekit.errors import ExportError
-from prunekit.export import export
+from prunekit.exports import export
+from prunekit.plans.bundle import Bundle
 
 SETTINGS = ("distill=false", "images=2", "val_images=2", "latency=false")
 MOST = 1e-4
@@ -238,8 +239,8 @@ def test_a_ratio_gives_its_width_back(embedding, mlp):
 def test_loading_imports_nothing_that_traces_scores_trains_or_exports(mixed):
     code = (
         "import sys, prunekit; prunekit.load(sys.argv[1])\n"
-        "heavy = {'prunekit.api', 'prunekit.scorers', 'prunekit.trace.recorder', 'prunekit.recipes.runner',\n"
-        "         'prunekit.recipes.distil', 'prunekit.selection', 'matplotlib', 'transformers', 'onnx', 'timm',\n"
+        "heavy = {'prunekit.api', 'prunekit.scorers', 'prunekit.tracing.recorder', 'prunekit.runs.runner',\n"
+        "         'prunekit.runs.distillation', 'prunekit.selection', 'matplotlib', 'transformers', 'onnx', 'timm',\n"
         "         'accelerate', 'pycocotools'}\n"
         "assert not heavy & set(sys.modules), sorted(heavy & set(sys.modules))\n"
     )

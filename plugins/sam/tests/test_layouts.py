@@ -15,14 +15,14 @@ from PIL import Image
 from prunekit_sam import models
 from prunekit_sam.coco import Coco, deepest
 from prunekit_sam.data import Folder, found_in
-from prunekit_sam.plugin import scenes
+from prunekit_sam.plugin import sa1b
 from prunekit_sam.scenes import bounding_box, point_inside, scene
 from prunekit_sam.streams import stream
 from prunekit_sam.tars import Tars, index_of
 
-from prunekit.cli.main import run as command
+from prunekit.cli.app import run as command
 from prunekit.errors import DataError, InputError
-from prunekit.splits import split_of
+from prunekit.samples import split_of
 
 SIDE = 40
 
@@ -136,12 +136,12 @@ def test_a_tar_that_breaks_off_is_used_up_to_there_and_named(tmp_path):
 def test_faults_in_a_tar_are_noted_and_training_needs_no_json(tmp_path):
     tar = write_tar(tmp_path / "t.tar", broken_members())
     sam = models.build("nano")
-    val = scenes(sam, tar, "val", None, 0)
+    val = sa1b(sam, tar, "val", None, 0)
     assert [sample.name for sample in val.items] == ["a", "f"]
     assert {fault.name.rpartition("/")[2]: fault.reason for fault in val.skipped}.keys() == FAULTS.keys()
     for fault in val.skipped:
         assert FAULTS[fault.name.rpartition("/")[2]] in fault.reason
-    train = scenes(sam, tar, "train", None, 0)
+    train = sa1b(sam, tar, "train", None, 0)
     assert len(train) == 5
     assert [sample.name for sample in train.items] == ["a", "c", "c", "d", "f"]
     assert [fault.name.rpartition("/")[2] for fault in train.skipped] == ["e.json", "b.png"]
@@ -374,7 +374,7 @@ def test_the_coco_file_of_the_split_is_taken(tmp_path):
 )
 def test_a_broken_segment_costs_its_image_only(tmp_path, segmentation):
     write_coco(tmp_path, extra=[{"image_id": 1, "segmentation": segmentation}])
-    samples = scenes(models.build("nano"), tmp_path, "val", None, 0)
+    samples = sa1b(models.build("nano"), tmp_path, "val", None, 0)
     assert [sample.name for sample in samples.items] == ["b"]
     assert "a.png" in {Path(fault.name).name for fault in samples.skipped}
 

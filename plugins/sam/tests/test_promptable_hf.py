@@ -1,7 +1,7 @@
 import pytest
 from prunekit_sam.data import GeneratedScenes, Sample
-from prunekit_sam.export.config import model_config
-from prunekit_sam.export.hf import renamed
+from prunekit_sam.exports.config import model_config
+from prunekit_sam.exports.hf_folder import renamed
 from prunekit_sam.models import build
 from prunekit_sam.promptable import Prompted
 from prunekit_sam.promptable_hf import PromptedHF

@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 from prunekit_sam import models
-from prunekit_sam.plugin import plugin, scenes
+from prunekit_sam.plugin import plugin, sa1b
 from prunekit_sam.recipe import SLIMSAM
 
 import prunekit
-from prunekit.cli.main import run as command
-from prunekit.plugins import Samples
+from prunekit.cli.app import run as command
 from prunekit.recipes import COMMON, Distil, Prune
-from prunekit.recipes.cut import Asked, cut, structure_of
-from prunekit.recipes.distil import term_losses
-from prunekit.recipes.report import count_rest
 from prunekit.registry import Built
+from prunekit.runs.distillation import term_losses
+from prunekit.runs.prune_stage import Asked, cut, structure_of
+from prunekit.runs.reporting import count_rest
+from prunekit.samples import Samples
 from prunekit.scorers import Magnitude, Random
 
 LOCAL = {**COMMON, "ranking": "local"}
@@ -71,7 +71,7 @@ def test_what_lies_outside_the_encoder_is_counted():
 def test_each_term_of_both_alignments_teaches_local_and_global_blocks(number):
     torch.manual_seed(0)
     sam = models.build("nano")
-    samples = scenes(sam, None, "train", 2, 0)
+    samples = sa1b(sam, None, "train", 2, 0)
     student, original = sam.image_encoder, copy.deepcopy(sam.image_encoder)
     previous = original
     cuts = [stage for stage in SLIMSAM.stages if isinstance(stage, Prune)]

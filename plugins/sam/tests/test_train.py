@@ -4,7 +4,7 @@ import torch
 from prunekit_sam.models import build, nano
 from prunekit_sam.promptable import decode
 from prunekit_sam.prompts import Prompts
-from prunekit_sam.train import Settings, prompted, rate_at, train
+from prunekit_sam.training import Settings, prompted, rate_at, train
 from safetensors.torch import load_file
 
 TINY = Settings(dense_steps=1, steps=2, batch=2, queries=3, prompts=2)

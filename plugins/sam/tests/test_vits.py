@@ -17,12 +17,13 @@ from prunekit_sam.recipe import ATTENTION, EMBEDDING, MLP, SLIMSAM
 from torchvision.models import SwinTransformer, VisionTransformer
 
 import prunekit
-from prunekit.cli.main import run as command
-from prunekit.recipes import override, run
-from prunekit.recipes.cut import steps_of, structure_of
-from prunekit.recipes.data import images
-from prunekit.recipes.distil import floats
+from prunekit.cli.app import run as command
+from prunekit.recipes import override
 from prunekit.registry import Built, build
+from prunekit.runs import run
+from prunekit.runs.distillation import floats
+from prunekit.runs.image_data import images
+from prunekit.runs.prune_stage import steps_of, structure_of
 from prunekit.scorers import DisturbedTaylor
 
 PLAIN = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 48, "num_heads": 3}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunekit.coupling.coupler import Coupler, rule
-from prunekit.trace.record import Op
+from prunekit.graph.nodes import Op
 
 
 @rule("aten.view_as_complex")

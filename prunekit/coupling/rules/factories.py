@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunekit.coupling.coupler import Coupler, rule
-from prunekit.trace.record import Op
+from prunekit.graph.nodes import Op
 
 _NAMED = ("zeros", "ones", "empty", "full", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full")
 _SIZED_BY_INPUT = ("pad",)  # calls that make a tensor of their input's sizes and fill it part by part

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from prunekit.coupling.coupler import Coupler, rule
-from prunekit.coupling.labels import FIXED, Axis, _frozen_copy
-from prunekit.trace.record import Op, Ref
+from prunekit.graph.nodes import Op, Ref
+from prunekit.labels.vectors import FIXED, Axis, _frozen_copy
 
 
 @rule("aten.cat", "aten.concat", "aten.concatenate")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.coupling.labels import Axis
-from prunekit.trace.record import Op, Ref
+from prunekit.graph.nodes import Op, Ref
+from prunekit.labels.vectors import Axis
 
 
 @rule("aten.mm")

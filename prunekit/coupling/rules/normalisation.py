@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from prunekit.coupling.coupler import Coupler, rule
-from prunekit.coupling.labels import Axis
-from prunekit.trace.record import Call, Op, Ref
+from prunekit.graph.nodes import Call, Op, Ref
+from prunekit.labels.vectors import Axis
 
 
 @rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunekit.coupling.coupler import Coupler, rule
-from prunekit.trace.record import Op, Ref
+from prunekit.graph.nodes import Op, Ref
 
 
 @rule("prunekit.opaque")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.coupling.labels import Axis
-from prunekit.trace.record import Op, Ref
+from prunekit.graph.nodes import Op, Ref
+from prunekit.labels.vectors import Axis
 
 _ADDITIONS = {"aten.add", "aten.sub", "aten.rsub"}
 # torch's recurrent layers add the gates' products of input and state; no stream passes by these

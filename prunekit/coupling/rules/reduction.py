@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.trace.record import Op
+from prunekit.graph.nodes import Op
 
 _LINEAR = {"aten.sum"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prunekit.coupling.coupler import Coupler, rule
-from prunekit.coupling.labels import Axis, Vector, _frozen_copy
-from prunekit.trace.provenance import TracedInt, expression_of
-from prunekit.trace.record import Call, Op, Ref
+from prunekit.graph.nodes import Call, Op, Ref
+from prunekit.graph.provenance import TracedInt, expression_of
+from prunekit.labels.vectors import Axis, Vector, _frozen_copy
 
 
 @rule("aten.select")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.trace.record import Op
+from prunekit.graph.nodes import Op
 
 
 @rule("aten._fft_r2c", "aten._fft_c2c", "aten._fft_c2r")

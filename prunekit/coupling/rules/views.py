@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.coupling.labels import Axis, _frozen_copy
-from prunekit.trace.provenance import expression_of
-from prunekit.trace.record import Call, Op, Ref
+from prunekit.graph.nodes import Call, Op, Ref
+from prunekit.graph.provenance import expression_of
+from prunekit.labels.vectors import Axis, _frozen_copy
 
 
 @rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias", "aten._reshape_copy", "aten.flatten")

@@ -1,0 +1,40 @@
+"""What a folder says about its model: which names rebuild it, and which part was pruned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prunekit.errors import CheckpointError
+
+FORMAT = "prunekit.model/1"
+WEIGHTS, PLAN, REPORT, MODEL = "model.safetensors", "plan.json", "report.json", "model.json"
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """``spec``, ``options`` and ``part`` of the model kept in ``folder``. Raises CheckpointError."""
+    raw = parsed(folder / MODEL)
+    try:
+        if raw["format"] != FORMAT:
+            raise CheckpointError(f"{folder / MODEL} has another format", hint=f"expected {FORMAT}")
+        return {"spec": str(raw["spec"] or ""), "options": dict(raw["options"]), "part": str(raw["part"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / MODEL} is not a model description: {error}") from error
+
+
+def parsed(path: Path) -> Any:
+    """The JSON in ``path``. Raises CheckpointError."""
+    text = text_of(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}", hint="give a folder that prunekit wrote") from error
+
+
+def text_of(path: Path) -> str:
+    """The text in ``path``. Raises CheckpointError."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {path}", hint="give a folder that prunekit wrote") from error

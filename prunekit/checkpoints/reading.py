@@ -1,0 +1,65 @@
+"""A folder read back: the model is built, cut by its plan and given its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from prunekit.checkpoints.description import PLAN, REPORT, WEIGHTS, describe, parsed, text_of
+from prunekit.errors import CheckpointError, PlanError
+from prunekit.files.weights import load_state, read_state
+from prunekit.plans.bundle import Bundle
+from prunekit.plans.contents import Plan
+from prunekit.registry.building import build
+from prunekit.surgery.cutting import apply
+
+
+def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """The pruned model kept in ``folder``, in evaluation mode, on the CPU.
+
+    Imports the model's own library, and nothing that traces, scores or trains. Without ``model`` the original is built
+    by the name kept in the folder; a name that starts with ``python:`` imports that module, so load such folders only
+    from those you trust. With ``model``, a fresh instance of the original class, that instance is pruned in place and
+    returned.
+
+    Raises CheckpointError for files that are missing, truncated or foreign and for weights that do not fit,
+    RegistryError for an unknown name, PlanError for a plan that does not fit the model.
+    """
+    return read(folder, model).model
+
+
+def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
+    """What ``save`` wrote to ``folder``, put together again: the model as ``load`` gives it, and what belongs to it.
+
+    Raises what ``load`` raises.
+    """
+    folder = Path(folder)
+    description = describe(folder)
+    plan = _plan(folder)
+    report = parsed(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
+    state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken
+    if model is None:
+        if not description["spec"]:
+            raise CheckpointError(
+                f"{folder} does not say how to build its model", hint="pass a fresh instance: load(folder, model)"
+            )
+        model = build(description["spec"], **description["options"]).model
+    try:
+        undo = apply(model.get_submodule(description["part"]), plan)
+    except AttributeError as error:
+        raise CheckpointError(f"{type(model).__name__} has no part {description['part']!r}") from error
+    try:
+        load_state(model, state, folder / WEIGHTS)
+    except CheckpointError:
+        undo()
+        raise
+    return Bundle(model.eval(), plan, report, **description)
+
+
+def _plan(folder: Path) -> Plan:
+    text = text_of(folder / PLAN)
+    try:
+        return Plan.from_json(text)
+    except PlanError as error:
+        raise CheckpointError(f"{folder / PLAN} cannot be used: {error.what}", hint=error.hint) from error

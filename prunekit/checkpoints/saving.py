@@ -1,0 +1,70 @@
+"""A pruned model as a folder of safetensors and JSON: weights, plan, report, and how to build the model again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHTS
+from prunekit.files.folders import new_folder
+from prunekit.files.weights import write_state
+from prunekit.plans.contents import Plan
+
+
+class Saveable(Protocol):
+    """What pruning yields, as far as keeping it goes."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def report(self) -> Any: ...
+
+
+def save(
+    result: Saveable,
+    folder: str | Path,
+    *,
+    spec: str | None = None,
+    extras: Mapping[str, Callable[[Path], None]] | None = None,
+) -> Path:
+    """Write ``result`` to ``folder``, whole or not at all, and return the folder.
+
+    Args:
+        result: what ``prunekit.prune`` returned, or a ``Bundle``.
+        folder: a new or empty folder, or one with an earlier result, which is then replaced.
+        spec: the model's name for ``prunekit.registry.build``, so that ``load`` needs no model.
+        extras: more files: name -> a function that writes the path it is given.
+
+    Raises CheckpointError where the folder cannot be used or the model's state holds more than tensors.
+    """
+    description = {
+        "format": FORMAT,
+        "spec": spec if spec is not None else getattr(result, "spec", ""),
+        "options": dict(getattr(result, "options", {})),
+        "part": getattr(result, "part", ""),
+    }
+    with new_folder(Path(folder)) as draft:
+        write_state(result.model, draft / WEIGHTS)
+        (draft / PLAN).write_text(result.plan.to_json())
+        (draft / REPORT).write_text(_json(_plain(result.report)))
+        (draft / MODEL).write_text(_json(description))
+        for name, write in (extras or {}).items():
+            write(draft / name)
+    return Path(folder)
+
+
+def _plain(report: Any) -> Any:
+    return asdict(report) if is_dataclass(report) and not isinstance(report, type) else report
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, default=str) + "\n"

@@ -1,0 +1,173 @@
+"""``prunekit compare``: criteria at one budget, on the same data, against chance."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunekit.cli.building import GENERATED, build_model, check_device
+from prunekit.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prunekit.comparison import Comparison
+    from prunekit.registry.building import Built
+    from prunekit.samples.sequences import Skipped
+    from prunekit.samples.tasks import Samples
+
+SEEDS, RATIO = 3, 0.5
+IMAGES, VAL_IMAGES = 64, 32  # where the data are given; for generated ones as for prune
+
+
+def compare(
+    model: Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME, python:pkg.mod:factory or PLUG-IN:NAME.")],
+    scorers: Annotated[
+        str, typer.Option(help="Criteria, separated by commas; all: every one that needs no labels. random is added.")
+    ] = "all",
+    seeds: Annotated[int, typer.Option(help="Draws of samples and of whatever a criterion draws itself.")] = SEEDS,
+    ratio: Annotated[float | None, typer.Option(help=f"Share of units to remove; {RATIO} without a target.")] = None,
+    target: Annotated[str | None, typer.Option(help='Instead of a ratio, e.g. "macs<=60%, params<=5M".')] = None,
+    ranking: Annotated[str, typer.Option(help="local, global, role or isomorphic.")] = "local",
+    compensate: Annotated[str | None, typer.Option(help="ridge: refit by least squares after every cut.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth or .pt.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of images to score on; without, generated.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Folder of images to judge on; without, generated.")] = None,
+    images: Annotated[int | None, typer.Option(help="Images that a seed draws to score on.")] = None,
+    val_images: Annotated[int | None, typer.Option(help="Images to judge on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and compare.png.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
+) -> None:
+    """Compare criteria at one budget, with random as the control."""
+    _check(ratio, target, seeds, seed, images, val_images)
+
+    from rich.console import Console
+
+    from prunekit.cli.comparison_table import JSON, show, write
+    from prunekit.cli.notices import heard
+    from prunekit.cli.tables import mention
+    from prunekit.files.folders import check_target
+    from prunekit.runs.reporting import skipped_in
+
+    console = Console()
+    if out is not None:
+        check_target(out, JSON)
+    with heard(None if as_json else console):
+        check_device(device)
+        built = build_model(model, checkpoint, seed)
+        built.model.to(device)
+        counts = _counts(built, images, val_images, (data is None, val is None))
+        names = [name for name in scorers.split(",") if name.strip()]
+        budget = {"ratio": ratio, "target": target, "ranking": ranking, "compensate": compensate}
+        with _Bar(None if as_json else console) as bar:
+            found, faults = _compared(built, names, range(seed, seed + seeds), budget, (data, val), counts, bar)
+        skipped = skipped_in(faults)
+        told = {"model": model, **found.as_dict(), "skipped": skipped}
+        if out is not None:
+            write(found, out, model, told)
+    if as_json:
+        import json
+
+        console.file.write(json.dumps(told, indent=1) + "\n")
+    else:
+        show(console, found, model, out)
+        mention(console, skipped, f"listed in {out / JSON}" if out else "listed by --json")
+
+
+def _check(
+    ratio: float | None, target: str | None, seeds: int, seed: int, images: int | None, val_images: int | None
+) -> None:
+    """Whatever can be refused without loading torch is refused first."""
+    if ratio is not None and not 0 <= ratio < 1:  # NaN too
+        raise InputError(f"--ratio {ratio} is out of range", hint="the share to remove, at least 0 and below 1")
+    if ratio is not None and target is not None:
+        raise InputError("--ratio and --target both say how much goes", hint="give one of them")
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative")
+    for name, value in (("--seeds", seeds), ("--images", images), ("--val-images", val_images)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} {value} is out of range", hint="at least 1")
+
+
+def _counts(built: Built, images: int | None, val_images: int | None, generated: tuple[bool, bool]) -> tuple[int, int]:
+    """How many images a seed draws, and how many are judged on; the model's own numbers for generated ones."""
+
+    suits: Mapping[str, Any] = built.entry.generated if built.entry else GENERATED
+    draw = images or (int(suits.get("images", IMAGES)) if generated[0] else IMAGES)
+    judge = val_images or (int(suits.get("val_images", VAL_IMAGES)) if generated[1] else VAL_IMAGES)
+    return draw, judge
+
+
+def _compared(
+    built: Built,
+    names: list[str],
+    seeds: range,
+    budget: Mapping[str, Any],
+    folders: tuple[Path | None, Path | None],
+    counts: tuple[int, int],
+    listen: Callable[[int, int, str], None],
+) -> tuple[Comparison, list[Skipped]]:
+    """The comparison, and the samples that could not be used."""
+    from prunekit.comparison import compare, needs_no_labels
+    from prunekit.runs.image_data import NOT_VALIDATED, dataset_for
+    from prunekit.runs.metrics import evaluator_for
+    from prunekit.runs.prune_stage import Batches
+
+    if not names:
+        raise InputError("--scorers names none", hint="for example --scorers magnitude,disturbed_taylor")
+    dataset = dataset_for(built)
+    wanted = None if folders[0] else counts[0] * len(seeds)
+    train = dataset(built.model, folders[0], "train", wanted, seeds[0])
+    judged: Samples = dataset(built.model, folders[1], "val", counts[1], seeds[0])
+    if judged.generated and not train.generated:
+        logging.getLogger(__name__).warning(NOT_VALIDATED)
+    evaluator = evaluator_for(built, copy.deepcopy(built.model))
+
+    def evaluate(part: nn.Module) -> Mapping[str, float]:
+        return evaluator(built.model, judged, lambda done, total: None)  # the part is cut in its place
+
+    part = built.model.get_submodule(built.part)
+    device = next(part.parameters()).device
+    found = compare(
+        part,
+        needs_no_labels() if names == ["all"] else names,
+        evaluate,
+        train.batch([0]).to(device),
+        data=Batches(train, len(train)),
+        seeds=seeds,
+        images=counts[0],
+        listen=listen,
+        **budget,
+    )
+    return found, [*train.skipped, *judged.skipped]
+
+
+class _Bar:
+    """One bar over all cuts. Without a console it says nothing."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description:<18}"), BarColumn(bar_width=16), MofNCompleteColumn())
+        self._progress = console and Progress(*columns, TimeRemainingColumn(), console=console)
+
+    def __enter__(self) -> _Bar:
+        if self._progress:
+            self._task = self._progress.add_task("the original", total=None)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def __call__(self, done: int, total: int, scorer: str) -> None:
+        if self._progress:
+            self._progress.update(self._task, completed=done, total=total, description=scorer or "done")

@@ -1,0 +1,152 @@
+"""``prunekit eval``: models and folders of pruned ones, by one protocol, on the same annotated images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunekit.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import nn
+
+    from prunekit.plugins.examination import Examined, Examiner
+
+FIGURES = ("miou", "boundary_iou", "mask_iou", "small", "medium", "large")
+
+
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="PLUG-IN:NAME, or folders: pruned, or exported --to hf.")],
+    data: Annotated[Path, typer.Option(help="Folder of annotated images.")],
+    prompts: Annotated[str, typer.Option(help="How to ask: point, box, points:3, multimask, ...")] = "point,box",
+    split: Annotated[str, typer.Option(help="all, train, val or test, by a hash of the file's stem.")] = "all",
+    images: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the one model that is not a folder.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn, random weights included.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File for the report, as JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
+) -> None:
+    """Score models against annotated images, beside trivial answers."""
+    if images is not None and images < 1:
+        raise InputError(f"--images {images} is too few")
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative")
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out} is a folder", hint="give a file, for example report.json")
+    if checkpoint is not None and sum(not Path(name).is_dir() for name in models) != 1:
+        raise InputError("--checkpoint is unclear", hint="give exactly one model that is not a folder with it")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
+
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from prunekit.cli.building import check_device
+    from prunekit.cli.notices import heard
+    from prunekit.cli.tables import mention
+    from prunekit.plugins.examination import Examination
+    from prunekit.runs.reporting import skipped_in
+
+    console = Console()
+    check_device(device)
+    with heard(None if as_json else console), Progress(console=console, disable=as_json, transient=True) as bars:
+        examiner = _examiner(models)
+        tasks: dict[str, Any] = {}
+
+        def listen(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        done = examiner(
+            _builders(models, checkpoint, device, seed), Examination(data, prompts, split, images, seed), listen
+        )
+    asked: dict[str, Any] = {"data": str(data), "split": split, "seed": seed, "skipped": skipped_in(done.skipped)}
+    text = json.dumps({**asdict(done), **asked}, indent=1) + "\n"
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)
+    if as_json:
+        console.file.write(text)
+    else:
+        _show(console, done)
+        mention(console, asked["skipped"], f"listed in {out}" if out else "listed by --json")
+        if out is not None:
+            console.print(f"kept in {out}", highlight=False)
+
+
+def _examiner(models: list[str]) -> Examiner:
+    """The one that all models share. Raises InputError for a model that has none, or another."""
+    from prunekit.checkpoints.description import describe
+    from prunekit.errors import RegistryError
+    from prunekit.registry.lookup import foreign, home, names
+
+    found: dict[int, Examiner] = {}
+    for name in models:
+        if Path(name).is_dir() and (known := foreign(Path(name))) is not None:
+            examiner = known[0].examiners[known[1].examiner]
+            found[id(examiner)] = examiner
+            continue
+        spec = describe(Path(name))["spec"] if Path(name).is_dir() else name
+        place = home(spec)
+        if place is None and spec.partition(":")[0] not in ("timm", "torchvision", "python") and spec:
+            raise RegistryError.unknown("model", spec, names())
+        if place is None or not place[1].examiner:
+            raise InputError(
+                f"{name} ({spec or 'of an unknown class'}) cannot be prompted, so there is nothing to score it by",
+                hint="models of a plug-in with an examiner can: prunekit list models; prunekit compare and the report "
+                "of prunekit prune say how far a pruned model still agrees with its original",
+            )
+        examiner = place[0].examiners[place[1].examiner]
+        found[id(examiner)] = examiner
+    if len(found) > 1:
+        raise InputError("these models are scored by different protocols", hint="evaluate them apart")
+    return next(iter(found.values()))
+
+
+def _builders(
+    models: list[str], checkpoint: Path | None, device: str, seed: int
+) -> Mapping[str, Callable[[], nn.Module]]:
+    def build_one(name: str) -> nn.Module:
+        import torch
+
+        from prunekit.checkpoints.reading import load
+        from prunekit.registry.building import build
+        from prunekit.registry.lookup import foreign
+
+        torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
+        if not Path(name).is_dir():
+            model = build(name, checkpoint=checkpoint).model
+        elif known := foreign(Path(name)):
+            model = known[1].build(Path(name))
+        else:
+            model = load(name)
+        return model.to(device).eval()
+
+    return {name: partial(build_one, name) for name in models}
+
+
+def _show(console: Console, done: Examined) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{done.masks} masks of {done.images} images", title_justify="left")
+    for name in ("model", "prompt"):
+        table.add_column(name, overflow="fold")
+    for name in FIGURES:
+        table.add_column(name.replace("_", " "), justify="right")
+    for model, prompts in done.rows.items():
+        for prompt, figures in prompts.items():
+            cells = [figures.get(name) for name in FIGURES]
+            table.add_row(model, prompt, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+    console.print(table)
+    if done.empty:
+        console.print(f"{done.empty} annotations without a mask left out", style="dim", highlight=False)

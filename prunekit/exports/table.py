@@ -1,0 +1,28 @@
+"""Which formats there are, and for which models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prunekit.exports.torch_export import exported
+from prunekit.plugins.contract import Plugin
+from prunekit.plugins.discovery import discover
+from prunekit.plugins.formats import Format
+from prunekit.registry.lookup import home
+
+GENERIC: dict[str, Format] = {"exported": exported}
+
+
+def known_formats(plugins: Iterable[Plugin] | None = None) -> dict[str, Format]:
+    """Every format by name: those for any model, and those of the plug-ins."""
+    known = discover() if plugins is None else plugins
+    return GENERIC | {name: write for plugin in known for name, write in plugin.formats.items()}
+
+
+def formats_for(spec: str, plugins: Iterable[Plugin] | None = None) -> dict[str, Format]:
+    """The formats for the model that ``spec`` names: those for any model, and those that its plug-in has for it."""
+    found = home(spec, plugins)
+    if found is None:
+        return dict(GENERIC)
+    plugin, entry = found
+    return GENERIC | {name: plugin.formats[name] for name in entry.formats}

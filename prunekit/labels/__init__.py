@@ -1,0 +1,1 @@
+"""Labels of coordinates: vectors, equalities and grids."""

@@ -1,0 +1,1 @@
+"""Modules and their state tensors: walked, unwrapped, kept as they are, observed."""

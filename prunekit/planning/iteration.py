@@ -1,0 +1,130 @@
+"""Pruning in one step or in several: each step is scored on what the last one left, and all are one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
+
+from torch import nn
+
+from prunekit.coupling.structure import Structure
+from prunekit.errors import NothingToPruneError
+from prunekit.inputs import Inputs, as_samples, generated
+from prunekit.modules.snapshot import kept_as_is
+from prunekit.options.schedules import Schedule, portions
+from prunekit.planning.drafting import Draft, Request, draft
+from prunekit.plans.composition import compose
+from prunekit.plans.contents import Plan
+from prunekit.quantities.gauge import Baseline
+from prunekit.quantities.limits import Target, parse_target
+from prunekit.selection.ratio import Ratio
+from prunekit.surgery.cutting import apply
+from prunekit.surgery.refitting import Compensation, compensation
+
+OnStep = Callable[[nn.Module, int, int], object]
+Trace = Callable[[nn.Module, Any], Structure]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """In how many steps, and what happens after each; the arguments of ``prunekit.prune`` by the same names."""
+
+    steps: int = 1
+    schedule: Schedule = "cubic"
+    on_step: OnStep | None = None
+    compensate: str | Compensation | None = None
+
+    def __post_init__(self) -> None:
+        portions(self.steps, self.schedule)
+        compensation(self.compensate)
+
+
+@dataclass(eq=False)
+class Done:
+    """The steps that were made, and the way back."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    undos: list[Callable[[], None]] = field(default_factory=list)
+    baseline: Baseline | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """All steps as one plan on the original."""
+        return reduce(compose, [made.plan for made in self.drafts])
+
+    def undo(self) -> None:
+        """Takes everything back, the last step first. Works once."""
+        while self.undos:
+            self.undos.pop()()
+
+
+def cut_in_steps(
+    model: nn.Module,
+    structure: Structure,
+    request: Request,
+    iteration: Iteration,
+    *,
+    data: Iterable[Any] | None,
+    progress: Any,
+    trace: Trace,
+) -> Done:
+    """Drafts and applies every step. If one fails, or the callback does, all are taken back before it is raised.
+
+    A step that takes nothing, because alignment leaves it no unit, is passed over unless it is the only one.
+    """
+    parts = portions(iteration.steps, iteration.schedule)
+    refit = compensation(iteration.compensate)
+    held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
+    baseline = None
+    if request.target is not None:
+        baseline = Baseline.of(model, structure, request.target, request.latency)
+    sizes = {group.name: group.size for group in structure.groups}
+    done, inputs = Done(baseline=baseline), structure.inputs
+    if iteration.on_step is not None:
+        done.undos.append(kept_as_is(model))
+    try:
+        for number, part in enumerate(parts, 1):
+            if done.drafts:
+                structure = trace(model, inputs)
+            step = request if part == 1 else _part_of(request, part, baseline)
+            step = replace(step, how=replace(step.how, sizes=sizes))
+            try:
+                made = draft(model, structure, step, data=held, progress=progress, baseline=baseline)
+            except NothingToPruneError:
+                if number == len(parts) and not done.drafts:
+                    raise
+            else:
+                done.drafts.append(made)
+                chosen = _calibration(refit, held, structure, request.seed)
+                done.undos.append(apply(model, made.plan, compensate=refit, data=chosen))
+            if iteration.on_step is not None:
+                iteration.on_step(model, number, len(parts))
+    except BaseException:
+        done.undo()
+        raise
+    return done
+
+
+def _calibration(refit: Compensation | None, data: Any, structure: Structure, seed: int) -> list[Inputs] | None:
+    if refit is None:
+        return None
+    if data is None:
+        return list(generated(structure.inputs, refit.samples, seed))
+    return [sample.inputs for sample in as_samples(data, structure.inputs, refit.samples)]
+
+
+def part_of(target: Target, part: float, whole: Mapping[str, float]) -> dict[str, float]:
+    """The target of a step after which ``part`` of all that goes is gone; ``whole`` is the original by quantity."""
+    aims = {limit.quantity: limit.of(whole[limit.quantity]) for limit in parse_target(target)}
+    return {name: whole[name] - (whole[name] - aim) * part for name, aim in aims.items()}
+
+
+def _part_of(request: Request, part: float, baseline: Baseline | None) -> Request:
+    """The request of a step after which ``part`` of all that goes is gone."""
+    if request.target is not None and baseline is not None:
+        return replace(request, target=part_of(request.target, part, baseline.quantities))
+    share = request.share
+    scaled: Ratio = {k: v * part for k, v in share.items()} if isinstance(share, Mapping) else share * part
+    return replace(request, ratio=scaled)

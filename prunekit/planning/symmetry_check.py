@@ -1,0 +1,207 @@
+"""Verification 2: units of a group are interchangeable, so permuting them must leave the output unchanged.
+
+A wrong coupling, such as channels that are cut into other heads, changes the output and is found before anything
+is cut. The weights are perturbed for the test, so that layers that all start alike (norms at 1, biases at 0) are
+told apart too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prunekit.coupling.groups import Group
+from prunekit.errors import VerificationError
+from prunekit.inputs import Inputs
+from prunekit.inputs.values import map_tensors
+from prunekit.tracing.recorder import output_tensors
+from prunekit.tracing.standin import swapped
+
+QUICK_TOLERANCE = 3e-5  # of the largest output: what float32 arithmetic alone rarely passes; float64 decides above it
+TOLERANCE = 1e-3  # where the model cannot run in float64
+EXACT_TOLERANCE = 1e-7  # in float64
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Largest change of an output, relative to its largest value, and the groups that broke the symmetry."""
+
+    error: float
+    broken: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.broken
+
+
+def symmetry(model: nn.Module, groups: Sequence[Group], inputs: Inputs, *, seed: int = 0) -> Symmetry:
+    """Permutes the units of all groups at once; where the output changes, the culprits are found by halving.
+
+    The model is run in eval mode on perturbed copies of its tensors and left as it was.
+
+    Raises:
+        VerificationError: if the perturbed model yields values that are not finite, so that nothing can be compared.
+    """
+    check = _Check(model, inputs, seed)
+    error = check.error(groups)
+    if check.is_exact:
+        check.settle(error)
+    if error <= (check.tolerance if check.is_exact else QUICK_TOLERANCE):
+        return Symmetry(error, ())
+    if not check.is_exact:
+        exact = _Check(model, inputs, seed, torch.float64)
+        try:
+            found = exact.error(groups)
+            exact.settle(found)
+            if found <= exact.tolerance:
+                return Symmetry(error, ())
+            check = exact
+        except RuntimeError:  # the model mixes in float32 of its own; the float32 check decides
+            if error <= TOLERANCE:
+                return Symmetry(error, ())
+    return Symmetry(error, tuple(g.name for g in check.culprits(list(groups))))
+
+
+class _Check:
+    def __init__(self, model: nn.Module, inputs: Inputs, seed: int, dtype: torch.dtype | None = None) -> None:
+        self.model, self.seed, self.dtype = model, seed, dtype
+        self.tolerance = TOLERANCE
+        self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
+        self.base: list[Tensor] | None = None
+        self.noise = torch.randn(_NOISE, generator=torch.Generator().manual_seed(seed))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the outputs are in float64 as the model is."""
+        return self.base is not None and all(t.dtype is torch.float64 for t in self.base)
+
+    def settle(self, error: float) -> None:
+        """Fixes the tolerance of a model in float64, which may still hold parts in float32, as many norms are."""
+        self.tolerance = EXACT_TOLERANCE
+        if EXACT_TOLERANCE < error <= QUICK_TOLERANCE:  # the only errors that the answer decides
+            with _Widths() as widths:
+                self._run({})
+            self.tolerance = QUICK_TOLERANCE if widths.narrow else EXACT_TOLERANCE
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if self.dtype and tensor.is_floating_point() else tensor
+
+    def error(self, groups: Sequence[Group]) -> float:
+        if self.base is None:
+            self.base = self._run({})
+            if not all(bool(torch.isfinite(t).all()) for t in self.base):
+                raise VerificationError(
+                    "the outputs are not finite, so symmetry cannot be checked", hint="check the weights and the inputs"
+                )
+        permuted = self._run(_permutations(groups, self.seed))
+        worst = 0.0
+        for a, b in zip(self.base, permuted, strict=True):
+            scale = float(a.abs().max()) or 1.0
+            difference = float((a - b).abs().max()) / scale
+            worst = max(worst, difference if difference == difference else float("inf"))
+        return worst
+
+    def culprits(self, groups: list[Group]) -> list[Group]:
+        if self.error(groups) <= self.tolerance:
+            return []
+        if len(groups) == 1:
+            return groups
+        half = len(groups) // 2
+        return self.culprits(groups[:half]) + self.culprits(groups[half:])
+
+    def _run(self, permutations: dict[tuple[str, int], Tensor]) -> list[Tensor]:
+        by_name: dict[str, list[tuple[int, Tensor]]] = {}
+        for (name, axis), index in permutations.items():
+            by_name.setdefault(name, []).append((axis, index))
+
+        def replace(name: str, tensor: Tensor) -> Tensor:
+            new = self._cast(tensor.detach())
+            if isinstance(tensor, nn.Parameter) and new.is_complex():
+                new = torch.view_as_complex(
+                    _perturbed(name, torch.view_as_real(new.resolve_conj()).contiguous(), self.seed, self.noise)
+                )
+            elif isinstance(tensor, nn.Parameter) and new.is_floating_point():
+                new = _perturbed(name, new, self.seed, self.noise)
+            for axis, index in by_name.get(name, []):
+                new = new.index_select(axis, index.to(new.device))
+            return nn.Parameter(new, requires_grad=False) if isinstance(tensor, nn.Parameter) else new.clone()
+
+        with swapped(self.model, replace), torch.no_grad():
+            result = self.model(*self.inputs.args, **self.inputs.kwargs)
+        return [_comparable(t.detach()) for t in output_tensors(result)]
+
+
+class _Widths(TorchDispatchMode):
+    """Notes whether anything is computed in a narrower format than float64."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.narrow = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.narrow = self.narrow or (isinstance(result, Tensor) and result.dtype in _NARROW)
+        return result
+
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.complex64)
+
+
+def _comparable(tensor: Tensor) -> Tensor:
+    """Real numbers of at least float32; a complex one as two."""
+    tensor = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+_NOISE = 1_000_003  # prime, so that no axis repeats in step with the noise
+
+
+def _perturbed(name: str, tensor: Tensor, seed: int, noise: Tensor) -> Tensor:
+    """``tensor`` plus noise that is small against its spread; two tensors of a model start at different places."""
+    flat = tensor.reshape(-1)
+    sample = flat[:: max(1, flat.numel() // 10_000)].float()
+    spread = float(sample.std()) if sample.numel() > 1 else 0.0
+    scale = max(0.1 * spread, 0.05 * float(sample.abs().mean()), 0.01)
+    start = zlib.crc32(f"{seed}{name}".encode()) % _NOISE
+    parts: list[Tensor] = []
+    while (done := sum(p.numel() for p in parts)) < flat.numel():
+        parts.append(noise[start : start + flat.numel() - done])
+        start = 0
+    added = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return torch.add(tensor, added.to(tensor).reshape(tensor.shape), alpha=scale)
+
+
+def _permutations(groups: Sequence[Group], seed: int) -> dict[tuple[str, int], Tensor]:
+    """An index vector for each (tensor, axis) that realises one random permutation of units a group."""
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[tuple[str, int], Tensor] = {}
+    for group in groups:
+        order = _order(group.size, generator)
+        for member in group.members:
+            held = torch.nonzero(member.unit_of >= 0).flatten()
+            by_unit = held[torch.argsort(member.unit_of[held], stable=True)].reshape(group.size, -1)
+            index = torch.arange(member.unit_of.numel())
+            index[by_unit] = by_unit[order]
+            key = (member.tensor, member.axis)
+            found[key] = found[key][index] if key in found else index
+    return found
+
+
+def _order(size: int, generator: torch.Generator) -> Tensor:
+    """A permutation that moves every unit and is no rotation, which an offset that is wrong by a shift would survive.
+
+    Of three units one has to stay; two can only change places.
+    """
+    at = torch.arange(size)
+    if size <= 3:
+        return at.flip(0)
+    while True:
+        order = torch.randperm(size, generator=generator)
+        if not bool((order == at).any()) and len(torch.unique((order - at) % size)) > 1:
+            return order

@@ -1,0 +1,1 @@
+"""Plans: what pruning will change, composed and kept."""

@@ -1,0 +1,93 @@
+"""Two plans applied in turn, as one plan on the original model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prunekit.errors import PlanError
+from prunekit.plans.contents import Cut, Edit, Fold, Plan, Width
+
+
+def compose(first: Plan, second: Plan) -> Plan:
+    """The plan that does to the original model what ``first`` and then ``second`` do.
+
+    ``second`` was made for the model that ``first`` leaves. Raises PlanError where the two do not meet.
+    """
+    return Plan(
+        fingerprint=first.fingerprint,
+        widths=tuple(_widths(first.widths, second.widths)),
+        cuts=tuple(_cuts(first.cuts, second.cuts)),
+        edits=tuple(_edits(first.edits, second.edits)),
+        folds=tuple(_folds(first.folds, second)),
+        frozen=first.frozen,
+    )
+
+
+def _chain(name: str, outer: tuple[int, ...], size: int, inner: tuple[int, ...]) -> tuple[int, ...]:
+    """``inner`` picks from what ``outer`` left: the picks in the original's numbering."""
+    if size != len(outer):
+        raise PlanError(
+            f"the second plan expects {size} of {name}, the first leaves {len(outer)}",
+            hint="make the second plan for the model that the first one leaves",
+        )
+    return tuple(outer[index] for index in inner)
+
+
+def _widths(first: tuple[Width, ...], second: tuple[Width, ...]) -> Iterator[Width]:
+    later = {width.group: width for width in second}
+    for width in first:
+        again = later.pop(width.group, None)
+        # A first cut can change what a unit is (of a convolution with one group left, single channels); a unit of the
+        # original that is still there in part counts as kept then, and the cuts alone say which part.
+        same = again is not None and again.before == len(width.kept)
+        kept = tuple(width.kept[index] for index in again.kept) if again and same else width.kept
+        yield Width(width.group, width.role, width.before, kept)
+    yield from later.values()
+
+
+def _cuts(first: tuple[Cut, ...], second: tuple[Cut, ...]) -> Iterator[Cut]:
+    later = {(cut.tensor, cut.axis): cut for cut in second}
+    for cut in first:
+        again = later.pop((cut.tensor, cut.axis), None)
+        name = f"axis {cut.axis} of {cut.tensor}"
+        kept = cut.kept if again is None else _chain(name, cut.kept, again.size, again.kept)
+        yield Cut(cut.tensor, cut.axis, cut.size, kept)
+    yield from later.values()
+
+
+def _edits(first: tuple[Edit, ...], second: tuple[Edit, ...]) -> Iterator[Edit]:
+    later = {(edit.module, edit.attribute, edit.index): edit for edit in second}
+    for edit in first:
+        again = later.pop((edit.module, edit.attribute, edit.index), None)
+        if again is None:
+            yield edit
+            continue
+        if again.before != edit.after:
+            raise PlanError(
+                f"the second plan expects {edit.module}.{edit.attribute} = {again.before}, "
+                f"the first leaves {edit.after}",
+                hint="make the second plan for the model that the first one leaves",
+            )
+        yield Edit(edit.module, edit.attribute, edit.index, edit.before, again.after)
+    yield from later.values()
+
+
+def _folds(first: tuple[Fold, ...], second: Plan) -> Iterator[Fold]:
+    """Folds multiply; rows that the second plan removes drop out, the others are renumbered after its cuts."""
+    moved = {(cut.tensor, cut.axis): {old: new for new, old in enumerate(cut.kept)} for cut in second.cuts}
+    factors: dict[tuple[str, int], dict[int, float]] = {}
+
+    def multiply(tensor: str, axis: int, rows: Iterable[int], factor: float) -> None:
+        of_axis = factors.setdefault((tensor, axis), {})
+        for row in rows:
+            of_axis[row] = of_axis.get(row, 1.0) * factor
+
+    for fold in first:
+        new = moved.get((fold.tensor, fold.axis))
+        rows = fold.rows if new is None else tuple(new[row] for row in fold.rows if row in new)
+        multiply(fold.tensor, fold.axis, rows, fold.factor)
+    for fold in second.folds:
+        multiply(fold.tensor, fold.axis, fold.rows, fold.factor)
+    for (tensor, axis), of_axis in factors.items():
+        for factor in dict.fromkeys(of_axis.values()):
+            yield Fold(tensor, axis, tuple(sorted(row for row, f in of_axis.items() if f == factor)), factor)

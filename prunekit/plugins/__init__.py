@@ -1,0 +1,24 @@
+"""What a plug-in brings, and how plug-ins are found."""
+
+from prunekit.plugins.contract import Foreign, ModelEntry, Plugin
+from prunekit.plugins.data import Dataset, Evaluator, Exporter
+from prunekit.plugins.discovery import GROUP, discover, load_all
+from prunekit.plugins.examination import Examination, Examined, Examiner
+from prunekit.plugins.formats import Compared, Format
+
+__all__ = [
+    "GROUP",
+    "Compared",
+    "Dataset",
+    "Evaluator",
+    "Examination",
+    "Examined",
+    "Examiner",
+    "Exporter",
+    "Foreign",
+    "Format",
+    "ModelEntry",
+    "Plugin",
+    "discover",
+    "load_all",
+]

@@ -1,0 +1,82 @@
+"""What a plug-in brings: one frozen ``Plugin`` an entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+if TYPE_CHECKING:  # recipes and checkpoints stand above the plug-ins, which bring or are given them as values
+    from prunekit.recipes.stages import Recipe
+    from prunekit.scorers import Scorer
+from prunekit.plugins.data import Dataset, Evaluator, Exporter
+from prunekit.plugins.examination import Examiner
+from prunekit.plugins.formats import Format
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model that a plug-in can build.
+
+    Attributes:
+        factory: (checkpoint path or None) -> the whole model. Raises CheckpointError.
+        part: path of the submodule that recipes prune and distil; "" is the whole model.
+        rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
+        dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
+        examiner: a name too; "" where ``prunekit eval`` is not for this model.
+        generated: recipe settings that suit this model when its data are generated rather than given.
+        lean: a context in which a module gives the same up to rounding, for less time or memory; recipes score, train
+            and evaluate in it. None where there is nothing to gain.
+    """
+
+    factory: Callable[[Path | None], nn.Module]
+    part: str = ""
+    rest: Callable[[nn.Module], object] | None = None
+    dataset: str = ""
+    evaluator: str = ""
+    examiner: str = ""
+    exporters: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    generated: Mapping[str, Any] = field(default_factory=dict)
+    lean: Callable[[nn.Module], AbstractContextManager[None]] | None = None
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Folders of another library that hold a whole model, so that it can be scored beside prunekit's own.
+
+    Attributes:
+        recognises: whether a folder is one.
+        build: the model in it. Raises CheckpointError.
+        examiner: its name in the plug-in's table.
+    """
+
+    recognises: Callable[[Path], bool]
+    build: Callable[[Path], nn.Module]
+    examiner: str
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Everything that one distribution adds, by name. Models are asked for as ``<plug-in name>:<model name>``.
+
+    ``roles`` maps a role name to a sentence about it, for people. ``exporters`` maps a file name to the writer of a
+    picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign`` maps a library
+    to its folders.
+    """
+
+    name: str
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    scorers: Mapping[str, Callable[[], Scorer]] = field(default_factory=dict)
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+    examiners: Mapping[str, Examiner] = field(default_factory=dict)
+    exporters: Mapping[str, Exporter] = field(default_factory=dict)
+    formats: Mapping[str, Format] = field(default_factory=dict)
+    foreign: Mapping[str, Foreign] = field(default_factory=dict)

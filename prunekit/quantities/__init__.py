@@ -1,0 +1,1 @@
+"""Counts, limits, gauges, stopwatches and tables of operator times."""

@@ -1,0 +1,239 @@
+"""Latency of a pruned model before it exists: every operator is timed once a shape, on the device at hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.coupler import packet
+from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError
+from prunekit.graph.nodes import Ref, Trace
+from prunekit.inputs import Inputs
+from prunekit.quantities.stopwatch import Clock, Timer, conditions, seconds_of
+
+FORMAT = "prunekit.latency/1"
+_MODULE_CALL, _CALLS = "a module call", 64
+_TIMES = 3  # that a model is timed on each side of its operators
+
+
+@dataclass(eq=False)
+class LatencyTable:
+    """Seconds by operator and shapes on one device. Each entry is measured when it is first asked for, and stays.
+
+    Pass one table to several calls, or save it and load it in a later process: what recurs is not measured again.
+    Views cost nothing; calling a module costs what Python takes for an empty one. An operator that cannot be run
+    alone at other shapes (its arguments name sizes) is given the time of its traced shapes, scaled by the elements of
+    its result.
+
+    Attributes:
+        device: where operators run; only models on this device can be told about.
+        timer: how a call is timed.
+        seconds: seconds by a text that names operator, shapes, dtypes and other arguments; None where it cannot run.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    timer: Timer = field(default_factory=Clock)
+    seconds: dict[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.device = torch.device(self.device)
+        if str(self.device) == "cuda":
+            self.device = torch.device("cuda", torch.cuda.current_device())
+
+    def save(self, file: str | Path) -> None:
+        """Writes the entries as JSON, with the machine, version and threads that they hold for."""
+        told = {"format": FORMAT, "conditions": conditions(self.device), "seconds": self.seconds}
+        Path(file).write_text(json.dumps(told, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: str | Path, device: torch.device | str = "cpu", timer: Timer | None = None) -> LatencyTable:
+        """A table that was saved. Raises InputError where it is none, or was measured under other conditions."""
+        try:
+            told = json.loads(Path(file).read_text())
+            found = dict(told["conditions"])
+            kept = {str(k): None if v is None else float(v) for k, v in told["seconds"].items()}
+            if told["format"] != FORMAT or any(v is not None and not 0 <= v < math.inf for v in kept.values()):
+                raise ValueError("other format or values")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"this is not a latency table: {error}",
+                where=str(file),
+                hint="pass a file that LatencyTable.save wrote",
+            ) from error
+        here = conditions(torch.device(device))
+        if found != here:
+            differ = ", ".join(f"{k}: {found.get(k)!r}, here {v!r}" for k, v in here.items() if found.get(k) != v)
+            raise InputError(
+                f"the latency table was measured elsewhere ({differ})", where=str(file), hint="measure a new one here"
+            )
+        return cls(torch.device(device), timer or Clock(), kept)
+
+    def total(self, structure: Structure, kept: Mapping[str, Tensor]) -> float:
+        """Seconds of the operators and module calls of a forward pass, when each named group keeps the given units."""
+        shapes = structure.shapes(structure.alive(kept)) if kept else {}
+        with torch.no_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            between = len(structure.trace.modules) * self._module_call()  # stays when widths shrink
+            return math.fsum([between, *(self.of(work, shapes) for work in works(structure.trace))])
+
+    def _module_call(self) -> float:
+        """Seconds that Python takes to call a module that does nothing."""
+        if _MODULE_CALL not in self.seconds:
+            empty, nothing = nn.Identity(), torch.empty(0, device=self.device)
+
+            def run() -> None:
+                for _ in range(_CALLS):
+                    empty(nothing)
+
+            self.seconds[_MODULE_CALL] = self.timer.seconds(run, self.device) / _CALLS
+        return self.seconds[_MODULE_CALL] or 0.0
+
+    def of(self, work: Work, shapes: Mapping[int, tuple[int, ...]]) -> float:
+        """Seconds of ``work`` when tensors have the given shapes by id."""
+        here = self._measured(work, shapes)
+        if here is not None:
+            return here
+        before = self._measured(work, {})
+        if before is None:
+            return 0.0
+        return before * _elements(work.outputs, shapes) / max(1, _elements(work.outputs, {}))
+
+    def _measured(self, work: Work, shapes: Mapping[int, tuple[int, ...]]) -> float | None:
+        key = _key(work, shapes)
+        if key not in self.seconds:
+            self.seconds[key] = self._run(work, shapes)
+        return self.seconds[key]
+
+    def _run(self, work: Work, shapes: Mapping[int, tuple[int, ...]]) -> float | None:
+        def made(value: Any) -> Any:
+            if isinstance(value, Ref):
+                return self._tensor(value, shapes)
+            if isinstance(value, (list, tuple)):
+                return type(value)(made(v) for v in value)
+            return value
+
+        try:
+            args, kwargs = made(tuple(work.args)), {k: made(v) for k, v in work.kwargs.items()}
+            if work.name in _NAMES_SIZES:
+                args = (args[0], list(args[_NAMES_SIZES[work.name]].shape), *args[2:])
+            kwargs = {k: self.device if k == "device" else v for k, v in kwargs.items()}
+            return self.timer.seconds(lambda: work.func(*args, **kwargs), self.device)
+        except (RuntimeError, TypeError, NotImplementedError, IndexError, ValueError):
+            return None  # the arguments name sizes that belong to the traced shapes
+
+    def _tensor(self, ref: Ref, shapes: Mapping[int, tuple[int, ...]]) -> Tensor:
+        shape = shapes.get(ref.id, ref.shape)
+        if not (ref.dtype.is_floating_point or ref.dtype.is_complex):
+            return torch.zeros(shape, dtype=ref.dtype, device=self.device)
+        # dense in the order of the traced strides: a transposed weight is read as a transposed one
+        order = _order(ref)
+        dense = torch.randn([shape[k] for k in order], device=self.device, dtype=torch.float32).to(ref.dtype)
+        back = [order.index(k) for k in range(len(shape))]
+        return dense.permute(back) if back else dense
+
+
+@dataclass(frozen=True, eq=False)
+class Pace:
+    """One measurement of a model, and what it makes of a table: seconds of the model at any widths.
+
+    ``whole`` is the measured latency of the model as it is, in seconds. The sum over its operators is brought to it by
+    one ``factor``, so that what happens between operators is in it; every prediction, every relative limit and every
+    later step of the same call refers to this one measurement.
+    """
+
+    table: LatencyTable
+    whole: float
+    factor: float
+
+    @classmethod
+    def of(cls, model: nn.Module, structure: Structure, table: LatencyTable | None = None) -> Pace:
+        """Times the model and its operators. Raises InputError where the table is for another device."""
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        table = table or LatencyTable(device)
+        if table.device != device:
+            raise InputError(
+                f"the latency table is for {table.device} and the model is on {device}",
+                where="latency",
+                hint="pass a table of the model's device",
+            )
+        if device.type == "meta":
+            raise InputError("a model on the meta device has no latency", hint="limit macs, params or memory")
+        times = [seconds_of(model, structure.inputs, table.timer) for _ in range(_TIMES)]
+        operators = table.total(structure, {})  # between the two halves: what drifts, drifts through both
+        times += [seconds_of(model, structure.inputs, table.timer) for _ in range(_TIMES)]
+        whole = statistics.median(times)
+        return cls(table, whole, whole / operators if operators else 0.0)
+
+    def seconds(self, structure: Structure, kept: Mapping[str, Tensor]) -> float:
+        """Predicted seconds of a forward pass on the example inputs, when each named group keeps the given units."""
+        return self.factor * self.table.total(structure, kept)
+
+    def measured(self, model: nn.Module, inputs: Inputs) -> float:
+        """Seconds of a forward pass of ``model`` as it stands, timed as the original was."""
+        return statistics.median(seconds_of(model, inputs, self.table.timer) for _ in range(2 * _TIMES))
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is timed as one: an ATen operator, or a call that a device runs as one though its trace shows several."""
+
+    name: str
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[Ref, ...]
+
+
+_NAMES_SIZES = {"aten.native_layer_norm": 2}  # the argument whose shape is the one that another argument names
+_FUSED = {"scaled_dot_product_attention": torch.nn.functional.scaled_dot_product_attention}
+_FREE = ("aten.detach", "aten.alias", "aten._unsafe_view", "aten.lift_fresh")  # views by another name
+
+
+def works(trace: Trace) -> Iterator[Work]:
+    """Everything in a trace that takes time, in order."""
+    seen: set[int] = set()
+    for op in trace.ops:
+        call = op.call
+        if call is not None and call.name in _FUSED:
+            if id(call) not in seen:
+                seen.add(id(call))
+                yield Work(call.name, _FUSED[call.name], call.args, call.kwargs, call.outputs)
+        elif op.outputs and not (op.is_constant or op.func.is_view or packet(op) in _FREE):
+            yield Work(packet(op), op.func, op.args, op.kwargs, op.outputs)
+
+
+def _elements(refs: tuple[Ref, ...], shapes: Mapping[int, tuple[int, ...]]) -> int:
+    return sum(math.prod(shapes.get(ref.id, ref.shape)) for ref in refs)
+
+
+def _key(work: Work, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    def plain(value: Any) -> str:
+        if isinstance(value, Ref):
+            shape = "x".join(map(str, shapes.get(value.id, value.shape)))
+            return f"{str(value.dtype).removeprefix('torch.')}[{shape}]{_layout(value)}"
+        if isinstance(value, (list, tuple)):
+            return f"({', '.join(plain(v) for v in value)})"
+        return repr(value)
+
+    named = [f"{k}={plain(v)}" for k, v in sorted(work.kwargs.items())]
+    what = work.name if work.name in _FUSED else str(work.func)
+    return f"{what}({', '.join([*(plain(a) for a in work.args), *named])})"
+
+
+def _layout(ref: Ref) -> str:
+    """The order of axes in memory, where it is not their own."""
+    order = _order(ref)
+    return "" if order == sorted(order) else f"@{','.join(map(str, order))}"
+
+
+def _order(ref: Ref) -> list[int]:
+    axes = list(range(len(ref.shape)))
+    return sorted(axes, key=lambda k: -ref.strides[k]) if ref.strides else axes

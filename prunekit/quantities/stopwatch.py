@@ -1,0 +1,117 @@
+"""Measured latency: of a model's forward pass, or of any call."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.inputs import Inputs
+from prunekit.tracing.standin import swapped
+
+
+class Timer(Protocol):
+    """How long a call takes on a device."""
+
+    def seconds(self, run: Callable[[], object], device: torch.device) -> float: ...
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The median over several runs, each against a yardstick that is timed right before and after it.
+
+    On a shared CPU the pace itself changes by half within seconds, and neither minima nor medians of one call agree
+    with those of the next; of the ratio to a fixed small product they do. Times are therefore ratios, in seconds of the
+    yardstick at its fastest. With one thread that thread's own time is read, which other programs do not add to. Before
+    each run ``sweep`` bytes are written, so that an operator finds its operands as cold as in the middle of a model.
+    On other devices it is the plain median.
+
+    At least ``least`` runs, at most ``most``, and for about ``budget`` seconds, after one that is not counted.
+    """
+
+    least: int = 7
+    most: int = 25
+    budget: float = 0.05
+    sweep: int = 4 * 2**20
+
+    def seconds(self, run: Callable[[], object], device: torch.device) -> float:
+        run()
+        times: list[float] = []
+        began = time.perf_counter()
+        while len(times) < self.least or (len(times) < self.most and time.perf_counter() - began < self.budget):
+            times.append(self._against_yardstick(run) if device.type == "cpu" else _timed(run, device))
+        median = statistics.median(times)
+        return median * fastest_yardstick() if device.type == "cpu" else median
+
+    def _against_yardstick(self, run: Callable[[], object]) -> float:
+        """The time of ``run`` as a multiple of the yardstick."""
+        before = _timed(_yardstick, _CPU)
+        torch.ones(self.sweep, dtype=torch.uint8)  # written, unlike zeros, which may come from the system unwritten
+        taken = _timed(run, _CPU)
+        return 2 * taken / (before + _timed(_yardstick, _CPU))
+
+
+_CPU = torch.device("cpu")
+_SQUARE = 192  # side of the yardstick's product: a fifth of a millisecond or so, and in the nearest caches
+_YARDSTICKS = 200
+
+
+def _yardstick() -> Tensor:
+    side = torch.ones(_SQUARE, _SQUARE)
+    return side @ side
+
+
+@cache
+def fastest_yardstick() -> float:
+    """Seconds of the yardstick when nothing is in its way; measured once a process."""
+    return min(_timed(_yardstick, _CPU) for _ in range(_YARDSTICKS))
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one forward pass: minimum, median and maximum over ``runs``."""
+
+    minimum: float
+    median: float
+    maximum: float
+    runs: int
+
+
+def latency(model: nn.Module, inputs: Inputs, *, runs: int = 5, warmup: int = 1) -> Latency:
+    """Wall-clock time of ``model(*inputs.args, **inputs.kwargs)`` in eval mode without gradients."""
+    device = _device(model)
+    with swapped(model, lambda _, tensor: tensor), torch.no_grad():
+        times = [_timed(lambda: model(*inputs.args, **inputs.kwargs), device) for _ in range(warmup + runs)][warmup:]
+    return Latency(min(times), statistics.median(times), max(times), runs)
+
+
+def seconds_of(model: nn.Module, inputs: Inputs, timer: Timer) -> float:
+    """Seconds of ``model(*inputs.args, **inputs.kwargs)`` in eval mode without gradients, as ``timer`` tells them."""
+    with swapped(model, lambda _, tensor: tensor), torch.no_grad():
+        return timer.seconds(lambda: model(*inputs.args, **inputs.kwargs), _device(model))
+
+
+def conditions(device: torch.device) -> dict[str, str | int]:
+    """What a time on ``device`` depends on, apart from the work."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": str(device), "name": name, "torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _timed(run: Callable[[], object], device: torch.device) -> float:
+    clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - start

@@ -1,0 +1,51 @@
+"""Criteria by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from prunekit.errors import RegistryError
+from prunekit.plugins.contract import Plugin
+from prunekit.plugins.discovery import discover
+
+if TYPE_CHECKING:
+    from prunekit.scorers import Scorer
+
+
+def known_scorers(plugins: Iterable[Plugin] | None = None) -> dict[str, Callable[..., Scorer]]:
+    """Every criterion by name: prunekit's own and those of the plug-ins."""
+    from prunekit import scorers  # criteria are no part of building a model, and loading one should not wait for them
+
+    own: dict[str, Callable[..., Scorer]] = {
+        "activation": scorers.Activation,
+        "apoz": partial(scorers.Activation, measure="apoz"),
+        "batch_norm_scale": scorers.BatchNormScale,
+        "disturbed_taylor": scorers.DisturbedTaylor,
+        "fisher": scorers.Fisher,
+        "fpgm": scorers.FPGM,
+        "group_norm": scorers.GroupNorm,
+        "lamp": scorers.LAMP,
+        "magnitude": scorers.Magnitude,
+        "magnitude_l1": partial(scorers.Magnitude, p=1),
+        "obd": scorers.OBD,
+        "random": scorers.Random,
+        "saliency": scorers.Saliency,
+        "taylor": scorers.Taylor,
+        "wanda": scorers.Wanda,
+    }
+    for plugin in discover() if plugins is None else plugins:
+        own |= plugin.scorers
+    return own
+
+
+def scorer(name: str, plugins: Iterable[Plugin] | None = None, **options: Any) -> Scorer:
+    """The criterion ``name``, with those of ``options`` that it takes. Raises RegistryError with the nearest names."""
+    known = known_scorers(plugins)
+    plain = name.strip().lower().replace("-", "_")
+    if plain not in known:
+        raise RegistryError.unknown("scorer", name, known)
+    taken = inspect.signature(known[plain]).parameters
+    return known[plain](**{key: value for key, value in options.items() if key in taken})

@@ -1,0 +1,32 @@
+"""What the installed plug-ins know by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunekit.plugins.contract import Foreign, ModelEntry, Plugin
+from prunekit.plugins.discovery import discover
+
+if TYPE_CHECKING:
+    pass
+
+
+def home(spec: str, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, ModelEntry] | None:
+    """The plug-in that ``spec`` belongs to and what it says about that model; None for other models."""
+    source, _, name = spec.partition(":")
+    known = discover() if plugins is None else plugins
+    return next(((p, p.models[name]) for p in known if p.name == source and name in p.models), None)
+
+
+def foreign(folder: Path, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, Foreign] | None:
+    """The plug-in that knows another library's ``folder``, and how; None where none does."""
+    known = discover() if plugins is None else plugins
+    return next(((p, f) for p in known for f in p.foreign.values() if f.recognises(folder)), None)
+
+
+def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:
+    """Every model of every plug-in, as ``<plug-in>:NAME``."""
+    known = discover() if plugins is None else plugins
+    return tuple(f"{plugin.name}:{name}" for plugin in known for name in plugin.models)

@@ -1,0 +1,251 @@
+"""The loop: batches in an order that the seed decides, losses of the terms, optimiser steps, states to go on from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.groups import Tap
+from prunekit.errors import RecipeError
+from prunekit.samples.tasks import Samples
+from prunekit.runs.caches import remade
+from prunekit.runs.distillation.checkpointing import recomputed
+from prunekit.runs.distillation.encoded import Encoded, with_next
+from prunekit.runs.distillation.joint import joined
+from prunekit.runs.distillation.losses import term_losses, weight
+from prunekit.runs.distillation.memory import GIB
+from prunekit.runs.distillation.memory import checked as preflight
+from prunekit.runs.distillation.rate import Rate, batches, own_share, steps_in
+from prunekit.runs.distillation.settings import Settings
+from prunekit.runs.distillation.state import State, restored, state_of
+from prunekit.runs.distillation.teachers import Disk, Memory, Store, Teacher, mixed
+from prunekit.runs.ranks import ALONE, Ranks
+from prunekit.recipes.stages import Distil
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+TapsOf = Callable[[Sequence[str]], Sequence[Tap]]
+
+
+class Keeper(Protocol):
+    """Keeps a state so that a later process can go on from it."""
+
+    def __call__(self, state: State) -> None: ...
+
+
+@dataclass
+class Epoch:
+    """Sums of the current epoch's losses by name: what the plateau schedule follows and the report shows."""
+
+    number: int = 0
+    steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        self.steps += 1
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.means = {name: total / self.steps for name, total in self.sums.items()}
+
+
+def distil(
+    student: nn.Module,
+    teachers: Mapping[str, nn.Module],
+    stage: Distil,
+    samples: Samples,
+    taps_of: TapsOf,
+    settings: Settings,
+    progress: Progress,
+    penalty: Callable[[float], Tensor] | None = None,
+    *,
+    ranks: Ranks = ALONE,
+    start: State | None = None,
+    keep: Keeper | None = None,
+    folder: Path | None = None,
+) -> dict[str, float]:
+    """Train ``student`` in place on ``samples`` and return the last epoch's mean of every term and of the total.
+
+    Everything runs in evaluation mode: dropout would disturb the comparison, and the running statistics of norms are
+    those of the original on the original's data. The learning rate follows the training loss, never validation images.
+
+    Args:
+        teachers: by the names that the terms use; never trained, their parameters get no gradient.
+        taps_of: roles -> where the features that carry them are read.
+        penalty: from how far the stage has come, in (0, 1], to what is added to the loss, times ``settings.penalty``.
+        ranks: the processes that share each batch; the student must be the same on all of them.
+        start: a state that ``keep`` was given, with the student's weights of that time already in place.
+        keep: is given a state every ``settings.save_minutes`` minutes, between two optimiser steps.
+        folder: where ``teacher_cache=disk`` keeps what teachers give.
+
+    Raises RecipeError where student and teacher features differ in shape and where a loss is not finite.
+    """
+    taps = {term.name: tuple(taps_of(term.roles)) if term.roles else () for term in stage.terms}
+    for term in stage.terms:
+        if term.roles and not taps[term.name]:
+            raise RecipeError(f"no feature carries {' or '.join(term.roles)}", where=f"{stage.title}, {term.name}")
+    student.eval()
+    total = steps_in(len(samples), settings, ranks.count)
+    frozen = _frozen(teachers, settings, len(samples), folder)
+    with Encoded(samples, next(student.parameters()).device) as reader, ExitStack() as stack:
+        needed = preflight(student, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
+        joint = stack.enter_context(joined(student, ranks, settings, penalised=penalty is not None))
+        course = _Course(joint.model, stage, settings, total, ranks)
+        first = course.restore(start)
+        progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
+        saved = time.monotonic()
+        caches = remade(joint.model, lambda: joint.call(reader([0])))
+        with recomputed(joint.model, settings.checkpointing):
+            for step, mine, share in _shares(reader, settings, first, total, ranks):
+                for cache in caches:
+                    cache.clear()
+                alpha = course.alpha(step)
+                ends = (step + 1) % settings.accumulate == 0 or step + 1 == total
+                with joint.apart() if not ends else nullcontext():
+                    with mixed(reader.device, settings.dtype):
+                        given = (frozen, stage.terms, taps, alpha, reader(mine), mine, joint.call)
+                        losses = term_losses(joint.model, *given, late=settings.checkpointing)
+                        loss = course.total_loss(losses, alpha, penalty, step)
+                    course.learn(loss, losses, share, step, ends=ends)
+                progress(step + 1, total, {"loss": course.epoch.means["loss"], "lr": course.rate(step)})
+                due = keep is not None and ends and step + 1 < total
+                if due and ranks.agreed(time.monotonic() - saved >= 60 * settings.save_minutes):
+                    assert keep is not None
+                    joint.publish()
+                    keep(course.state(step + 1))
+                    saved = time.monotonic()
+        for cache in caches:
+            cache.clear()
+        joint.publish()
+    return course.epoch.means
+
+
+def _shares(
+    reader: Encoded, settings: Settings, first: int, total: int, ranks: Ranks
+) -> Iterator[tuple[int, list[int], float]]:
+    """(step, this rank's samples, their part of the batch) from step ``first`` on; ``reader`` hears of them ahead."""
+    order = islice(enumerate(batches(len(reader.samples), settings, total, ranks.count)), first, None)
+    shares = ((step, *own_share(indices, settings, ranks.index)) for step, indices in order)
+    for share, coming in with_next(shares):
+        for _, indices, _ in coming:
+            reader.expect(indices)
+        yield share
+
+
+def _frozen(
+    teachers: Mapping[str, nn.Module], settings: Settings, count: int, folder: Path | None
+) -> dict[str, Teacher]:
+    def store() -> Store | None:
+        if settings.teacher_cache == "off":
+            return None
+        if settings.teacher_cache == "disk":
+            if folder is None:
+                raise RecipeError("there is no folder for teacher_cache=disk", hint="--set teacher_cache=memory")
+            return Disk(folder)
+        return Memory()
+
+    limit = settings.cache_bytes * (2 if settings.teacher_cache == "disk" else 1)  # half precision on disk
+    return {
+        name: Teacher(
+            teacher,
+            store(),
+            limit=limit,
+            count=count,
+            epochs=min(settings.epochs, settings.align_epochs),
+            name=name,
+            dtype=settings.dtype,
+        )
+        for name, teacher in teachers.items()
+    }
+
+
+class _Course:
+    """The optimiser of one stage, its schedules, and how far it has come."""
+
+    def __init__(self, student: nn.Module, stage: Distil, settings: Settings, total: int, ranks: Ranks) -> None:
+        self.student, self.stage, self.settings, self.total, self.ranks = student, stage, settings, total, ranks
+        self.weights = [p for p in student.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(self.weights, lr=settings.lr)
+        device = self.weights[0].device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=settings.precision == "fp16")
+        self.rate = Rate(settings.lr, settings.lr_schedule, total)
+        self.epoch = Epoch()
+
+    def alpha(self, step: int) -> float:
+        """The weight a at ``step``; a run cut short by ``steps`` still passes every epoch of the schedule."""
+        now = step * self.settings.epochs // self.total
+        if now != self.epoch.number:
+            self.rate.epoch_done(self.epoch.means.get("output", self.epoch.means.get("loss", 0.0)))
+            self.epoch = Epoch(now)
+        return self.stage.alpha(now, self.settings.align_epochs)
+
+    def total_loss(
+        self, losses: dict[str, Tensor], alpha: float, penalty: Callable[[float], Tensor] | None, step: int
+    ) -> Tensor:
+        """The weighted sum; a penalty joins ``losses`` under its name."""
+        parts = [weight(term, alpha) * losses[term.name] for term in self.stage.terms if term.name in losses]
+        loss = torch.stack(parts).sum()
+        if penalty is None:
+            return loss
+        losses["penalty"] = self.settings.penalty * penalty((step + 1) / self.total)
+        return loss + losses["penalty"]
+
+    def learn(self, loss: Tensor, losses: Mapping[str, Tensor], share: float, step: int, *, ends: bool) -> None:
+        """Backward, and an optimiser step where ``ends``. ``share``: this rank's part of the batch."""
+        named = {**losses, "loss": loss}
+        values = torch.stack([value.detach().double() for value in named.values()]) * share
+        values = self.ranks.total(values)
+        if not bool(torch.isfinite(values[-1])):
+            raise RecipeError(
+                f"the loss is not finite at step {step} of {self.total}",
+                where=self.stage.title,
+                hint="lower it: --set lr=1e-5",
+            )
+        # joined gradients are means over the ranks, each of which counts by its part of the batch
+        scaled = loss * (share * self.ranks.count / self.settings.accumulate)
+        self.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
+        self.epoch.add(dict(zip(named, values.tolist(), strict=True)))
+        if not ends:
+            return
+        if self.settings.clip:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.weights, self.settings.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(step)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def state(self, step: int) -> State:
+        """Everything that decides what comes after ``step`` steps."""
+        progress = {
+            "step": step,
+            "rate": self.rate.state(),
+            "epoch": {"number": self.epoch.number, "steps": self.epoch.steps, "sums": dict(self.epoch.sums)},
+            "scaler": self.scaler.state_dict(),
+        }
+        return state_of(progress, self.optimiser, self.student)
+
+    def restore(self, start: State | None) -> int:
+        """Goes back to ``start`` and returns the steps that it had made."""
+        if start is None:
+            return 0
+        restored(start, self.optimiser, self.student)
+        self.rate = Rate.of(start.progress["rate"])
+        told = start.progress["epoch"]
+        self.epoch = Epoch(told["number"], told["steps"], dict(told["sums"]))
+        self.epoch.means = {name: value / max(1, self.epoch.steps) for name, value in self.epoch.sums.items()}
+        if start.progress["scaler"]:
+            self.scaler.load_state_dict(start.progress["scaler"])
+        step = int(start.progress["step"])
+        if not 0 <= step < self.total or not math.isfinite(self.rate.lr):
+            raise RecipeError("the kept state is of another run", hint="remove it, and start again")
+        return step

@@ -1,0 +1,126 @@
+"""What is compared: features as the hooks yield them, outputs at the end of the pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.groups import Tap
+from prunekit.errors import RecipeError
+from prunekit.inputs import tensors_in
+from prunekit.runs.distillation.teachers import Teacher
+from prunekit.recipes.stages import Term
+from prunekit.runs.features import tapped
+from prunekit.scorers.calibrate import wide
+
+
+class _MeanSquare(torch.autograd.Function):
+    """Mean of (feature - wanted)^2. Keeps the difference and nothing else, in the memory of ``wanted``.
+
+    The gradient is put there too. torch's own keeps both tensors, and its forward and backward pass each make a third
+    of their size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, feature: Tensor, held: list[Tensor]) -> Tensor:
+        # in a list, since autograd does not let a function write into a tensor that it is given
+        ctx.difference = torch.sub(feature, held[0], out=held[0])
+        total: Tensor = torch.linalg.vector_norm(ctx.difference, dtype=wide(feature)).square() / feature.numel()
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        difference, ctx.difference = ctx.difference, None  # it becomes the gradient: a second pass finds nothing
+        factor = (2 * grad / difference.numel()).to(difference.dtype)
+        return difference.mul_(factor), None
+
+
+def mean_square(feature: Tensor, wanted: Tensor) -> Tensor:
+    """Mean of (feature - wanted)^2, float32. ``wanted`` is used up."""
+    result: Tensor = _MeanSquare.apply(feature, [wanted.to(feature.dtype)])
+    return result
+
+
+def term_losses(
+    student: nn.Module,
+    teachers: Mapping[str, nn.Module | Teacher],
+    terms: Sequence[Term],
+    taps: Mapping[str, Sequence[Tap]],
+    alpha: float,
+    batch: Tensor,
+    indices: Sequence[int] | None = None,
+    call: Callable[..., Any] | None = None,
+    *,
+    late: bool = False,
+) -> dict[str, Tensor]:
+    """The unweighted loss of every term that counts at ``alpha``, by name, from one pass of the student.
+
+    A term over features is the mean over its taps of the mean squared error. A teacher's features live until the
+    student's are there, and then hold the difference that the backward pass needs.
+
+    Args:
+        teachers: by the names of the terms; a ``Teacher`` may remember what it gave for ``indices``.
+        call: runs the student, where that is not the student itself (a wrapper around it).
+        late: compare copies of the student's features after its pass: blocks that are run again in the backward pass
+            must then find no comparison among their operators.
+
+    Raises RecipeError where student and teacher features differ in shape.
+    """
+    live = [term for term in terms if weight(term, alpha)]
+    expected: dict[tuple[str, Tap], list[Tensor]] = {}  # by term; a module may run more than once in a pass
+    finals: dict[str, list[Tensor]] = {}
+    for name in dict.fromkeys(term.teacher for term in live):
+        readers = [term for term in live if term.teacher == name]
+        teacher = teachers[name]
+        known = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
+        wanted = tuple(dict.fromkeys(tap for term in readers for tap in taps[term.name]))
+        features, finals[name] = known(batch, wanted, indices)
+        for term in readers:
+            for tap in taps[term.name]:
+                values = features.pop(tap, None)  # the first that reads it has it to itself
+                again = (
+                    [v.clone() for t in readers for v in expected.get((t.name, tap), ())] if values is None else values
+                )
+                expected[term.name, tap] = again
+    sums: dict[str, list[Tensor]] = {term.name: [] for term in live if term.roles}
+
+    def compare(tap: Tap, feature: Tensor) -> None:
+        for term in live:
+            if tap not in taps[term.name]:
+                continue
+            theirs = expected[term.name, tap].pop(0)
+            if theirs.shape != feature.shape:
+                raise RecipeError(
+                    f"the teacher's feature is {tuple(theirs.shape)}, the student's {tuple(feature.shape)}",
+                    where=f"the {tap.side} of {tap.module}",
+                    hint="align roles that the teacher and the student have at equal widths",
+                )
+            sums[term.name].append(mean_square(feature, theirs))
+
+    caught: list[tuple[Tap, Tensor]] = []
+    read = (lambda tap, feature: caught.append((tap, feature.clone()))) if late else compare
+    with tapped(student, dict.fromkeys(tap for term in live for tap in taps[term.name]), read):
+        final = floats((call or student)(batch))
+    for tap, feature in caught:
+        compare(tap, feature)
+    losses = {name: torch.stack(values).mean() for name, values in sums.items() if values}
+    for term in live:
+        if not term.roles:
+            pairs = zip(final, finals[term.teacher], strict=True)
+            losses[term.name] = torch.stack(
+                [nn.functional.mse_loss(mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
+            ).mean()
+    return losses
+
+
+def floats(output: Any) -> list[Tensor]:
+    """The floating tensors of an output of any shape."""
+    return [t for t in tensors_in(output) if t.is_floating_point()]
+
+
+def weight(term: Term, alpha: float) -> float:
+    """What the term counts at ``alpha``."""
+    return alpha if term.weight == "a" else 1 - alpha

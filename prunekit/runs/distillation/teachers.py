@@ -1,0 +1,180 @@
+"""Frozen teachers: run once a sample where what they give can be remembered, in memory or on disk."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.groups import Tap
+from prunekit.inputs import tensors_in
+from prunekit.runs.features import tapped
+
+logger = logging.getLogger(__name__)
+
+Features = dict[Tap, list[Tensor]]
+_CLOSE = 1e-2  # of the largest value: the same rows out of a batch and out of a pass of their own
+
+
+class Store(Protocol):
+    """Tensors by key: what ``make`` gives, made once and kept."""
+
+    def __call__(self, key: str, make: Callable[[], list[Tensor]]) -> list[Tensor]: ...
+
+
+class Memory:
+    """Keeps tensors on the CPU as they are."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, list[Tensor]] = {}
+
+    def __call__(self, key: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+        if key not in self.kept:
+            self.kept[key] = [tensor.to("cpu", copy=True) for tensor in make()]
+        return self.kept[key]
+
+
+class Disk:
+    """Keeps tensors in half precision, a safetensors file a key. What is first made is read back like the rest."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+
+    def __call__(self, key: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+        from safetensors.torch import load_file, save_file
+
+        path = self.folder / f"{key}.safetensors"
+        if not path.is_file():
+            made = {str(n): t.to("cpu", torch.float16).contiguous() for n, t in enumerate(make())}
+            part = path.with_suffix(f".{os.getpid()}")
+            save_file(made, part)
+            part.replace(path)  # a run that is killed leaves no half a file under the final name
+        found = load_file(path)
+        return [found[str(n)].float() for n in range(len(found))]
+
+
+class Teacher:
+    """A frozen model whose features and outputs are asked for by sample.
+
+    Args:
+        store: where features and outputs are remembered; None computes them every time. A sample is then run by itself,
+            so that what is remembered does not depend on the batch that it first came in.
+        limit: bytes of all samples together that may be remembered; features are given up first.
+        count: samples that there are.
+        epochs: passes that will ask for features.
+        name: tells the stores of several teachers apart.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        store: Store | None = None,
+        *,
+        limit: int = 0,
+        count: int = 0,
+        epochs: int = 2,
+        name: str = "",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.name, self.dtype = model, name, dtype
+        self._store, self._limit, self._count, self._epochs = store, limit, count, epochs
+        self._features: bool | None = None  # whether they are remembered; None before the first sample is known
+        self._finals: bool | None = None
+        self._checked = False
+
+    def __call__(
+        self, batch: Tensor, taps: Sequence[Tap], indices: Sequence[int] | None
+    ) -> tuple[Features, list[Tensor]]:
+        """Features by tap and the floating outputs for ``batch``. The features are the caller's own copies."""
+        alone = indices is None or self._store is None or len(batch) != len(indices)
+        if alone or not self._remembers(batch, taps):
+            return self._run(batch, taps)
+        assert indices is not None
+        rows = [self._row(batch[n : n + 1], taps, index) for n, index in enumerate(indices)]
+        joined = [  # copies, in either case
+            torch.cat(parts).to(batch.device) if len(parts) > 1 else parts[0].to(batch.device, copy=True)
+            for parts in zip(*rows, strict=True)
+        ]
+        found, finals = self._split(joined, taps)
+        if len(rows) > 1 and not self._checked:
+            self._checked = True
+            direct = self._run(batch, taps)
+            if not _same(joined, _flat(*direct, taps)):
+                logger.info(
+                    "%s mixes the samples of a batch: what it gives is not remembered", self.name or "a teacher"
+                )
+                self._store = None
+                return direct
+        return found, finals
+
+    def _remembers(self, batch: Tensor, taps: Sequence[Tap]) -> bool:
+        known = self._features if taps else self._finals
+        if known is None:
+            features, finals = self._run(batch[:1], taps)
+            self._lengths = {tap: len(values) for tap, values in features.items()}
+            size = self._count * sum(t.nbytes for t in finals)
+            if self._finals is None:
+                self._finals = size <= self._limit
+            if taps:
+                size += self._count * sum(t.nbytes for values in features.values() for t in values)
+                self._features = self._finals and self._epochs > 1 and size <= self._limit
+            known = self._features if taps else self._finals
+        return bool(known)
+
+    def _row(self, sample: Tensor, taps: Sequence[Tap], index: int) -> list[Tensor]:
+        assert self._store is not None
+        made: list[list[Tensor]] = []
+
+        def run() -> list[Tensor]:
+            if not made:
+                features, finals = self._run(sample, taps)
+                made.append(_flat(features, [], taps))
+                made.append(finals)
+            return made[1]
+
+        def run_features() -> list[Tensor]:
+            run()
+            return made[0]
+
+        finals = self._store(f"{self.name}-{index}-output", run)
+        return [*(self._store(f"{self.name}-{index}-features", run_features) if taps else ()), *finals]
+
+    def _split(self, flat: list[Tensor], taps: Sequence[Tap]) -> tuple[Features, list[Tensor]]:
+        found: Features = {}
+        for tap in taps:
+            found[tap], flat = flat[: self._lengths[tap]], flat[self._lengths[tap] :]
+        return found, flat
+
+    @torch.no_grad()
+    def _run(self, batch: Tensor, taps: Sequence[Tap]) -> tuple[Features, list[Tensor]]:
+        found: Features = {}
+
+        def keep(tap: Tap, feature: Tensor) -> None:
+            # A copy, because what follows may write into the feature in place
+            found.setdefault(tap, []).append(feature.detach().clone())
+
+        with tapped(self.model, taps, keep), mixed(batch.device, self.dtype):
+            finals = [t for t in tensors_in(self.model(batch)) if t.is_floating_point()]
+        return found, finals
+
+
+def mixed(device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Products in ``dtype`` within the block, where there is one."""
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def _flat(features: Features, finals: list[Tensor], taps: Sequence[Tap]) -> list[Tensor]:
+    return [*(value for tap in taps for value in features[tap]), *finals]
+
+
+def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    return len(one) == len(other) and all(
+        a.shape == b.shape and bool((a.float() - b.float()).abs().max() <= _CLOSE * b.float().abs().max())
+        for a, b in zip(one, other, strict=True)
+    )

@@ -1,0 +1,134 @@
+"""A recipe against one model: what asks for a role that the model lacks is left out, and said so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prunekit.coupling.structure import Structure
+from prunekit.errors import RecipeError
+from prunekit.runs.goals import Goal
+from prunekit.recipes.stages import Distil, Prune, Stage
+from prunekit.selection import filter_groups
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3  # frozen widths that a message lists
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The stages of a recipe for one model: None in place of each that is left out, and a sentence for everything."""
+
+    stages: tuple[Stage | None, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> tuple[Stage, ...]:
+        return tuple(stage for stage in self.stages if stage is not None)
+
+
+def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Structure, goal: Goal) -> Fitted:
+    """``stages`` less the roles in ``optional`` that ``structure``, or the goal's include and exclude, has no group of.
+
+    A pool, or a term of a loss, without any role goes, and a stage without any pool or term. A distillation goes with
+    the cut that it belongs to: the one before it, or the one after it where a penalty prepares that.
+
+    Raises RecipeError where no cut is left, and where a role that is missing is not optional.
+    """
+    groups = filter_groups(structure.groups, goal.include, goal.exclude)
+    roles = {group.role for group in groups}
+    wanted = dict.fromkeys(role for s in stages if isinstance(s, Prune) for pool in s.pools for role in pool)
+    missing = [role for role in wanted if role not in roles]
+    if refused := [role for role in missing if role not in optional]:
+        raise lacking(refused, structure)
+    if not missing:
+        return Fitted(tuple(stages))
+    cuts = [_cut(stage, roles) if isinstance(stage, Prune) else stage for stage in stages]
+    if not any(isinstance(stage, Prune) for stage in cuts):
+        raise lacking(missing, structure)
+    said = [f"{role} is left out: {_reason(role, structure)}" for role in missing]
+    out: list[Stage | None] = []
+    for number, stage in enumerate(cuts):
+        kept = _loss(stage, cuts, stages, number, set(missing)) if isinstance(stage, Distil) else stage
+        if kept is None:
+            said.append(f"the stage {stages[number].title!r} is left out")
+        out.append(kept)
+    for sentence in said:
+        logger.warning("%s", sentence)
+    return Fitted(tuple(out), tuple(said))
+
+
+def comparable(stage: Distil, structure: Structure, sizes: Mapping[str, Mapping[str, int]]) -> Distil:
+    """``stage`` less the roles that its terms cannot compare, with a notice for each.
+
+    A role cannot be compared where no module hands out its features, or where a group of it has another size than in
+    the teacher; ``sizes`` are the teachers' by group name. Raises RecipeError where no term is left.
+    """
+    terms = []
+    for term in stage.terms:
+        theirs = sizes.get(term.teacher, {})
+        kept = []
+        for role in term.roles:
+            groups = [group for group in structure.groups if group.role == role]
+            if not structure.taps((role,)):
+                reason = "no module hands out its features"
+            elif any(theirs.get(group.name, group.size) != group.size for group in groups):
+                reason = "its widths are not the teacher's"
+            else:
+                kept.append(role)
+                continue
+            logger.warning("%s: %s is not compared: %s", stage.title, role, reason)
+        if kept or not term.roles:
+            terms.append(replace(term, roles=tuple(kept)))
+    if not terms:
+        raise RecipeError("no term can be compared with its teacher", where=stage.title)
+    return replace(stage, terms=tuple(terms))
+
+
+def lacking(missing: Sequence[str], structure: Structure, where: str = "") -> RecipeError:
+    """The error for roles that no group of the model has."""
+    roles = sorted({group.role for group in structure.groups})
+    frozen = _frozen(structure)
+    return RecipeError(
+        f"the model has no group with the role {', '.join(missing)}",
+        where=where,
+        hint=f"its roles: {', '.join(roles) or 'none'}" + (f"; frozen: {frozen}" if frozen else ""),
+    )
+
+
+def _cut(stage: Prune, roles: Collection[str]) -> Prune | None:
+    """``stage`` with the roles that there are; None without any."""
+    if not stage.pools:
+        return stage
+    pools = tuple(pool for pool in (tuple(r for r in pool if r in roles) for pool in stage.pools) if pool)
+    return replace(stage, pools=pools) if pools else None
+
+
+def _loss(
+    stage: Distil, cuts: Sequence[Stage | None], stages: Sequence[Stage], number: int, missing: set[str]
+) -> Distil | None:
+    """``stage`` with the terms that can be compared; None without any, or where its cut is left out."""
+    at = [i for i, s in enumerate(stages) if isinstance(s, Prune) and (i > number if stage.penalty else i < number)]
+    owner = (at[0] if stage.penalty else at[-1]) if at else None
+    if owner is not None and cuts[owner] is None:
+        return None
+    terms = []
+    for term in stage.terms:
+        roles = tuple(role for role in term.roles if role not in missing)
+        if roles or not term.roles:
+            terms.append(replace(term, roles=roles))
+    return replace(stage, terms=tuple(terms)) if terms else None
+
+
+def _reason(role: str, structure: Structure) -> str:
+    if any(group.role == role for group in structure.groups):
+        return "include or exclude leave no group of it"
+    frozen = _frozen(structure)
+    return "the model has no group of it" + (f"; frozen: {frozen}" if frozen else "")
+
+
+def _frozen(structure: Structure) -> str:
+    shown = [f"{f.name}: {f.reason}" for f in structure.frozen[:_SHOWN]]
+    return "; ".join(shown)

@@ -1,0 +1,128 @@
+"""How much goes, and where: what a user asks of a recipe, told to each of its prune stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunekit.coupling.structure import Structure
+from prunekit.errors import SelectionError
+from prunekit.planning.drafting import DEFAULT_RATIO, Request, choose
+from prunekit.planning.iteration import part_of
+from prunekit.quantities.gauge import Baseline, Gauge
+from prunekit.recipes.stages import Prune, Stage
+from prunekit.selection import select
+from prunekit.selection.ratio import Ratio, check_keys, matches
+from prunekit.quantities.limits import Target
+
+_HALVINGS = 20
+_MOST = Fraction(95, 100)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The arguments of ``prunekit.prune`` by the same names; 0.5 of every group where neither is given."""
+
+    ratio: Ratio | None = None
+    target: Target | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        Request(None, self.ratio, self.target)  # refuses what cannot be asked for
+
+    @property
+    def share(self) -> Ratio:
+        """The ratio, where no target is given."""
+        return DEFAULT_RATIO if self.ratio is None else self.ratio
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """A goal against one model: what each prune stage of a recipe is asked for.
+
+    A target is met by the last kind of cut, counted from the model as that finds it. Earlier kinds (the embedding,
+    before the bottleneck) take the one ratio that would meet it if every kind took it.
+
+    Attributes:
+        baseline: the original, which relative and partial targets refer to; None without a target.
+        sizes: the original's units by group name, which partial ratios refer to.
+    """
+
+    goal: Goal
+    baseline: Baseline | None
+    sizes: Mapping[str, int]
+    last: tuple[tuple[str, ...], ...]
+    common: float
+
+    @classmethod
+    def of(cls, goal: Goal, stages: Sequence[Stage], part: nn.Module, structure: Structure) -> Shares:
+        """Raises InputError for a ratio whose key matches no group, SelectionError for a target out of reach."""
+        cuts = [stage for stage in stages if isinstance(stage, Prune)]
+        if isinstance(goal.ratio, Mapping):
+            check_keys(goal.ratio, structure.groups, "ratio")
+        baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
+        common = 0.0
+        if baseline is not None and len({cut.pools for cut in cuts}) > 1:
+            common = _common(goal, cuts, part, structure, baseline)
+        return cls(goal, baseline, {g.name: g.size for g in structure.groups}, cuts[-1].pools, common)
+
+    @classmethod
+    def again(
+        cls, goal: Goal, stages: Sequence[Stage], part: nn.Module, structure: Structure, told: Mapping[str, Any]
+    ) -> Shares:
+        """Those of a run that was interrupted, from its ``values``: limits stay what they were."""
+        pools = [stage.pools for stage in stages if isinstance(stage, Prune)][-1]
+        baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
+        if baseline is not None:
+            baseline = replace(baseline, quantities=told["quantities"])
+        return cls(goal, baseline, {g.name: g.size for g in structure.groups}, pools, told["common"])
+
+    def values(self) -> dict[str, Any]:
+        """JSON values of what was measured."""
+        quantities = None if self.baseline is None else dict(self.baseline.quantities)
+        return {"quantities": quantities, "common": self.common}
+
+    def asked(self, stage: Prune, structure: Structure) -> tuple[Ratio | None, Target | None]:
+        """(ratio, target) of ``stage`` on the model as it stands: one of them."""
+        target = self.goal.target
+        if target is not None and self.baseline is not None:
+            if stage.pools == self.last:
+                return None, target if stage.part == 1 else part_of(target, stage.part, self.baseline.quantities)
+            return self.common * stage.part, None
+        share = self.goal.share
+        if isinstance(share, Mapping):
+            here = [g for g in structure.groups if not stage.pools or g.role in {r for p in stage.pools for r in p}]
+            return {k: v * stage.part for k, v in share.items() if any(matches(k, g) for g in here)}, None
+        return share * stage.part, None
+
+
+def _common(goal: Goal, stages: Sequence[Prune], part: nn.Module, structure: Structure, baseline: Baseline) -> float:
+    """The least ratio that meets the target when every stage takes it of each of its groups."""
+    assert goal.target is not None
+    roles = sorted({role for stage in stages for pool in stage.pools for role in pool})
+    groups = choose(structure, include=goal.include, exclude=goal.exclude, roles=roles)
+    gauge = Gauge.of(part, structure, goal.target, baseline)
+    scores = {group.name: torch.zeros(group.size) for group in groups}
+
+    def usage(share: Fraction) -> dict[str, float]:
+        kept = select(groups, structure.ties, scores, ratio=float(share), rounding="down")
+        return gauge.usage({name: len(units) for name, units in kept.items()})
+
+    low, high = Fraction(0), _MOST
+    if not gauge.met(least := usage(high)):
+        left = ", ".join(f"{name} {least[name]:.4g} of {baseline.quantities[name]:.4g}" for name in gauge.limits)
+        raise SelectionError(
+            f"the target is out of reach: {float(high):.0%} of every group gone leaves {left}",
+            where=str(goal.target),
+            hint="raise the limit",
+        )
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if gauge.met(usage(middle)) else (middle, high)
+    return float(high)

@@ -1,0 +1,227 @@
+"""The prune stage: score, select, plan, verify, apply."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from prunekit.api import trace
+from prunekit.surgery.cutting import apply
+from prunekit.surgery.refitting import compensation
+from prunekit.coupling.groups import Group
+from prunekit.coupling.structure import Structure
+from prunekit.errors import NothingToPruneError
+from prunekit.inputs import Inputs, Sample
+from prunekit.plans.contents import Plan
+from prunekit.planning.drafting import Draft, Request, choose, draft
+from prunekit.quantities.gauge import Baseline
+from prunekit.samples.tasks import Samples
+from prunekit.runs.fitting import lacking
+from prunekit.recipes.stages import Prune
+from prunekit.scorers import Scored, Scorer, Statistics
+from prunekit.selection import How
+from prunekit.selection.ratio import Align, Ratio
+from prunekit.quantities.limits import Target
+
+logger = logging.getLogger(__name__)
+
+HEADS = "attention.heads"
+
+
+@dataclass(frozen=True)
+class Batches(Sequence[Sample]):
+    """The first ``limit`` samples, each encoded when it is asked for: a thousand large images do not fit in memory."""
+
+    samples: Samples
+    limit: int
+
+    def __len__(self) -> int:
+        return min(self.limit, len(self.samples))
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return Sample(Inputs((self.samples.batch([index]),)))
+
+
+def structure_of(part: nn.Module, samples: Samples) -> Structure:
+    """The structure of ``part`` as it stands, traced with one sample's input. Raises TraceError."""
+    device = next((p.device for p in part.parameters()), torch.device("cpu"))
+    return trace(part, samples.batch([0]).to(device))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a prune stage is to do: by what criterion, how much and where; ``settings`` are the recipe's.
+
+    ``baseline`` and ``sizes``: what relative targets and partial ratios refer to; see ``runs/goals.py``. ``lean``:
+    what the model is scored in; see ``ModelEntry.lean``.
+    """
+
+    scorer: Scorer
+    ratio: Ratio | None
+    settings: Mapping[str, Any]
+    target: Target | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    baseline: Baseline | None = None
+    sizes: Mapping[str, int] | None = None
+    lean: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext
+
+
+Progress = Callable[[int, int], None]
+
+
+def drafted(
+    part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
+) -> Draft:
+    """The plan of ``stage`` for ``part``, which stays as it is.
+
+    Widths of a stage that names its roles are rounded down to a multiple of their alignment. Where the model's own code
+    does not follow, the roles that the stage is bound to are cut along, with a notice. Raises RecipeError where a role
+    has no group, and what ``prunekit.plan`` raises.
+    """
+    reach = [role for role in stage.bound if any(group.role == role for group in structure.groups)]
+    try:
+        made = _drafted(part, stage, structure, samples, asked, progress)
+        if not reach or not {frozen.name for frozen in made.plan.frozen} & {group.name for group in structure.groups}:
+            return made
+    except NothingToPruneError:
+        if not reach:
+            raise
+    wider = replace(stage, pools=(*stage.pools, *((role,) for role in reach)), bound=())
+    made = _drafted(part, wider, structure, samples, asked, progress)
+    names = ", ".join(role for pool in stage.pools for role in pool)
+    logger.warning("the model's own code binds %s to %s: both are cut in one stage", names, ", ".join(reach))
+    return made
+
+
+def _drafted(
+    part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
+) -> Draft:
+    roles, settings = reached(structure, stage), asked.settings
+    groups = choose(structure, include=asked.include, exclude=asked.exclude, roles=roles)
+    statistics = Statistics(
+        part,
+        Batches(samples, int(settings["images"])),
+        parameters={member.tensor for group in groups for member in group.parameters},
+        progress=progress,
+    )
+    aligned: Align = steps_of(structure, groups, stage.align)
+    how = How(
+        ranking=cast(Any, settings["ranking"]),
+        align=aligned or int(settings.get("align", 0)) or None,
+        normaliser=str(settings["normaliser"]),
+        pools=stage.pools or None,
+        rounding="down" if stage.pools else "nearest",
+        sizes=asked.sizes,
+    )
+    with asked.lean(part):
+        scored = Scored.of(asked.scorer, groups, statistics)
+    request = Request(
+        scored,
+        asked.ratio,
+        asked.target,
+        include=asked.include,
+        exclude=asked.exclude,
+        roles=roles,
+        how=how,
+        verify=cast(Any, settings.get("verify", "auto")),
+        seed=int(settings["seed"]),
+    )
+    return draft(part, structure, request, baseline=asked.baseline)
+
+
+def cut(
+    part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
+) -> tuple[Plan, dict[str, Any]]:
+    """Prune ``part`` in place as ``stage`` says; the plan that did it, and what its verification found.
+
+    Raises what ``drafted`` raises.
+    """
+    made = drafted(part, stage, structure, samples, asked, progress)
+    applied(part, made.plan, samples, asked)
+    return made.plan, verified_by(made)
+
+
+def applied(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None:
+    """Cuts ``part`` by ``plan``, and refits what is left where the settings say so."""
+    refit = compensation(str(asked.settings.get("compensate", "")) or None)
+    data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]
+    apply(part, plan, compensate=refit, data=data)
+    if asked.settings.get("scratch", False):
+        redraw(part, int(asked.settings["seed"]))
+
+
+def verified_by(made: Draft) -> dict[str, Any]:
+    """What the checks before a cut found."""
+    if made.symmetry is None:
+        return {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
+    state = "passed" if made.symmetry.passed else "broken groups left alone"
+    return {"shapes": "passed", "symmetry": state, "symmetry_error": made.symmetry.error}
+
+
+@torch.no_grad()
+def redraw(part: nn.Module, seed: int) -> None:
+    """Every floating parameter anew, from a normal distribution with its own mean and standard deviation.
+
+    What was learned is gone and the scale of every layer stays: training from scratch, for any model.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for parameter in part.parameters():
+        if parameter.is_floating_point() and parameter.numel() > 1:
+            noise = torch.randn(parameter.shape, generator=generator, device="cpu").to(parameter)
+            parameter.copy_(parameter.mean() + parameter.std() * noise)
+
+
+def reached(structure: Structure, stage: Prune) -> list[str] | None:
+    """The roles that the stage prunes; None leaves the choice to the toolkit. Raises RecipeError for one without."""
+    if not stage.pools:
+        return None
+    roles = {group.role for group in structure.groups}
+    wanted = [role for pool in stage.pools for role in pool]
+    if missing := [role for role in wanted if role not in roles]:
+        raise lacking(missing, structure, stage.title)
+    return wanted
+
+
+def steps_of(
+    structure: Structure, groups: Sequence[Group], align: Mapping[str, int | Literal["heads"]]
+) -> dict[str, int]:
+    """What the widths of ``groups`` are multiples of, by name, where ``align`` says something about their role.
+
+    ``"heads"`` is the head count of the attention that reads or writes the group, or that its neighbours belong to, as
+    an MLP belongs to the attention of its stage; the least common multiple of several. Where no attention is near it
+    is what all head counts of the model are multiples of, and if that is 1, nothing is said.
+    """
+    heads = _heads_near(structure)
+    common = math.gcd(*(group.size for group in structure.groups if group.role == HEADS)) or 1
+    found = {}
+    for group in groups:
+        step = align.get(group.role)
+        if step == "heads":
+            step = heads.get(group.name, common)
+            step = None if step == 1 else step
+        if step is not None:
+            found[group.name] = int(step)
+    return found
+
+
+def _heads_near(structure: Structure) -> dict[str, int]:
+    """Head count by group name: of attention that shares a parameter with the group, else with a neighbour of it."""
+    counts = {m.tensor: group.size for group in structure.groups if group.role == HEADS for m in group.parameters}
+    near = {g.name: {counts[m.tensor] for m in g.parameters if m.tensor in counts} for g in structure.groups}
+    by_tensor: dict[str, set[int]] = {}
+    for group in structure.groups:
+        for member in group.parameters:
+            by_tensor.setdefault(member.tensor, set()).update(near[group.name])
+    around = {g.name: set().union(*(by_tensor[m.tensor] for m in g.parameters)) for g in structure.groups}
+    both = {name: near[name] or around[name] for name in near}
+    return {name: math.lcm(*sizes) for name, sizes in both.items() if sizes}

@@ -1,0 +1,191 @@
+"""Applies a plan to a model: all or nothing, with undo."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.errors import InputError, PlanError
+from prunekit.modules.walk import named_modules, state_tensors
+from prunekit.modules.wrappers import unwrap
+from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
+from prunekit.surgery.refitting import Compensation, compensation, reference, refit
+
+logger = logging.getLogger(__name__)
+
+
+class Undo:
+    """Puts a model back to what it was before ``apply``, bit for bit, with the very same tensors. Works once."""
+
+    def __init__(self, steps: list[Callable[[], None]]) -> None:
+        self._steps = steps
+
+    def __call__(self) -> None:
+        while self._steps:
+            self._steps.pop()()
+
+
+def apply(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    compensate: str | Compensation | None = None,
+    data: Iterable[Any] | None = None,
+) -> Undo:
+    """Cuts ``model`` in place as ``plan`` says and returns the way back.
+
+    Every new tensor is made before the first one is put in; if anything fails the model is bit-identical to what
+    came in. Parameters are replaced by new ones: create optimizers afterwards.
+
+    Args:
+        compensate: ``"ridge"``, or a Compensation: refit what reads cut features by least squares; see
+            ``prunekit/surgery/refitting.py``.
+        data: calibration inputs for it, each what the model is called with.
+
+    Raises:
+        InputError: if a compensation has no data, or data that cannot be joined to one batch.
+        PlanError: if the plan was made for another structure, or an attribute does not hold its recorded value.
+    """
+    model = unwrap(model)
+    if fingerprint(model) != plan.fingerprint:
+        raise PlanError(
+            "the plan was made for a model of another structure",
+            hint="build the model exactly as it was when the plan was made, or plan again",
+        )
+    _check_edits(model, plan.edits)
+    how = compensation(compensate)
+    if how is not None and data is None:
+        raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
+    original = reference(model, plan, data, how) if how is not None and data is not None else None
+    replacements = _replacements(model, plan, original.names if original else ())
+    steps: list[Callable[[], None]] = []
+    undo = Undo(steps)
+    try:
+        for _, module in named_modules(model):
+            for store in (module._parameters, module._buffers):
+                for name, tensor in list(store.items()):
+                    if tensor is not None and id(tensor) in replacements:
+                        steps.append(_putter(store, name, tensor))
+                        store[name] = replacements[id(tensor)]  # type: ignore[assignment]
+            _replace_lists(module, replacements, steps)
+        for edit in plan.edits:
+            _edit(model, edit, steps)
+        for _, module in named_modules(model):
+            _recompute(module, steps)
+        if original is not None:
+            logger.info("%d products were refitted", refit(model, original))
+    except BaseException:
+        undo()
+        raise
+    return undo
+
+
+def _putter(store: dict[str, Any], name: str, value: Any) -> Callable[[], None]:
+    def put() -> None:
+        store[name] = value
+
+    return put
+
+
+def _replacements(model: nn.Module, plan: Plan, renewed: Collection[str]) -> dict[int, Tensor]:
+    state = state_tensors(model)
+    by_tensor: dict[str, list[Cut]] = {}
+    for cut in plan.cuts:
+        by_tensor.setdefault(cut.tensor, []).append(cut)
+    found: dict[int, Tensor] = {}
+    for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds), *renewed]):
+        tensor = state.get(name)
+        if tensor is None:
+            raise PlanError(f"the model has no tensor {name}", hint="plan again for this model")
+        new = tensor.detach()
+        for cut in by_tensor.get(name, []):
+            if new.shape[cut.axis] != cut.size:
+                raise PlanError(f"axis {cut.axis} of {name} has length {new.shape[cut.axis]}, not {cut.size}")
+            new = new.index_select(cut.axis, torch.tensor(cut.kept, dtype=torch.long, device=new.device))
+        for fold in (f for f in plan.folds if f.tensor == name):
+            rows = torch.tensor(fold.rows, dtype=torch.long, device=new.device)
+            scaled = new.index_select(fold.axis, rows) * fold.factor
+            new = new.index_copy(fold.axis, rows, scaled)
+        if new.data_ptr() == tensor.data_ptr():
+            new = new.clone()  # what a compensation writes into must not be the original
+        if isinstance(tensor, nn.Parameter):
+            new = nn.Parameter(new.contiguous(), requires_grad=tensor.requires_grad)
+        found[id(tensor)] = new
+    return found
+
+
+def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: list[Callable[[], None]]) -> None:
+    """Plain attributes that hold state tensors, or caches of tensors that depend on the old sizes."""
+    for name, value in list(module.__dict__.items()):
+        if name in ("_parameters", "_buffers", "_modules"):
+            continue
+        if type(value) is list and any(isinstance(v, weakref.ref) for v in value):
+            # torch's recurrent layers tell by weak references whether their weights were exchanged
+            steps.append(_putter(module.__dict__, name, value))
+            module.__dict__[name] = [_followed(v, replacements) for v in value]
+        elif isinstance(value, Tensor) and id(value) in replacements:
+            steps.append(_putter(module.__dict__, name, value))
+            module.__dict__[name] = replacements[id(value)]
+        elif type(value) in (list, tuple) and any(isinstance(v, Tensor) and id(v) in replacements for v in value):
+            steps.append(_putter(module.__dict__, name, value))
+            items = [replacements.get(id(v), v) if isinstance(v, Tensor) else v for v in value]
+            module.__dict__[name] = type(value)(items)
+        elif type(value) is dict and value and any(isinstance(v, Tensor) for v in value.values()):
+            steps.append(_putter(module.__dict__, name, value))
+            module.__dict__[name] = {}  # a cache keyed by shape or device: forward fills it again
+
+
+def _followed(value: Any, replacements: dict[int, Tensor]) -> Any:
+    new = replacements.get(id(value())) if isinstance(value, weakref.ref) else None
+    return value if new is None else weakref.ref(new)
+
+
+def _recompute(module: nn.Module, steps: list[Callable[[], None]]) -> None:
+    """Weights that a forward pre-hook computes from parameters and stores, as ``torch.nn.utils.weight_norm`` and
+    ``torch.nn.utils.prune`` do, show their new size at once and not only after the next forward."""
+    for hook in module._forward_pre_hooks.values():
+        name = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)
+        stored = module.__dict__.get(name) if isinstance(name, str) else None
+        if not isinstance(stored, Tensor) or not _reads_cut(module, str(name), stored):
+            continue
+        steps.append(_putter(module.__dict__, str(name), stored))
+        training = module.training
+        module.__dict__["training"] = False  # a spectral norm would take a step of its power iteration
+        try:
+            hook(module, ())
+        finally:
+            module.__dict__["training"] = training
+
+
+def _reads_cut(module: nn.Module, name: str, stored: Tensor) -> bool:
+    """Whether the parameter that a stored weight is computed from has another shape by now."""
+    sources = (module._parameters.get(name + suffix) for suffix in ("_orig", "_v"))
+    return any(p is not None and p.shape != stored.shape for p in sources)
+
+
+def _check_edits(model: nn.Module, edits: tuple[Edit, ...]) -> None:
+    for e in edits:
+        try:
+            value = getattr(model.get_submodule(e.module), e.attribute)
+            value = value if e.index is None else value[e.index]
+        except (AttributeError, IndexError, TypeError) as error:
+            raise PlanError(f"the model has no attribute {e.module}.{e.attribute}", hint="plan again") from error
+        if value != e.before:
+            raise PlanError(f"{e.module}.{e.attribute} is {value}, the plan expects {e.before}", hint="plan again")
+
+
+def _edit(model: nn.Module, edit: Edit, steps: list[Callable[[], None]]) -> None:
+    store = model.get_submodule(edit.module).__dict__
+    before = store[edit.attribute]
+    after: Any = edit.after
+    if edit.index is not None:
+        items = list(before)
+        items[edit.index] = edit.after
+        after = type(before)(items)
+    steps.append(_putter(store, edit.attribute, before))
+    store[edit.attribute] = after

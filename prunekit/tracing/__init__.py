@@ -1,0 +1,1 @@
+"""A model's forward, run once on the meta device and recorded."""

@@ -1,0 +1,257 @@
+"""The two modes that see a forward pass: ATen operators, and the Python calls behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prunekit.errors import TraceError
+from prunekit.graph.nodes import Call, Op, Ref
+from prunekit.graph.provenance import TracedInt
+from prunekit.graph.tree import mapped, meta_tensors, of_type
+from prunekit.tracing import quick
+from prunekit.tracing.tape import VALUE_LIMIT, Recording, source
+
+
+class DataDependentError(TraceError):
+    """The forward pass reads a value, or takes a shape, that depends on the input or the weights."""
+
+
+class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs every operator on meta tensors and writes it down."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.recording = recording
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        r = self.recording
+        r.check_budget()
+        inputs: list[Ref] = []
+
+        def to_meta(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            leaf = r.to_meta(leaf)
+            inputs.append(r.ref(leaf))
+            return leaf
+
+        args, kwargs = mapped(args, to_meta), mapped(kwargs or {}, to_meta)
+        stripped = r.strip(args), r.strip(kwargs)
+        known = self._evaluate(func, *stripped, inputs)
+        if func is torch.ops.aten._local_scalar_dense.default:
+            if known is None:
+                self._refuse(func)
+            return known
+        dynamic = torch.Tag.dynamic_output_shape in func.tags  # it may be: an index of numbers keeps its shape
+        if dynamic and known is not None:
+            result = mapped(known, lambda t: torch.empty_like(t, device="meta") if isinstance(t, Tensor) else t)
+        else:
+            result = quick.result(func, args, kwargs)
+            if result is NotImplemented:
+                if kwargs.get("device") is not None:
+                    kwargs = {**kwargs, "device": torch.device("meta")}
+                result = self._run(func, args, kwargs, dynamic)
+        outputs = self._outputs(result, known, any(i.kind != "constant" for i in inputs))
+        where = r.call.source if r.call is not None else "" if r.brief else source()
+        r.trace.ops.append(Op(func, *stripped, outputs, r.call, r.module, where, tuple(inputs)))
+        return result
+
+    def _run(self, func: Any, args: Any, kwargs: Any, dynamic: bool) -> Any:
+        try:
+            return func(*args, **kwargs)
+        except (NotImplementedError, RuntimeError):
+            if dynamic:
+                self._refuse(func)
+            raise
+
+    def _refuse(self, func: Any) -> None:
+        r = self.recording
+        raise DataDependentError(
+            f"the forward pass reads a value that depends on the input or the weights ({func.overloadpacket})",
+            where=f"{r.module} {source()}".strip(),
+            hint="such control flow cannot be followed without data; exclude it or export a fixed variant",
+        )
+
+    def _outputs(self, result: Any, known: Any, computed: bool) -> tuple[Ref, ...]:
+        if isinstance(result, Tensor):
+            return (self._output(result, known, computed),)
+        values = list(of_type(known, Tensor)) if known is not None else []
+        tensors = list(of_type(result, Tensor))
+        if len(values) != len(tensors):
+            values = [None] * len(tensors)
+        return tuple([self._output(t, v, computed) for t, v in zip(tensors, values, strict=True)])
+
+    def _output(self, tensor: Tensor, value: Any, computed: bool) -> Ref:
+        old = getattr(tensor, "_prunekit_ref", None)
+        if isinstance(old, Ref) and old.shape == tuple(tensor.shape):
+            return old  # an in-place operator returned its own argument
+        known = value if isinstance(value, Tensor) else None
+        return self.recording.new_ref(tensor, "computed" if computed else "constant", value=known)
+
+    def _evaluate(self, func: Any, args: Any, kwargs: Any, inputs: list[Ref]) -> Any:
+        """The operator's real result where all its inputs are known constants, else None.
+
+        In-place operators run on the known values too; what an unknown value is written into becomes unknown,
+        with every view of the same storage.
+        """
+        if not inputs and func not in _FACTORIES:
+            return None
+        stale = self.recording.stale
+        values = [i.value for i in inputs if i.value is not None]
+        known = len(values) == len(inputs) and not any(_storage(v) in stale for v in values)
+        if not known or torch.Tag.nondeterministic_seeded in func.tags:
+            if values and func._schema.is_mutable:
+                stale.update(_storage(v) for v in values)
+            return None
+        args, kwargs = mapped(args, _value), mapped(kwargs, _value)
+        if "device" in kwargs:
+            kwargs = {**kwargs, "device": torch.device("cpu")}
+        try:
+            result = func(*args, **kwargs)
+        except (RuntimeError, NotImplementedError, TypeError, IndexError):
+            return None  # no kernel for this constant: it stays unknown, and what needs it is refused by name
+        return None if sum(t.numel() for t in of_type(result, Tensor)) > VALUE_LIMIT else result
+
+
+def _value(leaf: Any) -> Any:
+    return leaf.value if isinstance(leaf, Ref) else leaf
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+_aten = torch.ops.aten
+_FACTORIES = {
+    _aten.arange.default,
+    _aten.arange.start,
+    _aten.arange.start_step,
+    _aten.zeros.default,
+    _aten.ones.default,
+    _aten.full.default,
+    _aten.linspace.default,
+    _aten.eye.default,
+    _aten.eye.m,
+    _aten.scalar_tensor.default,
+    _aten.tril_indices.default,
+    _aten.triu_indices.default,
+}
+
+_SHAPE = Tensor.shape.__get__  # type: ignore[attr-defined]
+_SIZE = Tensor.size
+_NUMEL = {Tensor.numel, Tensor.nelement}
+_QUIET = {Tensor.dim, Tensor.device.__get__, Tensor.dtype.__get__, Tensor.is_floating_point}  # type: ignore[attr-defined]
+
+
+class CallMode(TorchFunctionMode):
+    """Sees C-level torch functions with their Python arguments; sizes come back as traced ints."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self.recording = recording
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        r = self.recording
+        if func == _SHAPE:  # a new wrapper object at every access
+            return self._sizes(args[0])
+        if func == _SIZE:
+            sizes = self._sizes(args[0])
+            dim = args[1] if len(args) > 1 else kwargs.get("dim")
+            return sizes if dim is None else sizes[dim]
+        if func in _NUMEL:
+            sizes = self._sizes(args[0])
+            return functools.reduce(operator.mul, sizes) if sizes else 1
+        if func in _QUIET or r.call is not None:
+            return func(*args, **kwargs)
+        args = _with_known_lists(func, args, r)
+        call = Call(getattr(func, "__name__", str(func)), r.strip(args), r.strip(kwargs), (), r.module, source())
+        r.call = call
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            r.call = None
+        call.outputs = tuple([r.ref(t) for t in meta_tensors(result)])
+        r.trace.calls.append(call)
+        return result
+
+    def _sizes(self, tensor: Tensor) -> torch.Size:
+        ref = self.recording.ref(self.recording.to_meta(tensor))
+        self.recording.trace.sizes[ref.id] = ref.shape  # it may be of an earlier trace that the model kept
+        return torch.Size([TracedInt(s, ("size", ref.id, i)) for i, s in enumerate(ref.shape)])
+
+
+class ListMode(TorchFunctionMode):
+    """What ``CallMode`` does for lists of indices, alone: for a rehearsal."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self.recording = recording
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*_with_known_lists(func, args, self.recording), **(kwargs or {}))
+
+
+def _with_known_lists(func: Any, args: Any, r: Recording) -> Any:
+    """``x[[0, -1]]`` with a tensor in place of the list.
+
+    Torch would make one inside, on the meta device, where it has no values: what is picked from a mask or from token
+    ids would be unknown.
+    """
+    if func not in _INDEXED:
+        return args
+    index = args[1]
+    if isinstance(index, tuple) and any(type(i) is list for i in index):
+        index = tuple(_known_list(i, r) for i in index)
+    elif type(index) is list:
+        index = _known_list(index, r)
+    return args if index is args[1] else (args[0], index, *args[2:])
+
+
+def _known_list(index: Any, r: Recording) -> Any:
+    if type(index) is not list or not index or any(type(i) not in (int, bool) for i in index):
+        return index
+    r.trace.lists = True
+    return torch.tensor(index, device="cpu")
+
+
+_INDEXED = {Tensor.__getitem__, Tensor.__setitem__}
+
+
+def _no_override(*_: Any, **__: Any) -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def python_functionals_open() -> Iterator[None]:
+    """Lets torch's Python-level functions run their bodies under the function mode.
+
+    Otherwise a function such as multi_head_attention_forward is handed over whole and its inner calls, where the
+    sizes are used, stay unseen. Scoped, and under a lock, since it touches torch's own module namespace.
+    """
+    spots = []
+    for holder in (torch.nn.functional, torch.functional, sys.modules["torch._tensor"]):
+        for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
+            if hasattr(holder, name):
+                spots.append((holder, name, getattr(holder, name)))
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        for holder, name, _ in spots:
+            setattr(holder, name, _no_override)
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        for holder, name, original in spots:
+            setattr(holder, name, original)
+        torch.backends.mha.set_fastpath_enabled(fast)

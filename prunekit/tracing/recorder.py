@@ -1,0 +1,138 @@
+"""Records one eager forward pass on the meta device: every ATen operator, and the Python arguments behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from prunekit.errors import PrunekitError, TraceError
+from prunekit.graph.nodes import Trace
+from prunekit.graph.provenance import listening
+from prunekit.inputs import Inputs
+from prunekit.tracing.modes import CallMode, ListMode, OpMode, python_functionals_open
+from prunekit.tracing.modules import module_calls
+from prunekit.tracing.standin import AttributeKey, stand_in
+from prunekit.tracing.tape import VALUE_LIMIT, Recording, is_foreign
+
+_LOCK = threading.RLock()
+
+
+def record(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    sizes: Mapping[str, tuple[int, ...]] | None = None,
+    attributes: Mapping[AttributeKey, int] | None = None,
+    opaque: Sequence[str] = (),
+    brief: bool = False,
+    lists: bool = False,
+    max_ops: int = 200_000,
+    max_seconds: float = 300.0,
+) -> Trace:
+    """Trace of ``model(*inputs.args, **inputs.kwargs)`` in eval mode, without touching a weight.
+
+    Args:
+        sizes, attributes: for a rehearsal, the shapes of state tensors and the values of int attributes that the
+            model would have; what is not named keeps its own.
+        opaque: modules that are followed from the outside only, see ``Trace.opaque``.
+        brief: only operators and shapes, without Python calls, module calls and source lines.
+        lists: a brief trace follows lists of indices, see ``Trace.lists``.
+        max_ops, max_seconds: limits; a trace that passes them is refused with the module that it stood in.
+
+    Raises:
+        TraceError: if forward fails or cannot be followed; the model is as it was.
+    """
+    recording = Recording(model, max_ops, max_seconds, sizes or {}, opaque, brief)
+    trace = recording.trace
+
+    def as_input(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        meta = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+        known = not x.is_floating_point() and not x.is_meta and x.numel() <= VALUE_LIMIT
+        recording.new_ref(meta, "input", value=x.detach().cpu().clone() if known else None)
+        return meta
+
+    with _LOCK, contextlib.ExitStack() as scope:
+        args, kwargs = tree_map(as_input, (inputs.args, inputs.kwargs))
+        trace.attributes = scope.enter_context(stand_in(model, recording.state, attributes or {}, is_traced=not brief))
+        scope.enter_context(python_functionals_open())
+        scope.enter_context(module_calls(recording))
+        scope.enter_context(torch.no_grad())
+        scope.enter_context(torch.device("meta"))
+        if brief and lists:
+            scope.enter_context(ListMode(recording))
+        if not brief:
+            trace.agreed = scope.enter_context(listening())
+            scope.enter_context(CallMode(recording))
+        scope.enter_context(OpMode(recording))
+        try:
+            result = model(*args, **kwargs)
+        except PrunekitError:
+            raise
+        except Exception as error:  # forward is the user's code: whatever it raises is reported as one typed error
+            raise TraceError(
+                f"forward failed: {type(error).__name__}: {_first_line(error)}",
+                where=f"{recording.failed_in} {_innermost(error)}".strip(),
+                hint="check that model(*example_inputs) runs, or pass other example_inputs",
+            ) from error
+    found = named_outputs(result)
+    trace.outputs, trace.places = tuple(recording.ref(t) for _, t in found), tuple(path for path, _ in found)
+    if not trace.outputs:
+        raise TraceError("the model's output holds no tensor", hint="return tensors, or a pytree or dataclass of them")
+    return trace
+
+
+def output_tensors(tree: Any) -> list[Tensor]:
+    """Tensors of an output of any nesting: pytrees, mappings, dataclasses and plain objects that hold them."""
+    return [tensor for _, tensor in named_outputs(tree)]
+
+
+def named_outputs(tree: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of an output, each with its place in it, such as ``past_key_values.layers.0.keys``."""
+    found: list[tuple[str, Tensor]] = []
+    seen: set[int] = set()
+
+    def walk(x: Any, path: str) -> None:
+        if isinstance(x, Tensor):
+            found.append((path, x))
+            return
+        if isinstance(x, dict):
+            items = list(x.items())
+        elif isinstance(x, (list, tuple, set)):
+            items = list(enumerate(x))
+        elif hasattr(x, "__dict__") and not isinstance(x, (type, nn.Module)):
+            items = list(vars(x).items())
+        else:
+            return
+        if id(x) not in seen:
+            seen.add(id(x))
+            for key, value in items:
+                walk(value, f"{path}.{key}" if path else str(key))
+
+    walk(tree, "")
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).strip().split("\n") if line.strip()), "")[:300]
+
+
+def _innermost(error: BaseException) -> str:
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if is_foreign(file):
+            place = f"{file.rsplit('/', 1)[-1]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+__all__ = ["output_tensors", "record"]

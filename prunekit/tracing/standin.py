@@ -1,0 +1,121 @@
+"""Runs a model on meta stand-ins of its own tensors, and puts everything back afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.graph.provenance import TracedInt
+from prunekit.modules.walk import named_modules, state_tensors
+
+AttributeKey = tuple[str, str, int | None]
+
+
+def _traced(path: str, name: str, value: Any, seen: dict[AttributeKey, int], values: Mapping[AttributeKey, int]) -> Any:
+    """An int, or a sequence that holds some, with every int replaced by one that remembers its attribute."""
+    if type(value) is int:
+        value = values.get((path, name, None), value)
+        seen[path, name, None] = value
+        return TracedInt(value, ("attribute", path, name, None))
+    items = []
+    for i, v in enumerate(value):
+        if type(v) is int:
+            v = values.get((path, name, i), v)
+            seen[path, name, i] = v
+            v = TracedInt(v, ("attribute", path, name, i))
+        items.append(v)
+    return type(value)(items)
+
+
+@contextlib.contextmanager
+def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+    """Inside the context the model holds ``replace(name, tensor)`` for each state tensor and is in eval mode.
+
+    On leaving, every module's ``__dict__`` is what it was, whatever forward did to it: tensors, caches, counters,
+    training mode, hooks that it registered; the global random state as well.
+    """
+    names = {id(t): n for n, t in state_tensors(model).items()}
+    stood: dict[int, Any] = {}
+    saved: list[tuple[nn.Module, dict[str, Any]]] = []
+    contents: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    rng = torch.get_rng_state()
+    try:
+        for _, module in named_modules(model):
+            saved.append((module, dict(module.__dict__)))
+            own = module.__dict__
+            contents += [(own[name], dict(own[name])) for name in _CONTAINERS if name in own]
+            for store in (module._parameters, module._buffers):
+                for name, tensor in store.items():
+                    if tensor is None:
+                        continue
+                    if id(tensor) not in stood:
+                        stood[id(tensor)] = replace(names[id(tensor)], tensor)
+                    store[name] = stood[id(tensor)]
+            for name, value in module.__dict__.items():
+                if type(value) in _MUTABLE and name not in _STRUCTURE and not name.endswith("_hooks"):
+                    module.__dict__[name] = _own(value, stood)  # a known key: the dict keeps its order and size
+            module.__dict__["training"] = False
+        yield
+    finally:
+        for module, attributes in saved:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+        for store, content in contents:
+            if store or content:
+                store.clear()
+                store.update(content)
+        torch.set_rng_state(rng)
+
+
+_MUTABLE = (dict, list, set)
+_STRUCTURE = ("_parameters", "_buffers", "_modules")
+_CONTAINERS = (
+    *_STRUCTURE,
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
+)
+
+
+def _own(value: Any, stood: dict[int, Any]) -> Any:
+    """A copy of what forward may write into, and lists of state tensors with the stand-ins in them."""
+    if type(value) is dict:
+        return {} if any(isinstance(v, Tensor) for v in value.values()) else dict(value)
+    key = id(value)  # a list that two modules share stays shared
+    if key not in stood:
+        stood[key] = [stood.get(id(v), v) for v in value] if type(value) is list else set(value)
+    return stood[key]
+
+
+@contextlib.contextmanager
+def stand_in(
+    model: nn.Module,
+    replace: Callable[[str, Tensor], Tensor],
+    values: Mapping[AttributeKey, int],
+    is_traced: bool = True,
+) -> Iterator[dict[AttributeKey, int]]:
+    """``swapped``, and every int attribute remembers where it came from; ``values`` overrides some.
+
+    Yields the attributes that were replaced, with their values. Without ``is_traced`` only the overrides are put in.
+    """
+    seen: dict[AttributeKey, int] = {}
+    with swapped(model, replace):
+        for path, module in named_modules(model):
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            for name, value in module.__dict__.items():
+                if type(value) is int or (type(value) in (tuple, list) and any(type(v) is int for v in value)):
+                    if is_traced:
+                        module.__dict__[name] = _traced(path, name, value, seen, values)
+                    elif values:
+                        module.__dict__[name] = _overridden(path, name, value, values)
+        yield seen
+
+
+def _overridden(path: str, name: str, value: Any, values: Mapping[AttributeKey, int]) -> Any:
+    if type(value) is int:
+        return values.get((path, name, None), value)
+    return type(value)(values.get((path, name, i), v) if type(v) is int else v for i, v in enumerate(value))

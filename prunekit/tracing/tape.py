@@ -1,0 +1,132 @@
+"""What is known while a trace runs: tensors and their Refs, the module that stands, the operators so far."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.errors import TraceError
+from prunekit.graph.nodes import Call, Ref, Trace
+from prunekit.graph.tree import mapped
+from prunekit.modules.walk import named_modules, state_tensors
+
+VALUE_LIMIT = 1 << 20  # elements; larger constants are not worth evaluating
+OWN_FOLDERS = (torch.__path__[0] + "/", __file__.rsplit("/", 2)[0] + "/")
+_NUMBERS = itertools.count(1)  # never reused: a model may keep a tensor of one trace in a cache and read it in the next
+_FOREIGN: dict[CodeType, bool] = {}
+
+
+def is_foreign(file: str) -> bool:
+    """Whether a source file is neither torch's nor prunekit's."""
+    return not file.startswith(OWN_FOLDERS) and not file.startswith("<")
+
+
+def source() -> str:
+    """``file.py:line`` of the innermost frame outside torch and prunekit."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        foreign = _FOREIGN.get(code)
+        if foreign is None:
+            foreign = _FOREIGN[code] = is_foreign(code.co_filename)
+        if foreign:
+            return f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+class Recording:
+    """The state that the modes and the module calls share during one trace.
+
+    A rehearsal (``brief``) keeps operators and shapes only: source lines and Python arguments are known from the
+    first trace.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        max_ops: int,
+        max_seconds: float,
+        sizes: Mapping[str, tuple[int, ...]],
+        opaque: Sequence[str],
+        brief: bool,
+    ) -> None:
+        self.trace = Trace()
+        self.model, self.sizes, self.brief = model, sizes, brief
+        self.max_ops, self.deadline, self.max_seconds = max_ops, time.monotonic() + max_seconds, max_seconds
+        self.call: Call | None = None
+        self.stack: list[str] = []
+        self.paths = {id(m): n for n, m in named_modules(model)}
+        self.real = state_tensors(model)
+        self.foreign: dict[int, Tensor] = {}
+        self.keep: list[Any] = []
+        self.stale: set[int] = set()  # storages of known values that an unknown value was written into
+        self.opaque = set(opaque)
+        self.paused = False
+        self.failed_in = ""  # the innermost module that an exception left
+
+    def new_ref(self, tensor: Tensor, kind: str, name: str = "", value: Tensor | None = None) -> Ref:
+        shape = tuple([int(s) for s in tensor.shape])
+        ref = Ref(next(_NUMBERS), shape, tensor.dtype, kind, name, value, tuple(tensor.stride()))
+        self.trace.sizes[ref.id] = shape
+        tensor._prunekit_ref = ref  # type: ignore[attr-defined]
+        return ref
+
+    def ref(self, tensor: Tensor) -> Ref:
+        found = getattr(tensor, "_prunekit_ref", None)
+        return found if isinstance(found, Ref) else self.new_ref(tensor, "constant")
+
+    def state(self, name: str, tensor: Tensor) -> Tensor:
+        """Meta stand-in for a parameter or buffer; integer buffers keep their content as a known value."""
+        if name in self.sizes and self.sizes[name] != tuple(tensor.shape):
+            meta = torch.empty(self.sizes[name], dtype=tensor.dtype, device="meta")
+        else:
+            meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        known = not tensor.is_floating_point() and not tensor.is_meta and tensor.numel() <= VALUE_LIMIT
+        known = known and meta.shape == tensor.shape  # a cut one holds other values, which none of its shapes needs
+        value = tensor.detach().cpu().clone() if known else None
+        kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
+        if kind == "parameter":
+            meta = nn.Parameter(meta, requires_grad=False)
+        self.trace.state[name] = self.new_ref(meta, kind, name, value)
+        self.foreign[id(tensor)] = meta
+        self.keep.append(tensor)
+        return meta
+
+    def to_meta(self, tensor: Tensor) -> Tensor:
+        """A meta tensor for any tensor that reaches an operator from outside the trace."""
+        if isinstance(getattr(tensor, "_prunekit_ref", None), Ref) or (tensor.is_meta and id(tensor) in self.foreign):
+            return tensor
+        if id(tensor) not in self.foreign:
+            meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+            known = not tensor.is_meta and tensor.numel() <= VALUE_LIMIT
+            self.new_ref(meta, "constant", value=tensor.detach().cpu().clone() if known else None)
+            self.foreign[id(tensor)] = meta
+            self.keep.append(tensor)
+        return self.foreign[id(tensor)]
+
+    def strip(self, tree: Any) -> Any:
+        """Tensors of a tree replaced by their Refs."""
+        return mapped(tree, self._stripped)
+
+    def _stripped(self, leaf: Any) -> Any:
+        return self.ref(leaf) if isinstance(leaf, Tensor) else leaf
+
+    @property
+    def module(self) -> str:
+        return self.stack[-1] if self.stack else ""
+
+    def check_budget(self) -> None:
+        if len(self.trace.ops) > self.max_ops or time.monotonic() > self.deadline:
+            raise TraceError(
+                f"tracing passed its limit of {self.max_ops} operators or {self.max_seconds:.0f} s",
+                where=self.module,
+                hint="pass smaller example inputs, or exclude the part that loops",
+            )
