@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-KINDS = ("scorers", "recipes", "models", "formats", "plugins")
+KINDS = ("scorers", "recipes", "roles", "models", "formats", "plugins")
 
 
 def list_names(
     kind: Annotated[str, typer.Argument(help="|".join(KINDS))],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: name -> description.")] = False,
 ) -> None:
-    """List the scorers, recipes, models, formats or plug-ins that are installed."""
+    """List the scorers, recipes, roles, models, formats or plug-ins that are installed."""
     from rich.console import Console
     from rich.table import Table
 
@@ -57,9 +57,12 @@ def _rows(kind: str) -> Mapping[str, str | dict[str, str]]:
     from prunekit.registry import known_recipes
     from prunekit.registry.criteria import known_scorers
     from prunekit.registry.lookup import names
+    from prunekit.roles import ROLES
 
     if kind == "plugins":
         return {p.name: f"{len(p.models)} models, {len(p.recipes)} recipes" for p in discover()}
+    if kind == "roles":
+        return {str(role): role.meaning for role in (*ROLES, *(role for p in discover() for role in p.roles))}
     if kind == "models":
         return dict.fromkeys(names(), "from a plug-in") | {
             "timm:NAME": "any model of timm",

@@ -11,6 +11,7 @@ from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates
 from prunekit.coupling.groups import Frozen, Group, Member
 from prunekit.labels.vectors import Vector
+from prunekit.roles import told_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +176,7 @@ def _group(size: int, axes: list[_Axis], position: Vector, uses: set[str], names
         unit_of = unit_of[:, 0] if unit_of.shape[1] == 1 else unit_of.max(axis=1)  # one owner at most is of this group
         members.append(Member(axis.tensor, axis.axis, torch.from_numpy(unit_of), axis.is_buffer))
     first = _namesake(members)
-    role = _role(uses)
+    role = told_by(uses)
     name = f"{first.tensor}:{first.axis}"
     if role.startswith("attention.") or name in names:
         name = f"{name}/{role.rsplit('.', 1)[-1]}"
@@ -190,16 +191,6 @@ def _namesake(members: list[Member]) -> Member:
     """The output axis of the first weight matrix, else the first parameter."""
     matrices = [m for m in members if not m.is_buffer and m.axis == 0 and "weight" in m.tensor]
     return next(iter(matrices), next((m for m in members if not m.is_buffer), members[0]))
-
-
-def _role(uses: set[str]) -> str:
-    if "heads" in uses:
-        return "attention.heads"
-    if "head_dim" in uses:
-        return "attention.head_dim"
-    if "residual" in uses:
-        return "embedding"
-    return "channels" if "conv" in uses else "mlp.hidden"
 
 
 def _frozen_axes(axes: list[_Axis], fates: Fates) -> list[Frozen]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunekit.roles import Role, named
+
 
 @dataclass(frozen=True)
 class Member:
@@ -32,8 +34,7 @@ class Group:
 
     Attributes:
         name: ``tensor:axis`` of the first parameter that the units own, e.g. ``fc1.weight:0``.
-        role: what the group is for, e.g. ``embedding``, ``attention.heads``, ``attention.head_dim``,
-            ``mlp.hidden``, ``channels``.
+        role: what the group is for; one of ``prunekit/roles.py``, or a plug-in's.
         size: number of units before pruning.
         members: every parameter axis and buffer axis that shrinks with the group.
         normalised: whether a reduction over the units (a norm, softmax or mean) reads the group, so that
@@ -43,11 +44,14 @@ class Group:
     """
 
     name: str
-    role: str
+    role: Role
     size: int
     members: tuple[Member, ...]
     normalised: bool = False
     block: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "role", named(self.role))
 
     @property
     def parameters(self) -> tuple[Member, ...]:

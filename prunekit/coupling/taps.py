@@ -20,7 +20,7 @@ def find_taps(
 
     Every place is named once, in order of execution.
     """
-    streams = {i for i in wanted if groups[i].role == "embedding"}
+    streams = {i for i in wanted if groups[i].role.stream}
     hidden = set(wanted) - streams
     writers = _writers(groups, hidden)
     taps: dict[Tap, None] = {}

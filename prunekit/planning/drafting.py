@@ -219,16 +219,12 @@ def _largest(chosen: Sequence[Group], settle: Settle) -> tuple[Settled | None, l
         grow(candidates[:half])
         grow(candidates[half:])
 
-    grow(sorted(chosen, key=lambda g: (_ORDER.get(g.role, 3), g.role)))
+    grow(sorted(chosen, key=lambda g: (g.role.settled, g.role)))
     return best, refused
 
 
 def _nothing_asked(ratio: Ratio) -> bool:
     return not any(ratio.values()) if isinstance(ratio, Mapping) else ratio == 0
-
-
-# Embeddings reach farthest, so they are settled first and what does not fit them is refused, not the other way round.
-_ORDER = {"embedding": 0, "mlp.hidden": 1, "channels": 2, "attention.head_dim": 4, "attention.heads": 5}
 
 
 def choose(
@@ -243,8 +239,7 @@ def choose(
     found = filter_groups(structure.groups, include, exclude, roles)
     if roles is not None:
         return found
-    order = {"attention.head_dim": 0, "embedding": 1, "mlp.hidden": 2, "channels": 3, "attention.heads": 4}
-    ranked = sorted(found, key=lambda g: (order.get(g.role, 3), -g.size))
+    ranked = sorted(found, key=lambda g: (g.role.preferred, -g.size))
     overlap = structure.overlaps()
     taken: set[str] = set()
     for g in ranked:

@@ -51,7 +51,7 @@ def _settle(
     structure: Structure, e: Equation, groups: Sequence[Group], kept: dict[str, Tensor], scores: Mapping[str, Tensor]
 ) -> bool:
     """Finds the nearest count of one of ``groups`` with which ``e`` holds, and keeps its best units."""
-    for group in sorted(groups, key=lambda g: (g.role == "embedding", g.size)):
+    for group in sorted(groups, key=lambda g: (g.role.stream, g.size)):
         now = len(kept[group.name])
         order = torch.argsort(scores[group.name].detach().cpu().double(), descending=True, stable=True)
         before = kept[group.name]

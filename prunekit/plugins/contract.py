@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-if TYPE_CHECKING:  # recipes and checkpoints stand above the plug-ins, which bring or are given them as values
-    from prunekit.recipes.stages import Recipe
-    from prunekit.scorers import Scorer
 from prunekit.plugins.data import Dataset, Evaluator, Exporter
 from prunekit.plugins.examination import Examiner
 from prunekit.plugins.formats import Format
+from prunekit.recipes.stages import Recipe
+from prunekit.roles import Role
+
+if TYPE_CHECKING:  # who loads a slimmed model needs no criterion
+    from prunekit.scorers import Scorer
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,14 @@ class Foreign:
 class Plugin:
     """Everything that one distribution adds, by name. Models are asked for as ``<plug-in name>:<model name>``.
 
-    ``roles`` maps a role name to a sentence about it, for people. ``exporters`` maps a file name to the writer of a
-    picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign`` maps a library
-    to its folders.
+    ``roles`` are told before prunekit's own: see ``prunekit/roles.py``. ``exporters`` maps a file name to the writer of
+    a picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign`` maps a
+    library to its folders.
     """
 
     name: str
     models: Mapping[str, ModelEntry] = field(default_factory=dict)
-    roles: Mapping[str, str] = field(default_factory=dict)
+    roles: tuple[Role, ...] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     scorers: Mapping[str, Callable[[], Scorer]] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from prunekit.plans.contents import Plan
 from prunekit.planning.drafting import Draft, Request, choose, draft
 from prunekit.quantities.gauge import Baseline
 from prunekit.samples.tasks import Samples
+from prunekit.roles import HEADS
 from prunekit.runs.fitting import lacking
 from prunekit.recipes.stages import Prune
 from prunekit.scorers import Scored, Scorer, Statistics
@@ -31,8 +32,6 @@ from prunekit.selection.ratio import Align, Ratio
 from prunekit.quantities.limits import Target
 
 logger = logging.getLogger(__name__)
-
-HEADS = "attention.heads"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def filter_groups(
     Raises InputError where a pattern matches nothing; the message gives the nearest names.
     """
     names = [names_of(group) for group in groups]
-    role_names = [{group.role} for group in groups]
+    role_names: list[set[str]] = [{group.role} for group in groups]
     admitted = _matched(include, names, "include")
     excluded = _matched(exclude, names, "exclude")
     in_role = _matched(roles, role_names, "roles")

@@ -18,8 +18,6 @@ Ratio = float | Mapping[str, float]
 Align = int | Mapping[str, int] | None
 Rounding = Literal["down", "nearest"]
 
-HEADS = "attention.heads"
-UNALIGNED_ROLES = (HEADS, "attention.head_dim")
 DEFAULT_STEP = 8
 ALIGNED_FROM = 64
 
@@ -67,12 +65,12 @@ def steps(groups: Sequence[Group], align: Align) -> dict[str, int]:
         return {group.name: pick(align, group) or default_step(group) for group in groups}
     if align is None:
         return {group.name: default_step(group) for group in groups}
-    return {group.name: 1 if group.role == HEADS else align for group in groups}
+    return {group.name: 1 if group.role.counted else align for group in groups}
 
 
 def default_step(group: Group) -> int:
     """8 from 64 units on, 1 below and inside attention."""
-    return DEFAULT_STEP if group.size >= ALIGNED_FROM and group.role not in UNALIGNED_ROLES else 1
+    return DEFAULT_STEP if group.size >= ALIGNED_FROM and group.role.default_step else 1
 
 
 def pick(settings: Mapping[str, T], group: Group) -> T | None:

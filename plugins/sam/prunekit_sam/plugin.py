@@ -103,11 +103,6 @@ def _output_taylor(accumulation: str = "abs") -> Scorer:
 plugin = Plugin(
     name="sam",
     models={name: _entry(name) for name in models.NAMES},
-    roles={
-        "embedding": "the residual stream through all blocks of the image encoder",
-        "attention.head_dim": "positions within the heads of a block; the relative position tables follow",
-        "mlp.hidden": "hidden features of a block's MLP",
-    },
     recipes={recipe.name: recipe for recipe in RECIPES},
     scorers={"output_taylor": _output_taylor},
     datasets={"sa1b": sa1b},
