@@ -14,7 +14,7 @@ from torch import nn
 import prunekit
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, VerificationError
 
-applying = importlib.import_module("prunekit.apply")
+applying = importlib.import_module("prunekit.surgery.cutting")
 
 
 class Attention(nn.Module):

@@ -135,7 +135,7 @@ def test_rows_run_on_the_bundled_model(row, tmp_path, capsys):
 def test_scratch_forgets_what_was_learned():
     def cosine(**more):
         recipe = override(ONESTEP, {**TINY, "distill": False, **more})
-        return prunekit.recipes.run(prunekit.registry.build("sam:nano"), recipe, scorer("magnitude"), ratio=0.25)
+        return prunekit.runs.run(prunekit.registry.build("sam:nano"), recipe, scorer("magnitude"), ratio=0.25)
 
     kept, redrawn = cosine(), cosine(scratch=True)
     assert redrawn.report["params"] == kept.report["params"]
