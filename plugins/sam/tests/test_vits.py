@@ -43,6 +43,10 @@ SETTINGS = {
 }
 
 
+# of three seeds, 5 epochs leave 0.59 to 0.65 of its distance on some processors, 10 epochs 0.34 to 0.47
+SLOW_LEARNERS = {"HF DINOv2": {"epochs": 10}}
+
+
 def sam2():
     backbone = transformers.Sam2HieraDetConfig(
         hidden_size=24,
@@ -146,7 +150,7 @@ def slimmed(name, **more):
 def test_distillation_at_least_halves_the_distance_to_the_teacher(name, caplog):
     cut = slimmed(name, distill=False)
     with caplog.at_level(logging.WARNING, "prunekit"):
-        result = slimmed(name)
+        result = slimmed(name, **SLOW_LEARNERS.get(name, {}))
     assert 0 < distance(result) < 0.5 * distance(cut)
     widths = {}
     for width in result.plan.widths:
