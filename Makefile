@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws zoo help
+.PHONY: env demo check test laws zoo same help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -12,6 +12,7 @@ help:
 	@echo "make check  lint, format, types, import contracts"
 	@echo "make test   check, then every test"
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
+	@echo "make same   plans, weights and reports of this tree against those of a commit (make same BASE=06fa1a4)"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
 
 env: $(STAMP)
@@ -40,3 +41,7 @@ laws: env
 zoo: env
 	$(BIN)/python -c "import torch_pruning" 2>/dev/null || $(BIN)/python -m pip install --quiet torch-pruning==1.6.1
 	$(BIN)/python -m benchmarks.zoo --jobs 2 --against torch-pruning $(ZOO_FLAGS)
+
+same: env
+	@test -n "$(BASE)" || { echo "say with which commit: make same BASE=06fa1a4"; exit 2; }
+	$(BIN)/python -m benchmarks.same --base $(BASE) $(SAME_FLAGS)

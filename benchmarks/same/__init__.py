@@ -1,0 +1,1 @@
+"""Whether this tree plans, cuts and reports as another commit does, bit for bit."""
