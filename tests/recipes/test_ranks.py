@@ -36,7 +36,12 @@ def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path, sharded):
         if "loss" in heard.figures:
             losses.append(heard.figures["loss"])
 
-    one = small_run(listen=listen, batch="2", **settings)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun sets it: the count of threads is an order of sums too
+    try:
+        one = small_run(listen=listen, batch="2", **settings)
+    finally:
+        torch.set_num_threads(threads)
     given = [f"{key}={value}" for key, value in settings.items()] + [f"sharded={sharded}"]
     subprocess.run([*LAUNCH, SCRIPT, str(tmp_path / "out"), "", "-1", "-1", "batch=1", *given], check=True)
     two = json.loads((tmp_path / "out" / "run.json").read_text())
