@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from prunekit.coupling.structure import Structure, couple
+from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError
 from prunekit.inputs import infer, normalise
 from prunekit.modules.wrappers import eager, unwrap
+from prunekit.operators import TABLE, Operator
 from prunekit.options.schedules import Schedule
 from prunekit.planning.drafting import Draft, Request, Verify, draft
 from prunekit.planning.iteration import Done, Iteration, OnStep, cut_in_steps
@@ -20,6 +21,7 @@ from prunekit.planning.symmetry_check import Symmetry
 from prunekit.plans.contents import Plan
 from prunekit.quantities.latency_table import LatencyTable
 from prunekit.quantities.limits import Target
+from prunekit.registry.rules import coupled
 from prunekit.scorers import Scorer
 from prunekit.scorers.normalisers import Normaliser
 from prunekit.selection import How
@@ -67,11 +69,13 @@ class Result:
         self._undo()
 
 
-def trace(model: nn.Module, example_inputs: Any = None) -> Structure:
+def trace(model: nn.Module, example_inputs: Any = None, *, operators: Iterable[Operator] = ()) -> Structure:
     """The structure of ``model``: groups, frozen widths and their reasons, ties, costs and taps.
 
     Args:
         example_inputs: a tensor, a tuple of args, or a dict of kwargs; inferred from the model if None.
+        operators: what is known of operators that prunekit has no rule for (``docs/operators.md``), beside those that
+            installed plug-ins bring.
 
     Raises:
         InputError: if example inputs cannot be inferred.
@@ -80,7 +84,7 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Structure:
     model = unwrap(model)
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
     with eager(model), paused_collector():
-        return couple(record(model, inputs), inputs)
+        return coupled(record(model, inputs), inputs, TABLE.with_(operators))
 
 
 def plan(
@@ -189,9 +193,14 @@ def prune(
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
     with eager(model):
         structure = structure or trace(model, example_inputs)
-        done = cut_in_steps(model, structure, request, iteration, data=data, progress=progress, trace=trace)
+        done = cut_in_steps(model, structure, request, iteration, data=data, progress=progress, trace=_as(structure))
         took = _latency(model, done)
     return Result(model, done.plan, _report(structure, done.drafts, request, start, took), done.undo)
+
+
+def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:
+    """Traces again with what was known for ``structure``."""
+    return lambda model, inputs: trace(model, inputs, operators=structure.brought)
 
 
 def _latency(model: nn.Module, done: Done) -> dict[str, float] | None:

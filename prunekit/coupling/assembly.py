@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates
 from prunekit.coupling.groups import Frozen, Group, Member
 from prunekit.labels.vectors import Vector
-from prunekit.roles import told_by
+from prunekit.roles import ROLES, Role, told_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Assembly:
     unit_of: Vector  # (classes,) index of the unit inside its group
 
 
-def assemble(coupler: Coupler, fates: Fates) -> Assembly:
+def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> Assembly:
     """Groups and frozen widths out of the fates of all coordinates."""
     axes = _state_axes(coupler, fates)
     signature, order = _footprints(axes, fates)
@@ -52,7 +53,7 @@ def assemble(coupler: Coupler, fates: Fates) -> Assembly:
         inside = by_unit[int(members_of[0])]
         position[members_of] = np.arange(len(members_of))
         uses = flags.of(members_of)
-        group = _group(len(members_of), inside, position, uses, names)
+        group = _group(len(members_of), inside, position, told_by(uses, roles), "normalised" in uses, names)
         position[members_of] = -1
         if len(members_of) < 2:
             frozen.append(Frozen(group.name, len(members_of), "it consists of a single unit"))
@@ -169,14 +170,13 @@ def _axes_by_unit(axes: list[_Axis], units: list[int], count: int) -> dict[int, 
     return found
 
 
-def _group(size: int, axes: list[_Axis], position: Vector, uses: set[str], names: set[str]) -> Group:
+def _group(size: int, axes: list[_Axis], position: Vector, role: Role, normalised: bool, names: set[str]) -> Group:
     members = []
     for axis in axes:
         unit_of = position[axis.owners]
         unit_of = unit_of[:, 0] if unit_of.shape[1] == 1 else unit_of.max(axis=1)  # one owner at most is of this group
         members.append(Member(axis.tensor, axis.axis, torch.from_numpy(unit_of), axis.is_buffer))
     first = _namesake(members)
-    role = told_by(uses)
     name = f"{first.tensor}:{first.axis}"
     if role.startswith("attention.") or name in names:
         name = f"{name}/{role.rsplit('.', 1)[-1]}"
@@ -184,7 +184,7 @@ def _group(size: int, axes: list[_Axis], position: Vector, uses: set[str], names
     while name in names:
         name, number = f"{base}#{number}", number + 1
     block = first.tensor.rpartition(".")[0]
-    return Group(name, role, size, tuple(members), "normalised" in uses, block)
+    return Group(name, role, size, tuple(members), normalised, block)
 
 
 def _namesake(members: list[Member]) -> Member:

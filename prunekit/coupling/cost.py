@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prunekit.coupling.coupler import Coupler, packet
+from prunekit.coupling.coupler import Coupler
 from prunekit.graph.nodes import Ref, Trace
 
 
@@ -42,22 +42,12 @@ def terms(trace: Trace, coupler: Coupler) -> tuple[Term, ...]:
     """Every term of the cost of one forward pass, and of what the model holds."""
     found = []
     for op in trace.ops:
-        name = packet(op)
-        if name in ("aten.mm", "aten.bmm", "aten._grouped_mm", "aten.addmm", "aten.baddbmm"):
-            start = 1 if name in ("aten.addmm", "aten.baddbmm") else 0
-            a, b = op.args[start], op.args[start + 1]
-            axes = (*_axes(a), (b, len(b.shape) - 1))
-            is_layer = a.id in coupler.weights or b.id in coupler.weights
-        elif name in ("aten.convolution", "aten._convolution"):
-            weight, out = op.args[1], op.outputs[0]
-            data = op.args[0]
-            spatial = data if op.args[6] else out
-            batched = len(spatial.shape) == len(weight.shape)
-            axes = (*_axes(weight), *(pair for pair in _axes(spatial) if pair[1] != (1 if batched else 0)))
-            is_layer = weight.id in coupler.weights
-        else:
+        product = coupler.table.of(op).product
+        if product is None:
             continue
-        found.append(Term(("macs", "layer_macs") if is_layer else ("macs",), axes))
+        costs = product(op)
+        is_layer = any(factor.id in coupler.weights for factor in costs.factors)
+        found.append(Term(("macs", "layer_macs") if is_layer else ("macs",), costs.axes))
     for ref in trace.state.values():
         if ref.kind == "parameter":
             found.append(Term(("params",), _axes(ref)))

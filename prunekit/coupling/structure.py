@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunekit.coupling import rules as _rules
 from prunekit.coupling.assembly import Assembly, assemble
 from prunekit.coupling.cost import Cost, Term, measure_ops, terms
-from prunekit.coupling.coupler import Coupler, Equation, packet
+from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Frozen, Group, Tap, Tie
 from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
-from prunekit.graph.nodes import Trace
+from prunekit.graph.nodes import Trace, packet
 from prunekit.inputs import Inputs
+from prunekit.labels.labelling import Equation
 from prunekit.labels.vectors import Axis
-
-assert _rules  # importing the package registers the rules
+from prunekit.operators import TABLE, Operator, Table
+from prunekit.roles import ROLES, Role
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,11 @@ class Structure:
     coupler: Coupler
     fates: Fates
     assembly: Assembly
+
+    @property
+    def brought(self) -> tuple[Operator, ...]:
+        """What was known of operators beyond prunekit's own table."""
+        return self.coupler.table.brought
 
     def group(self, name: str) -> Group:
         return next(g for g in self.groups if g.name == name)
@@ -135,12 +140,12 @@ class Structure:
         return find_taps(self.trace, self.coupler, self.fates, self.assembly, self.groups, wanted)
 
 
-def couple(trace: Trace, inputs: Inputs) -> Structure:
-    """Groups of units that live and die together, found from one trace."""
-    coupler = Coupler(trace)
+def couple(trace: Trace, inputs: Inputs, table: Table = TABLE, roles: Sequence[Role] = ROLES) -> Structure:
+    """Groups of units that live and die together, found from one trace by the rules of ``table``."""
+    coupler = Coupler(trace=trace, table=table)
     coupler.run()
     fates = resolve(coupler.labels)
     fates = find_ties(coupler, fates).settle(coupler, fates)
-    assembly = assemble(coupler, fates)
+    assembly = assemble(coupler, fates, roles)
     ties = find_ties(coupler, fates).named(fates, assembly)
     return Structure(assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunekit.coupling.assembly import Assembly
-from prunekit.coupling.coupler import Coupler, Equation
+from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Tie
 from prunekit.graph.provenance import render
+from prunekit.labels.labelling import Equation
 from prunekit.labels.vectors import Vector
 
 

@@ -65,6 +65,12 @@ class Op:
         return " ".join(part for part in (self.module, self.source) if part)
 
 
+def packet(op: Op) -> str:
+    """``aten.add`` for ``aten.add.Tensor``; the in-place variant ``aten.add_`` reads as ``aten.add``."""
+    name = str(op.func.overloadpacket)
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
 @dataclass(frozen=True, eq=False)
 class ModuleCall:
     """One execution of a module: the tensors that its first positional argument and its output hold."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunekit.operators import TABLE
+
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -117,7 +119,11 @@ def outputs_of(product: Product, output: Tensor, places: Tensor | None = None) -
 Seen = Callable[[Product], None]
 SeenOutput = Callable[[Product, Tensor], None]
 SeenNorm = Callable[[Tensor, Tensor], None]
-_BATCH_NORMS = ("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training", "aten.cudnn_batch_norm")
+
+
+def _is_norm(func: Any) -> bool:
+    found = TABLE.get(str(func.overloadpacket))
+    return found is not None and found.normalises
 
 
 @contextmanager
@@ -148,7 +154,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         product = self._product(str(func.overloadpacket), args)
         if product is not None and self._before is not None:
             self._before(product)
-        if self._norm is not None and str(func.overloadpacket) in _BATCH_NORMS and isinstance(args[3], Tensor):
+        if self._norm is not None and _is_norm(func) and isinstance(args[3], Tensor):
             self._norm(args[0], args[3])
         output = func(*args, **(kwargs or {}))
         if product is not None and self._after is not None:

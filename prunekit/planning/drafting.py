@@ -257,7 +257,18 @@ def nothing_to_prune(
     if checked is not None and checked.broken:
         lines += [f"{name}: symmetry does not hold" for name in checked.broken]
     text = "nothing can be pruned:\n    " + "\n    ".join(lines or ["the model has no prunable width"])
-    return NothingToPruneError(text, hint="widen include, or add a rule for the operators that are named")
+    return NothingToPruneError(text, hint=_way_out(structure))
+
+
+def _way_out(structure: Structure) -> str:
+    if not structure.unknown:
+        return "widen include"
+    names = "".join(f"{name!r}, " for name in structure.unknown)
+    entry = f"prunekit.operators.Operator(({names[:-1]}), rule)"
+    return (
+        f"say how it couples: structure=prunekit.trace(model, operators=[{entry}]), or Plugin(operators=...) for "
+        "everyone; docs/operators.md shows a rule"
+    )
 
 
 def check_symmetry(

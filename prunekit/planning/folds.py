@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from prunekit.coupling.coupler import packet
 from prunekit.coupling.structure import Structure
 from prunekit.graph.nodes import Ref, Trace
+from prunekit.operators import Scales
 from prunekit.planning.rehearsal import changed_scalars
 from prunekit.planning.scaling import Rows, Scaling
 from prunekit.plans.contents import Fold, Plan
@@ -30,15 +30,15 @@ class Note:
 
 def with_folds(plan: Plan, structure: Structure, rehearsal: Trace) -> tuple[Plan, tuple[Note, ...]]:
     """``plan`` with the folds that undo changed constants, and notes about those that it cannot undo."""
-    search = Scaling(structure.trace, structure.coupler.dependent)
+    search = Scaling(structure.trace, structure.coupler.dependent, structure.coupler.table)
     kept = {(c.tensor, c.axis): c.kept for c in plan.cuts}
     changes: list[_Change] = []
     notes = []
     for op, before, after in changed_scalars(structure.trace, rehearsal):
-        name = packet(op)
+        kind = search.kind(op)
         base = op.args[0] if op.args and isinstance(op.args[0], Ref) else None
         # mul(x, s) -> mul(x, s'): what wrote x gains s / s'; for a division it is the other way round.
-        factor = before / after if name == "aten.mul" else after / before if name == "aten.div" else 0.0
+        factor = before / after if kind is Scales.PRODUCT else after / before if kind is Scales.QUOTIENT else 0.0
         found = search.writers(base, op) if base is not None and factor > 0 else None
         if found is None and base is not None and factor > 0 and (other := search.partner(op)) is not None:
             found = search.writers(*other)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunekit.coupling.coupler import Equation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.graph.provenance import leaves
+from prunekit.labels.labelling import Equation
 from prunekit.labels.vectors import Axis
 from prunekit.planning.solving import violated
 

@@ -7,10 +7,10 @@ from itertools import zip_longest
 
 from torch import Tensor, nn
 
-from prunekit.coupling.coupler import packet
 from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.graph.nodes import Op, Trace
+from prunekit.operators import TABLE
 from prunekit.plans.contents import Plan
 from prunekit.tracing.recorder import record
 from prunekit.tracing.standin import AttributeKey
@@ -37,22 +37,6 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
     )
     compare(structure, shapes, trace)
     return trace
-
-
-_REARRANGING = {
-    "aten.view",
-    "aten._unsafe_view",
-    "aten.reshape",
-    "aten.clone",
-    "aten.contiguous",
-    "aten.permute",
-    "aten.transpose",
-    "aten.t",
-    "aten.expand",
-    "aten.squeeze",
-    "aten.unsqueeze",
-    "aten.alias",
-}
 
 
 def compare(structure: Structure, predicted: Mapping[int, tuple[int, ...]], trace: Trace) -> None:
@@ -98,6 +82,6 @@ def _pairs(before: Trace, after: Trace) -> Iterator[tuple[Op | None, Op | None]]
     a = [op for op in before.ops if not op.is_constant]
     b = [op for op in after.ops if not op.is_constant]
     if [op.func for op in a] != [op.func for op in b]:
-        a = [op for op in a if packet(op) not in _REARRANGING]
-        b = [op for op in b if packet(op) not in _REARRANGING]
+        a = [op for op in a if not TABLE.of(op).rearranges]
+        b = [op for op in b if not TABLE.of(op).rearranges]
     return zip_longest(a, b)

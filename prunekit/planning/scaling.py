@@ -13,21 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunekit.coupling.coupler import packet
-from prunekit.graph.nodes import Op, Ref, Trace
+from prunekit.graph.nodes import Op, Ref, Trace, packet
+from prunekit.operators import TABLE, Scales, Table
 
-_PARTS = {"aten.select", "aten.slice", "aten.unbind", "aten.split", "aten.split_with_sizes"}
-_VIEWS = {
-    *("aten.view", "aten._unsafe_view", "aten._reshape_alias", "aten.permute", "aten.transpose", "aten.t"),
-    *("aten.expand", "aten.clone", "aten.unsqueeze", "aten.squeeze", "aten.alias", "aten.detach"),
-    *_PARTS,
-}
-_LINEAR = {
-    *("aten.neg", "aten._to_copy", "aten.view_as_complex", "aten.view_as_real", "aten.roll", "aten.flip"),
-    *("aten.repeat", "aten.sum", "aten.mean", "aten.index_select", "aten.constant_pad_nd"),
-}
-_SUMS = {"aten.add", "aten.sub", "aten.cat", "aten.stack"}
-_ZEROS = {"aten.zeros", "aten.new_zeros", "aten.zeros_like"}
+_HELD = (Scales.VIEW, Scales.PART)
 
 Rows = dict[str, tuple[int, frozenset[int]]]  # parameter -> number of the operator that reads it, rows on axis 0
 
@@ -35,8 +24,8 @@ Rows = dict[str, tuple[int, frozenset[int]]]  # parameter -> number of the opera
 class Scaling:
     """The searches of one trace. ``dependent`` are the ids of tensors that depend on the model's input."""
 
-    def __init__(self, trace: Trace, dependent: set[int]) -> None:
-        self.state, self.dependent = trace.state, dependent
+    def __init__(self, trace: Trace, dependent: set[int], table: Table = TABLE) -> None:
+        self.state, self.dependent, self.table = trace.state, dependent, table
         self.returned = {r.id for r in trace.outputs}
         self.producer: dict[int, Op] = {}
         self.consumers: dict[int, list[Op]] = {}
@@ -47,6 +36,10 @@ class Scaling:
             for r in tree_leaves((op.args, op.kwargs)):
                 if isinstance(r, Ref):
                     self.consumers.setdefault(r.id, []).append(op)
+
+    def kind(self, op: Op) -> Scales:
+        """How the result of ``op`` scales with its operands."""
+        return self.table.of(op).scales
 
     def writers(self, ref: Ref, target: Op) -> Rows | None:
         """Rows of parameters whose scaling scales ``ref`` as ``target`` reads it, and nothing else; None if unknown."""
@@ -73,10 +66,10 @@ class Scaling:
         at = op.outputs[0]
         while at.id not in self.returned and len(readers := self.consumers.get(at.id, [])) == 1:
             reader = readers[0]
-            if packet(reader) == "aten.bmm":
+            if (kind := self.kind(reader)) is Scales.BATCHED:
                 left, right = reader.args[:2]
                 return (right if left.id == at.id else left), reader
-            if packet(reader) not in _VIEWS or packet(reader) in _PARTS:
+            if kind is not Scales.VIEW:
                 return None
             at = reader.outputs[0]
         return None
@@ -93,7 +86,7 @@ class Scaling:
             found = self.layer(op)
             if found is not None:
                 return self._read_rows(op, found, line, ref)
-            if packet(op) not in _VIEWS or not self._only_use(op):
+            if self.kind(op) not in _HELD or not self._only_use(op):
                 return None
             line.append(op)
             at = op.args[0]
@@ -102,7 +95,7 @@ class Scaling:
     def _only_use(self, op: Op) -> bool:
         """Whether no other operator reads the same numbers; parts of one tensor may be read side by side."""
         others = [c for c in self.consumers.get(op.args[0].id, []) if c is not op]
-        return all(packet(op) in _PARTS and packet(c) in _PARTS for c in others)
+        return all(self.kind(op) is Scales.PART and self.kind(c) is Scales.PART for c in others)
 
     def _read_rows(self, op: Op, found: Sequence[tuple[Ref, Tensor]], line: Sequence[Op], ref: Ref) -> Rows:
         """Rows behind the columns of ``op``'s result that arrive at ``ref`` after the views of ``line``."""
@@ -201,31 +194,29 @@ class _Region:
         return self._through(op)
 
     def _through(self, op: Op) -> bool:
-        name = packet(op)
+        kind = self.search.kind(op)
         tensors = [r for r in tree_leaves(op.args) if isinstance(r, Ref)]
-        if name in _VIEWS or name in _LINEAR:
-            filled = name == "aten.constant_pad_nd" and any(op.args[2:])
+        if kind in (*_HELD, Scales.LINEAR, Scales.PADDED):
+            filled = kind is Scales.PADDED and any(op.args[2:])
             return not filled and self.scale(tensors[0])
-        if name in _ZEROS:
+        if kind is Scales.ZEROS:
             return True
-        if name in _SUMS:
-            scalars = name in ("aten.add", "aten.sub") and len(tensors) < 2
+        if kind is Scales.SUM:
+            scalars = packet(op) in ("aten.add", "aten.sub") and len(tensors) < 2
             return not scalars and all(self.scale(r) for r in tensors)
-        if name == "aten.native_layer_norm":
+        if kind is Scales.NORM:
             affine = [r for r in op.args[2:4] if isinstance(r, Ref)]
             return bool(affine) and all(r.kind == "parameter" and self.scale(r) for r in affine)
-        if name in ("aten.mul", "aten.div"):
+        if kind in (Scales.PRODUCT, Scales.QUOTIENT):
             return self._product(op, tensors)
-        if name == "aten.bmm":
-            return self.scale(tensors[self.side])
-        return False
+        return kind is Scales.BATCHED and self.scale(tensors[self.side])
 
     def _product(self, op: Op, tensors: list[Ref]) -> bool:
         gains = [r for r in tensors if r.kind == "parameter" and len(r.shape) == 1]
-        if gains and packet(op) == "aten.mul":  # the affine part of a norm
+        if gains and self.search.kind(op) is Scales.PRODUCT:  # the affine part of a norm
             return self.scale(gains[0])
         moving = [r for r in tensors if r.id in self.search.dependent]
-        if len(moving) != 1 or (packet(op) == "aten.div" and moving[0] is not op.args[0]):
+        if len(moving) != 1 or (self.search.kind(op) is Scales.QUOTIENT and moving[0] is not op.args[0]):
             return False
         return self.scale(moving[0])
 
@@ -241,9 +232,9 @@ class _Region:
         for ref in self.scaled.values():
             inside = [c for c in self.search.consumers.get(ref.id, []) if c is target or id(c) in self.ops]
             if ref.id in self.search.returned or len(inside) < len(self.search.consumers.get(ref.id, [])):
-                parts = [c for c in inside if packet(c) in _PARTS]
+                parts = [c for c in inside if self.search.kind(c) is Scales.PART]
                 found += parts or [None]
         for op in self.ops.values():
-            if packet(op) in _PARTS and any(out.id not in self.scaled for out in op.outputs):
+            if self.search.kind(op) is Scales.PART and any(out.id not in self.scaled for out in op.outputs):
                 found.append(op)
         return found

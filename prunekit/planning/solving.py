@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunekit.coupling.coupler import Equation
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError
 from prunekit.graph.provenance import Expression, evaluate, leaves, render
+from prunekit.labels.labelling import Equation
 from prunekit.labels.vectors import Axis
 from prunekit.planning.shown_sizes import displayed
 from prunekit.plans.contents import Cut, Edit, Plan, Width, fingerprint

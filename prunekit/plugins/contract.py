@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from prunekit.operators import Operator
 from prunekit.plugins.data import Dataset, Evaluator, Exporter
 from prunekit.plugins.examination import Examiner
 from prunekit.plugins.formats import Format
@@ -66,14 +67,16 @@ class Foreign:
 class Plugin:
     """Everything that one distribution adds, by name. Models are asked for as ``<plug-in name>:<model name>``.
 
-    ``roles`` are told before prunekit's own: see ``prunekit/roles.py``. ``exporters`` maps a file name to the writer of
-    a picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign`` maps a
-    library to its folders.
+    ``operators`` say what is known of operators that prunekit has no rule for (``docs/operators.md``); ``roles`` are
+    told before prunekit's own where such rules are in use (``prunekit/roles.py``). ``exporters`` maps a file name to
+    the writer of a picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign``
+    maps a library to its folders.
     """
 
     name: str
     models: Mapping[str, ModelEntry] = field(default_factory=dict)
     roles: tuple[Role, ...] = ()
+    operators: tuple[Operator, ...] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     scorers: Mapping[str, Callable[[], Scorer]] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)

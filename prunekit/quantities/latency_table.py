@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunekit.coupling.coupler import packet
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
-from prunekit.graph.nodes import Ref, Trace
+from prunekit.graph.nodes import Ref, Trace, packet
 from prunekit.inputs import Inputs
+from prunekit.operators import TABLE
 from prunekit.quantities.stopwatch import Clock, Timer, conditions, seconds_of
 
 FORMAT = "prunekit.latency/1"
@@ -194,7 +194,6 @@ class Work:
 
 _NAMES_SIZES = {"aten.native_layer_norm": 2}  # the argument whose shape is the one that another argument names
 _FUSED = {"scaled_dot_product_attention": torch.nn.functional.scaled_dot_product_attention}
-_FREE = ("aten.detach", "aten.alias", "aten._unsafe_view", "aten.lift_fresh")  # views by another name
 
 
 def works(trace: Trace) -> Iterator[Work]:
@@ -206,7 +205,7 @@ def works(trace: Trace) -> Iterator[Work]:
             if id(call) not in seen:
                 seen.add(id(call))
                 yield Work(call.name, _FUSED[call.name], call.args, call.kwargs, call.outputs)
-        elif op.outputs and not (op.is_constant or op.func.is_view or packet(op) in _FREE):
+        elif op.outputs and not (op.is_constant or op.func.is_view or not TABLE.of(op).takes_time):
             yield Work(packet(op), op.func, op.args, op.kwargs, op.outputs)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from prunekit.coupling.coupler import Coupler, rule
 from prunekit.graph.nodes import Op, Ref
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import FIXED, Axis, _frozen_copy
+from prunekit.operators import shapes
+from prunekit.operators.operator import Operator, Scales
 
 
-@rule("aten.cat", "aten.concat", "aten.concatenate")
-def cat(c: Coupler, op: Op) -> None:
+def _cat(c: Labelling, op: Op) -> None:
     tensors: list[Ref] = [t for t in op.args[0] if 0 not in t.shape or len(t.shape) > 1]
     out = op.outputs[0]
     dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(out.shape)
@@ -33,8 +34,7 @@ def _joined(parts: list[Axis], sizes: list[int]) -> Axis:
     return _frozen_copy(np.concatenate(filled))
 
 
-@rule("aten.stack")
-def stack(c: Coupler, op: Op) -> None:
+def _stack(c: Labelling, op: Op) -> None:
     tensors: list[Ref] = list(op.args[0])
     out = op.outputs[0]
     dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(out.shape)
@@ -46,8 +46,7 @@ def stack(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.constant_pad_nd")
-def constant_pad(c: Coupler, op: Op) -> None:
+def _constant_pad(c: Labelling, op: Op) -> None:
     base, out, pad = op.args[0], op.outputs[0], op.args[1]
     axes = list(c.of(base))
     for i in range(len(pad) // 2):
@@ -63,3 +62,30 @@ def constant_pad(c: Coupler, op: Op) -> None:
         ends = [np.full(n, FIXED, np.int64) for n in (before, after)]
         axes[d] = _frozen_copy(np.concatenate([ends[0], axis, ends[1]]))
     c.set(out, axes)
+
+
+OPERATORS = (
+    Operator(
+        ("aten.cat",),
+        _cat,
+        scales=Scales.SUM,
+        shapes={"aten.cat.default": shapes.of_cat},
+    ),
+    Operator(
+        (
+            "aten.concat",
+            "aten.concatenate",
+        ),
+        _cat,
+    ),
+    Operator(
+        ("aten.stack",),
+        _stack,
+        scales=Scales.SUM,
+    ),
+    Operator(
+        ("aten.constant_pad_nd",),
+        _constant_pad,
+        scales=Scales.PADDED,
+    ),
+)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunekit.coupling.coupler import Coupler, rule
 from prunekit.graph.nodes import Call, Op, Ref
 from prunekit.graph.provenance import TracedInt, expression_of
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis, Vector, _frozen_copy
+from prunekit.operators.operator import Operator, Scales
 
 
-@rule("aten.select")
-def select(c: Coupler, op: Op) -> None:
+def _select(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     dim = op.args[1] % len(base.shape)
     axes = list(c.of(base))
@@ -20,8 +20,7 @@ def select(c: Coupler, op: Op) -> None:
     _parts_of_weights(c, base, out)
 
 
-@rule("aten.unbind")
-def unbind(c: Coupler, op: Op) -> None:
+def _unbind(c: Labelling, op: Op) -> None:
     base = op.args[0]
     dim = (op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)) % len(base.shape)
     axes = list(c.of(base))
@@ -31,8 +30,7 @@ def unbind(c: Coupler, op: Op) -> None:
     _parts_of_weights(c, base, *op.outputs)
 
 
-@rule("aten.slice")
-def slice_(c: Coupler, op: Op) -> None:
+def _slice(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     dim, start, stop, step = (list(op.args[1:]) + [0, None, None, 1][len(op.args) - 1 :])[:4]
     dim %= len(base.shape)
@@ -56,7 +54,7 @@ def slice_(c: Coupler, op: Op) -> None:
     _parts_of_weights(c, base, out)
 
 
-def _parts_of_weights(c: Coupler, base: Ref, *parts: Ref) -> None:
+def _parts_of_weights(c: Labelling, base: Ref, *parts: Ref) -> None:
     """Parts of a fused weight are weights."""
     if base.id in c.weights:
         c.weights.update({part.id: c.weights[base.id] for part in parts})
@@ -66,7 +64,7 @@ def _clamp(index: int, size: int) -> int:
     return max(0, min(size, index + size if index < 0 else index))
 
 
-def _strided(c: Coupler, axis: Vector, step: int) -> Axis:
+def _strided(c: Labelling, axis: Vector, step: int) -> Axis:
     """Every ``step``-th position: the runs of ``step`` neighbours must stay whole."""
     if axis.size % step:
         c.freeze(axis, "it is read with a stride that does not divide it")
@@ -77,7 +75,7 @@ def _strided(c: Coupler, axis: Vector, step: int) -> Axis:
     return axis
 
 
-def _bounds(c: Coupler, op: Op, base: Ref, dim: int, axis: Vector, begin: int, end: int) -> None:
+def _bounds(c: Labelling, op: Op, base: Ref, dim: int, axis: Vector, begin: int, end: int) -> None:
     """What was cut off in front and behind must keep step with the Python expressions of the bounds."""
     if begin == 0 and end == axis.size:
         return
@@ -122,8 +120,7 @@ def slice_arguments(call: Call | None, base: Ref, dim: int) -> tuple[Any, Any] |
     return None
 
 
-@rule("aten.split", "aten.split_with_sizes", "aten.chunk", "aten.unsafe_split", "aten.unsafe_chunk")
-def split(c: Coupler, op: Op) -> None:
+def _split(c: Labelling, op: Op) -> None:
     base = op.args[0]
     dim = (op.args[2] if len(op.args) > 2 else op.kwargs.get("dim", 0)) % len(base.shape)
     axes = list(c.of(base))
@@ -141,7 +138,7 @@ def split(c: Coupler, op: Op) -> None:
     _parts_of_weights(c, base, *op.outputs)
 
 
-def _sizes_follow(c: Coupler, op: Op, pieces: list[Axis]) -> None:
+def _sizes_follow(c: Labelling, op: Op, pieces: list[Axis]) -> None:
     """Pieces of named sizes are repaired through their expressions; equal pieces must stay equal."""
     call = op.call
     sizes = None
@@ -162,8 +159,7 @@ def _sizes_follow(c: Coupler, op: Op, pieces: list[Axis]) -> None:
             c.freeze(piece, "it is cut into unequal pieces of a fixed size")
 
 
-@rule("aten.glu")
-def glu(c: Coupler, op: Op) -> None:
+def _glu(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     dim = (op.args[1] if len(op.args) > 1 else -1) % len(base.shape)
     axes = list(c.of(base))
@@ -176,8 +172,7 @@ def glu(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.unfold")
-def unfold(c: Coupler, op: Op) -> None:
+def _unfold(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     axes = list(c.of(base))
     dim = op.args[1] % len(axes)
@@ -186,8 +181,7 @@ def unfold(c: Coupler, op: Op) -> None:
     c.set(out, [*axes, None])
 
 
-@rule("aten.diagonal")
-def diagonal(c: Coupler, op: Op) -> None:
+def _diagonal(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     axes = list(c.of(base))
     a = (op.args[2] if len(op.args) > 2 else 0) % len(axes)
@@ -195,3 +189,50 @@ def diagonal(c: Coupler, op: Op) -> None:
     for d in (a, b):
         c.freeze(axes[d], "its diagonal is taken")
     c.set(out, [*(x for i, x in enumerate(axes) if i not in (a, b)), None])
+
+
+OPERATORS = (
+    Operator(
+        ("aten.select",),
+        _select,
+        scales=Scales.PART,
+    ),
+    Operator(
+        ("aten.unbind",),
+        _unbind,
+        scales=Scales.PART,
+    ),
+    Operator(
+        ("aten.slice",),
+        _slice,
+        scales=Scales.PART,
+    ),
+    Operator(
+        (
+            "aten.split",
+            "aten.split_with_sizes",
+        ),
+        _split,
+        scales=Scales.PART,
+    ),
+    Operator(
+        (
+            "aten.chunk",
+            "aten.unsafe_split",
+            "aten.unsafe_chunk",
+        ),
+        _split,
+    ),
+    Operator(
+        ("aten.glu",),
+        _glu,
+    ),
+    Operator(
+        ("aten.unfold",),
+        _unfold,
+    ),
+    Operator(
+        ("aten.diagonal",),
+        _diagonal,
+    ),
+)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunekit.coupling.coupler import Coupler, rule
 from prunekit.graph.nodes import Call, Op
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
+from prunekit.operators import shapes
+from prunekit.operators.operator import Operator
+from prunekit.operators.products import convolved
 
 
-@rule("aten.convolution", "aten._convolution")
-def convolution(c: Coupler, op: Op) -> None:
+def _convolution(c: Labelling, op: Op) -> None:
     base, weight, bias = op.args[0], op.args[1], op.args[2]
     transposed, groups = bool(op.args[6]), int(op.args[8])
     out = op.outputs[0]
@@ -39,7 +41,7 @@ def _passed(op: Op, k: int) -> bool:
 
 
 def _channels(
-    c: Coupler, op: Op, channels: Axis, kernel: list[Axis], transposed: bool, groups: int, read: int, written: int
+    c: Labelling, op: Op, channels: Axis, kernel: list[Axis], transposed: bool, groups: int, read: int, written: int
 ) -> Axis:
     """Unites the input channels with the kernel and returns the labels of the output channels."""
     if groups == 1:
@@ -61,7 +63,7 @@ def _channels(
     return produced
 
 
-def _count_follows(c: Coupler, call: Call | None, rows: Axis, groups: int) -> None:
+def _count_follows(c: Labelling, call: Call | None, rows: Axis, groups: int) -> None:
     value: Any = None
     if call is not None and call.name.startswith("conv"):
         value = call.args[6] if len(call.args) > 6 else call.kwargs.get("groups")
@@ -69,3 +71,16 @@ def _count_follows(c: Coupler, call: Call | None, rows: Axis, groups: int) -> No
         c.freeze(rows, "the number of convolution groups cannot be followed")
     else:
         c.equate(value, rows, groups)
+
+
+OPERATORS = (
+    Operator(
+        (
+            "aten.convolution",
+            "aten._convolution",
+        ),
+        _convolution,
+        product=convolved,
+        shapes={"aten.convolution.default": shapes.of_convolution},
+    ),
+)

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.graph.nodes import Op
+from prunekit.graph.nodes import Op, packet
+from prunekit.labels.labelling import Labelling
+from prunekit.operators import shapes
+from prunekit.operators.operator import Operator, Scales
+from prunekit.operators.pointwise import couple_pointwise
 
 _LINEAR = {"aten.sum"}
 
 
-@rule(
-    "aten.sum",
-    "aten.mean",
-    "aten.var",
-    "aten.std",
-    "aten.var_mean",
-    "aten.std_mean",
-    "aten.amax",
-    "aten.amin",
-    "aten.aminmax",
-    "aten.prod",
-    "aten.logsumexp",
-    "aten.linalg_vector_norm",
-    "aten.norm",
-    "aten.all",
-    "aten.any",
-    "aten.nansum",
-    "aten.max",
-    "aten.min",
-)
-def reduce(c: Coupler, op: Op) -> None:
+def _reduce(c: Labelling, op: Op) -> None:
     base = op.args[0]
     if len(op.args) > 1 and hasattr(op.args[1], "shape"):  # max(a, b): pointwise
-        from prunekit.coupling.rules.pointwise import pointwise
-
-        pointwise(c, op)
+        couple_pointwise(c, op)
         return
     position = 2 if packet(op) in ("aten.linalg_vector_norm", "aten.norm") else 1
     dims = op.args[position] if len(op.args) > position else op.kwargs.get("dim")
@@ -55,22 +36,7 @@ def reduce(c: Coupler, op: Op) -> None:
         c.set(out, [None if i in gone else a for i, a in enumerate(axes) if kept or i not in gone])
 
 
-@rule(
-    "aten.argmax",
-    "aten.argmin",
-    "aten.cumsum",
-    "aten.cumprod",
-    "aten.cummax",
-    "aten.cummin",
-    "aten.logcumsumexp",
-    "aten.sort",
-    "aten.argsort",
-    "aten.topk",
-    "aten.kthvalue",
-    "aten.median",
-    "aten.mode",
-)
-def positional(c: Coupler, op: Op) -> None:
+def _positional(c: Labelling, op: Op) -> None:
     """The order along one axis matters, so that axis stays as it is; the others pass through."""
     base = op.args[0]
     rank = len(base.shape)
@@ -90,3 +56,55 @@ def positional(c: Coupler, op: Op) -> None:
         axes[dim % rank] = None
     for out in op.outputs:
         c.set(out, axes if len(out.shape) == rank else [a for i, a in enumerate(axes) if i != dim % rank])
+
+
+OPERATORS = (
+    Operator(
+        (
+            "aten.sum",
+            "aten.mean",
+        ),
+        _reduce,
+        scales=Scales.LINEAR,
+        shapes={"aten.mean.dim": shapes.of_mean},
+    ),
+    Operator(
+        (
+            "aten.var",
+            "aten.std",
+            "aten.var_mean",
+            "aten.std_mean",
+            "aten.amax",
+            "aten.amin",
+            "aten.aminmax",
+            "aten.prod",
+            "aten.logsumexp",
+            "aten.linalg_vector_norm",
+            "aten.norm",
+            "aten.all",
+            "aten.any",
+            "aten.nansum",
+            "aten.max",
+            "aten.min",
+        ),
+        _reduce,
+    ),
+    Operator(
+        (
+            "aten.argmax",
+            "aten.argmin",
+            "aten.cumsum",
+            "aten.cumprod",
+            "aten.cummax",
+            "aten.cummin",
+            "aten.logcumsumexp",
+            "aten.sort",
+            "aten.argsort",
+            "aten.topk",
+            "aten.kthvalue",
+            "aten.median",
+            "aten.mode",
+        ),
+        _positional,
+    ),
+)

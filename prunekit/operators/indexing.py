@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from prunekit.coupling.coupler import Coupler, rule
 from prunekit.graph.nodes import Op, Ref
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
+from prunekit.operators.operator import Operator, Scales
 
 
-@rule("aten.embedding")
-def embedding(c: Coupler, op: Op) -> None:
+def _embedding(c: Labelling, op: Op) -> None:
     table, index = op.args[0], op.args[1]
     rows, width = c.of(table)
     c.freeze(rows, "its rows are looked up by index")
@@ -16,8 +16,7 @@ def embedding(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], [*c.of(index), width])
 
 
-@rule("aten._embedding_bag", "aten._embedding_bag_forward_only")
-def embedding_bag(c: Coupler, op: Op) -> None:
+def _embedding_bag(c: Labelling, op: Op) -> None:
     rows, width = c.of(op.args[0])
     c.freeze(rows, "its rows are looked up by index")
     c.labels.flag(width, "linear")
@@ -29,8 +28,7 @@ def embedding_bag(c: Coupler, op: Op) -> None:
         c.axes[largest.id] = [None, width]
 
 
-@rule("aten.index_select")
-def index_select(c: Coupler, op: Op) -> None:
+def _index_select(c: Labelling, op: Op) -> None:
     base, dim = op.args[0], op.args[1]
     axes = list(c.of(base))
     c.freeze(axes[dim], "positions along it are selected by index")
@@ -38,8 +36,7 @@ def index_select(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], axes)
 
 
-@rule("aten.index")
-def index(c: Coupler, op: Op) -> None:
+def _index(c: Labelling, op: Op) -> None:
     base, indices = op.args[0], list(op.args[1])
     axes = list(c.of(base))
     indices += [None] * (len(axes) - len(indices))
@@ -56,8 +53,7 @@ def index(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], [*kept[:at], *([None] * rank), *kept[at:]])
 
 
-@rule("aten.gather", "aten.take_along_dim")
-def gather(c: Coupler, op: Op) -> None:
+def _gather(c: Labelling, op: Op) -> None:
     """The indexed axis stays whole; another one passes where the index was broadcast along it."""
     base, dim, where = op.args[0], op.args[1], op.args[2]
     axes: list[Axis] = []
@@ -72,8 +68,7 @@ def gather(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], axes)
 
 
-@rule("aten.index_put")
-def index_put(c: Coupler, op: Op) -> None:
+def _index_put(c: Labelling, op: Op) -> None:
     base, indices, values = op.args[0], list(op.args[1]), op.args[2]
     axes = list(c.of(base))
     indices += [None] * (len(axes) - len(indices))
@@ -90,3 +85,38 @@ def index_put(c: Coupler, op: Op) -> None:
             c.freeze(axis, "it is written by index")
     if op.outputs[0].id not in c.axes:
         c.set(op.outputs[0], axes)
+
+
+OPERATORS = (
+    Operator(
+        ("aten.embedding",),
+        _embedding,
+    ),
+    Operator(
+        (
+            "aten._embedding_bag",
+            "aten._embedding_bag_forward_only",
+        ),
+        _embedding_bag,
+    ),
+    Operator(
+        ("aten.index_select",),
+        _index_select,
+        scales=Scales.LINEAR,
+    ),
+    Operator(
+        ("aten.index",),
+        _index,
+    ),
+    Operator(
+        (
+            "aten.gather",
+            "aten.take_along_dim",
+        ),
+        _gather,
+    ),
+    Operator(
+        ("aten.index_put",),
+        _index_put,
+    ),
+)

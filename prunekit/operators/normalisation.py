@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunekit.coupling.coupler import Coupler, rule
 from prunekit.graph.nodes import Call, Op, Ref
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
+from prunekit.operators import shapes
+from prunekit.operators.operator import Operator, Scales
 
 
-@rule(
-    "aten.native_batch_norm",
-    "aten._native_batch_norm_legit",
-    "aten._native_batch_norm_legit_no_training",
-    "aten._native_batch_norm_legit_functional",
-    "aten.cudnn_batch_norm",
-    "aten._batch_norm_no_update",
-    "aten._batch_norm_with_update",
-    "aten.batch_norm",
-)
-def batch_norm(c: Coupler, op: Op) -> None:
+def _batch_norm(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     axes = list(c.of(base))
     for ref in op.args[1:5]:
@@ -30,8 +22,7 @@ def batch_norm(c: Coupler, op: Op) -> None:
         c.set(saved, [axes[1] if s == base.shape[1] else None for s in saved.shape])
 
 
-@rule("aten.native_layer_norm", "aten.layer_norm")
-def layer_norm(c: Coupler, op: Op) -> None:
+def _layer_norm(c: Labelling, op: Op) -> None:
     base, shape = op.args[0], op.args[1]
     axes = list(c.of(base))
     _affine(c, axes, len(shape), [r for r in op.args[2:4] if isinstance(r, Ref)])
@@ -40,8 +31,7 @@ def layer_norm(c: Coupler, op: Op) -> None:
     _statistics(c, op.outputs[1:], axes, len(shape))
 
 
-@rule("aten._fused_rms_norm", "aten.rms_norm")
-def rms_norm(c: Coupler, op: Op) -> None:
+def _rms_norm(c: Labelling, op: Op) -> None:
     base, shape = op.args[0], op.args[1]
     axes = list(c.of(base))
     _affine(c, axes, len(shape), [r for r in op.args[2:3] if isinstance(r, Ref)])
@@ -50,7 +40,7 @@ def rms_norm(c: Coupler, op: Op) -> None:
     _statistics(c, op.outputs[1:], axes, len(shape))
 
 
-def _affine(c: Coupler, axes: list[Axis], rank: int, affine: list[Ref]) -> None:
+def _affine(c: Labelling, axes: list[Axis], rank: int, affine: list[Ref]) -> None:
     for ref in affine:
         for a, b in zip(axes[-rank:], c.of(ref), strict=True):
             c.unite(a, b)
@@ -58,7 +48,7 @@ def _affine(c: Coupler, axes: list[Axis], rank: int, affine: list[Ref]) -> None:
         c.labels.flag(axis, "normalised")
 
 
-def _shape_follows(c: Coupler, call: Call | None, axes: list[Axis], rank: int, base: Ref) -> None:
+def _shape_follows(c: Labelling, call: Call | None, axes: list[Axis], rank: int, base: Ref) -> None:
     value: Any = None
     if call is not None and call.name in ("layer_norm", "rms_norm", "native_layer_norm"):
         value = call.args[1] if len(call.args) > 1 else call.kwargs.get("normalized_shape")
@@ -70,14 +60,13 @@ def _shape_follows(c: Coupler, call: Call | None, axes: list[Axis], rank: int, b
             c.freeze(axis, "the normalised shape cannot be followed")
 
 
-def _statistics(c: Coupler, outputs: tuple[Ref, ...], axes: list[Axis], rank: int) -> None:
+def _statistics(c: Labelling, outputs: tuple[Ref, ...], axes: list[Axis], rank: int) -> None:
     for out in outputs:
         kept = axes[: len(out.shape)] if len(out.shape) == len(axes) else [None] * len(out.shape)
         c.set(out, [a if i < len(axes) - rank else None for i, a in enumerate(kept)])
 
 
-@rule("aten.native_group_norm")
-def group_norm(c: Coupler, op: Op) -> None:
+def _group_norm(c: Labelling, op: Op) -> None:
     base, groups = op.args[0], int(op.args[6])
     axes = list(c.of(base))
     for ref in op.args[1:3]:
@@ -98,8 +87,7 @@ def group_norm(c: Coupler, op: Op) -> None:
         c.set(saved, [axes[0], rows])
 
 
-@rule("aten._softmax", "aten._log_softmax", "aten._safe_softmax", "aten.softmax", "aten.log_softmax")
-def softmax(c: Coupler, op: Op) -> None:
+def _softmax(c: Labelling, op: Op) -> None:
     base = op.args[0]
     axes = list(c.of(base))
     if axes:
@@ -107,8 +95,7 @@ def softmax(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], axes)
 
 
-@rule("aten._weight_norm_interface", "aten._weight_norm")
-def weight_norm(c: Coupler, op: Op) -> None:
+def _weight_norm(c: Labelling, op: Op) -> None:
     v, g, dim = op.args[0], op.args[1], op.args[2] if len(op.args) > 2 else 0
     axes = list(c.of(v))
     if g.shape[dim] > 1:
@@ -120,3 +107,66 @@ def weight_norm(c: Coupler, op: Op) -> None:
     c.show(op.outputs[0], v)
     for out in op.outputs[1:]:
         c.set(out, c.of(g))
+
+
+OPERATORS = (
+    Operator(
+        (
+            "aten.native_batch_norm",
+            "aten._native_batch_norm_legit_no_training",
+            "aten.cudnn_batch_norm",
+        ),
+        _batch_norm,
+        normalises=True,
+        shapes={"aten.native_batch_norm.default": shapes.of_batch_norm},
+    ),
+    Operator(
+        (
+            "aten._native_batch_norm_legit",
+            "aten._native_batch_norm_legit_functional",
+            "aten._batch_norm_no_update",
+            "aten._batch_norm_with_update",
+            "aten.batch_norm",
+        ),
+        _batch_norm,
+    ),
+    Operator(
+        ("aten.native_layer_norm",),
+        _layer_norm,
+        scales=Scales.NORM,
+        shapes={"aten.native_layer_norm.default": shapes.of_layer_norm},
+    ),
+    Operator(
+        ("aten.layer_norm",),
+        _layer_norm,
+    ),
+    Operator(
+        (
+            "aten._fused_rms_norm",
+            "aten.rms_norm",
+        ),
+        _rms_norm,
+    ),
+    Operator(
+        ("aten.native_group_norm",),
+        _group_norm,
+    ),
+    Operator(
+        (
+            "aten._softmax",
+            "aten._log_softmax",
+            "aten._safe_softmax",
+            "aten.softmax",
+            "aten.log_softmax",
+        ),
+        _softmax,
+        shapes={"aten._softmax.default": shapes.of_softmax, "aten._safe_softmax.default": shapes.of_safe_softmax},
+    ),
+    Operator(
+        (
+            "aten._weight_norm_interface",
+            "aten._weight_norm",
+        ),
+        _weight_norm,
+    ),
+)

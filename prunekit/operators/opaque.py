@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from prunekit.coupling.coupler import Coupler, rule
 from prunekit.graph.nodes import Op, Ref
+from prunekit.labels.labelling import Labelling
+from prunekit.operators.operator import Operator
 
 
-@rule("prunekit.opaque")
-def opaque(c: Coupler, op: Op) -> None:
+def _opaque(c: Labelling, op: Op) -> None:
     reason = f"module {op.module} decides by the values that it sees"
     for ref in op.args:
         if isinstance(ref, Ref):
@@ -15,3 +15,11 @@ def opaque(c: Coupler, op: Op) -> None:
                 c.freeze(axis, reason)
     for out in op.outputs:
         c.set(out, [None] * len(out.shape))
+
+
+OPERATORS = (
+    Operator(
+        ("prunekit.opaque",),
+        _opaque,
+    ),
+)

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.graph.nodes import Call, Op, Ref
+from prunekit.graph.nodes import Call, Op, Ref, packet
 from prunekit.graph.provenance import expression_of
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis, _frozen_copy
+from prunekit.operators.operator import Operator, Scales
 
 
-@rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias", "aten._reshape_copy", "aten.flatten")
-def reshape(c: Coupler, op: Op) -> None:
+def _reshape(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     if 0 in base.shape:
         c.set(out, [None] * len(out.shape))
@@ -22,8 +22,7 @@ def reshape(c: Coupler, op: Op) -> None:
     c.show(out, base)
 
 
-@rule("aten.permute", "aten.transpose", "aten.t", "aten.movedim", "aten.numpy_T", "aten.adjoint")
-def permute(c: Coupler, op: Op) -> None:
+def _permute(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     order = list(range(len(base.shape)))
     if packet(op) == "aten.permute":
@@ -42,8 +41,7 @@ def permute(c: Coupler, op: Op) -> None:
     c.show(out, base)
 
 
-@rule("aten.unsqueeze")
-def unsqueeze(c: Coupler, op: Op) -> None:
+def _unsqueeze(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     axes = list(c.of(base))
     axes.insert(op.args[1] % len(out.shape), None)
@@ -51,8 +49,7 @@ def unsqueeze(c: Coupler, op: Op) -> None:
     c.show(out, base)
 
 
-@rule("aten.squeeze")
-def squeeze(c: Coupler, op: Op) -> None:
+def _squeeze(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     dims = op.args[1] if len(op.args) > 1 else list(range(len(base.shape)))
     gone = {d % len(base.shape) for d in (dims if isinstance(dims, (list, tuple)) else [dims])} if base.shape else set()
@@ -60,8 +57,7 @@ def squeeze(c: Coupler, op: Op) -> None:
     c.show(out, base)
 
 
-@rule("aten.expand", "aten.broadcast_to", "aten.expand_copy")
-def expand(c: Coupler, op: Op) -> None:
+def _expand(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     offset = len(out.shape) - len(base.shape)
     axes: list[Axis] = [*([None] * offset), *c.of(base)]
@@ -107,7 +103,7 @@ def _arguments(op: Op, rank: int) -> list[Any]:
     return list(sizes) if len(sizes) == rank else [None] * rank
 
 
-def _named_axis(c: Coupler, value: Any, size: int) -> Axis:
+def _named_axis(c: Labelling, value: Any, size: int) -> Axis:
     """The axis whose size a broadcast axis takes: its coordinates hold one number and shrink with the other's."""
     if isinstance(value, tuple):
         other, k = value
@@ -118,8 +114,7 @@ def _named_axis(c: Coupler, value: Any, size: int) -> Axis:
     return axis if axis is not None and axis.size == size else None
 
 
-@rule("aten.as_strided")
-def as_strided(c: Coupler, op: Op) -> None:
+def _as_strided(c: Labelling, op: Op) -> None:
     """Exact where it shows the tensor as it lies, as torch's pooling does when it fixes the strides of axes of one."""
     base, out, strides = op.args[0], op.outputs[0], op.args[2]
     offset = op.args[3] if len(op.args) > 3 else op.kwargs.get("storage_offset")
@@ -130,8 +125,7 @@ def as_strided(c: Coupler, op: Op) -> None:
         c.refuse(op, "aten.as_strided")
 
 
-@rule("aten.repeat", "aten.tile")
-def repeat(c: Coupler, op: Op) -> None:
+def _repeat(c: Labelling, op: Op) -> None:
     base, out, times = op.args[0], op.outputs[0], op.args[1]
     offset = len(out.shape) - len(base.shape)
     counts = _arguments(op, len(out.shape))
@@ -144,8 +138,7 @@ def repeat(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.repeat_interleave")
-def repeat_interleave(c: Coupler, op: Op) -> None:
+def _repeat_interleave(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     dim = op.args[2] if len(op.args) > 2 else op.kwargs.get("dim")
     if not isinstance(op.args[1], int) or dim is None:
@@ -157,8 +150,7 @@ def repeat_interleave(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.flip")
-def flip(c: Coupler, op: Op) -> None:
+def _flip(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     axes = list(c.of(base))
     for d in op.args[1]:
@@ -167,8 +159,7 @@ def flip(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.roll")
-def roll(c: Coupler, op: Op) -> None:
+def _roll(c: Labelling, op: Op) -> None:
     """A shift by a constant would move across what was removed, so a rolled axis cannot shrink."""
     base, out = op.args[0], op.outputs[0]
     dims = op.args[2] if len(op.args) > 2 else op.kwargs.get("dims", [])
@@ -180,8 +171,7 @@ def roll(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.pixel_shuffle")
-def pixel_shuffle(c: Coupler, op: Op) -> None:
+def _pixel_shuffle(c: Labelling, op: Op) -> None:
     base, out, r = op.args[0], op.outputs[0], int(op.args[1])
     axes = list(c.of(base))
     channel = len(axes) - 3
@@ -192,8 +182,7 @@ def pixel_shuffle(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.pixel_unshuffle")
-def pixel_unshuffle(c: Coupler, op: Op) -> None:
+def _pixel_unshuffle(c: Labelling, op: Op) -> None:
     base, out, r = op.args[0], op.outputs[0], int(op.args[1])
     axes = list(c.of(base))
     channel = len(axes) - 3
@@ -205,8 +194,7 @@ def pixel_unshuffle(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.channel_shuffle", "aten.native_channel_shuffle")
-def channel_shuffle(c: Coupler, op: Op) -> None:
+def _channel_shuffle(c: Labelling, op: Op) -> None:
     base, out, groups = op.args[0], op.outputs[0], int(op.args[1])
     axes = list(c.of(base))
     size = base.shape[1]
@@ -215,8 +203,7 @@ def channel_shuffle(c: Coupler, op: Op) -> None:
     c.set(out, axes)
 
 
-@rule("aten.im2col")
-def im2col(c: Coupler, op: Op) -> None:
+def _im2col(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     axes = list(c.of(base))
     _freeze_spatial(c, base, axes, len(axes) - 2)
@@ -226,8 +213,7 @@ def im2col(c: Coupler, op: Op) -> None:
     c.set(out, fitted)
 
 
-@rule("aten.col2im")
-def col2im(c: Coupler, op: Op) -> None:
+def _col2im(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     axes = list(c.of(base))
     window = int(np.prod(op.args[2]))
@@ -236,6 +222,137 @@ def col2im(c: Coupler, op: Op) -> None:
     c.set(out, [*axes[:-2], channel, None, None])
 
 
-def _freeze_spatial(c: Coupler, base: Ref, axes: list[Axis], start: int) -> None:
+def _freeze_spatial(c: Labelling, base: Ref, axes: list[Axis], start: int) -> None:
     for axis in axes[start:]:
         c.freeze(axis, "an operator slides a window over it")
+
+
+OPERATORS = (
+    Operator(
+        ("aten.view",),
+        _reshape,
+        scales=Scales.VIEW,
+        rearranges=True,
+    ),
+    Operator(
+        ("aten._unsafe_view",),
+        _reshape,
+        scales=Scales.VIEW,
+        rearranges=True,
+        takes_time=False,
+    ),
+    Operator(
+        ("aten.reshape",),
+        _reshape,
+        rearranges=True,
+    ),
+    Operator(
+        ("aten._reshape_alias",),
+        _reshape,
+        scales=Scales.VIEW,
+    ),
+    Operator(
+        (
+            "aten._reshape_copy",
+            "aten.flatten",
+        ),
+        _reshape,
+    ),
+    Operator(
+        (
+            "aten.permute",
+            "aten.transpose",
+            "aten.t",
+        ),
+        _permute,
+        scales=Scales.VIEW,
+        rearranges=True,
+    ),
+    Operator(
+        (
+            "aten.movedim",
+            "aten.numpy_T",
+            "aten.adjoint",
+        ),
+        _permute,
+    ),
+    Operator(
+        ("aten.unsqueeze",),
+        _unsqueeze,
+        scales=Scales.VIEW,
+        rearranges=True,
+    ),
+    Operator(
+        ("aten.squeeze",),
+        _squeeze,
+        scales=Scales.VIEW,
+        rearranges=True,
+    ),
+    Operator(
+        ("aten.expand",),
+        _expand,
+        scales=Scales.VIEW,
+        rearranges=True,
+    ),
+    Operator(
+        (
+            "aten.broadcast_to",
+            "aten.expand_copy",
+        ),
+        _expand,
+    ),
+    Operator(
+        ("aten.as_strided",),
+        _as_strided,
+    ),
+    Operator(
+        ("aten.repeat",),
+        _repeat,
+        scales=Scales.LINEAR,
+    ),
+    Operator(
+        ("aten.tile",),
+        _repeat,
+    ),
+    Operator(
+        ("aten.repeat_interleave",),
+        _repeat_interleave,
+    ),
+    Operator(
+        ("aten.flip",),
+        _flip,
+        scales=Scales.LINEAR,
+    ),
+    Operator(
+        ("aten.roll",),
+        _roll,
+        scales=Scales.LINEAR,
+    ),
+    Operator(
+        ("aten.pixel_shuffle",),
+        _pixel_shuffle,
+    ),
+    Operator(
+        ("aten.pixel_unshuffle",),
+        _pixel_unshuffle,
+    ),
+    Operator(
+        (
+            "aten.channel_shuffle",
+            "aten.native_channel_shuffle",
+        ),
+        _channel_shuffle,
+    ),
+    Operator(
+        ("aten.im2col",),
+        _im2col,
+    ),
+    Operator(
+        ("aten.col2im",),
+        _col2im,
+    ),
+    Operator(
+        ("aten.contiguous",),
+        rearranges=True,
+    ),
+)

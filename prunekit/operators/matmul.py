@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.graph.nodes import Op, Ref
+from prunekit.graph.nodes import Op, Ref, packet
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
+from prunekit.operators import shapes
+from prunekit.operators.operator import Operator, Scales
+from prunekit.operators.products import matrices, matrices_after_bias
 
 
-@rule("aten.mm")
-def mm(c: Coupler, op: Op) -> None:
+def _mm(c: Labelling, op: Op) -> None:
     c.set(op.outputs[0], _product(c, op.args[0], op.args[1]))
 
 
-@rule("aten.addmm")
-def addmm(c: Coupler, op: Op) -> None:
+def _addmm(c: Labelling, op: Op) -> None:
     _with_bias(c, op, _product(c, op.args[1], op.args[2]))
 
 
-@rule("aten.bmm")
-def bmm(c: Coupler, op: Op) -> None:
+def _bmm(c: Labelling, op: Op) -> None:
     c.set(op.outputs[0], _batched(c, op.args[0], op.args[1]))
 
 
-@rule("aten.baddbmm")
-def baddbmm(c: Coupler, op: Op) -> None:
+def _baddbmm(c: Labelling, op: Op) -> None:
     _with_bias(c, op, _batched(c, op.args[1], op.args[2]))
 
 
-@rule("aten._grouped_mm")
-def grouped_mm(c: Coupler, op: Op) -> None:
+def _grouped_mm(c: Labelling, op: Op) -> None:
     """Rows [S, K] in runs, each run times a matrix of its own: [G, K, N], as in a mixture of experts."""
     rows, matrices = op.args[0], op.args[1]
     if len(rows.shape) != 2 or len(matrices.shape) != 3:
@@ -43,21 +41,18 @@ def grouped_mm(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], [a[0], b[2]])
 
 
-@rule("aten.mv")
-def mv(c: Coupler, op: Op) -> None:
+def _mv(c: Labelling, op: Op) -> None:
     matrix, vector = op.args[0], op.args[1]
     c.unite(c.of(matrix)[1], c.of(vector)[0])
     c.set(op.outputs[0], c.of(matrix)[:1])
 
 
-@rule("aten.dot", "aten.vdot")
-def dot(c: Coupler, op: Op) -> None:
+def _dot(c: Labelling, op: Op) -> None:
     c.unite(c.of(op.args[0])[0], c.of(op.args[1])[0])
     c.set(op.outputs[0], [])
 
 
-@rule("aten._trilinear")
-def trilinear(c: Coupler, op: Op) -> None:
+def _trilinear(c: Labelling, op: Op) -> None:
     """Three factors, each unsqueezed at given places, multiplied and summed over some axes: a bilinear layer."""
     rank = len(op.args[0].shape) + len(op.args[3])
     aligned: list[Axis] = [None] * rank
@@ -73,8 +68,7 @@ def trilinear(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], [a for d, a in enumerate(aligned) if d not in op.args[6]])
 
 
-@rule("aten._euclidean_dist", "aten._cdist_forward")
-def distances(c: Coupler, op: Op) -> None:
+def _distances(c: Labelling, op: Op) -> None:
     """Distances between the rows of two tensors: the last axis is read in lockstep, and reduced."""
     a, b = c.of(op.args[0]), c.of(op.args[1])
     c.unite(a[-1], b[-1])
@@ -84,7 +78,7 @@ def distances(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], [*a[:-1], b[-2]])
 
 
-def _product(c: Coupler, a: Ref, b: Ref) -> list[Axis]:
+def _product(c: Labelling, a: Ref, b: Ref) -> list[Axis]:
     c.unite(c.of(a)[1], c.of(b)[0])
     for ref in (a, b):
         if ref.id in c.weights:
@@ -93,7 +87,7 @@ def _product(c: Coupler, a: Ref, b: Ref) -> list[Axis]:
     return [c.of(a)[0], c.of(b)[1]]
 
 
-def _batched(c: Coupler, a: Ref, b: Ref) -> list[Axis]:
+def _batched(c: Labelling, a: Ref, b: Ref) -> list[Axis]:
     c.unite(c.of(a)[0], c.of(b)[0])
     c.unite(c.of(a)[2], c.of(b)[1])
     result = [c.of(a)[0], c.of(a)[1], c.of(b)[2]]
@@ -109,10 +103,66 @@ def _batched(c: Coupler, a: Ref, b: Ref) -> list[Axis]:
     return result
 
 
-def _with_bias(c: Coupler, op: Op, axes: list[Axis]) -> None:
+def _with_bias(c: Labelling, op: Op, axes: list[Axis]) -> None:
     bias, out = op.args[0], op.outputs[0]
     offset = len(axes) - len(bias.shape)
     for k, axis in enumerate(c.of(bias)):
         if bias.shape[k] > 1:
             c.unite(axes[k + offset], axis)
     c.set(out, axes)
+
+
+OPERATORS = (
+    Operator(
+        ("aten.mm",),
+        _mm,
+        product=matrices,
+        shapes={"aten.mm.default": shapes.of_mm},
+    ),
+    Operator(
+        ("aten.addmm",),
+        _addmm,
+        product=matrices_after_bias,
+        shapes={"aten.addmm.default": shapes.of_addmm},
+    ),
+    Operator(
+        ("aten.bmm",),
+        _bmm,
+        scales=Scales.BATCHED,
+        product=matrices,
+        shapes={"aten.bmm.default": shapes.of_bmm},
+    ),
+    Operator(
+        ("aten.baddbmm",),
+        _baddbmm,
+        product=matrices_after_bias,
+    ),
+    Operator(
+        ("aten._grouped_mm",),
+        _grouped_mm,
+        product=matrices,
+        shapes={"aten._grouped_mm.default": shapes.of_grouped_mm},
+    ),
+    Operator(
+        ("aten.mv",),
+        _mv,
+    ),
+    Operator(
+        (
+            "aten.dot",
+            "aten.vdot",
+        ),
+        _dot,
+    ),
+    Operator(
+        ("aten._trilinear",),
+        _trilinear,
+    ),
+    Operator(
+        (
+            "aten._euclidean_dist",
+            "aten._cdist_forward",
+        ),
+        _distances,
+    ),
+)

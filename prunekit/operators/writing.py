@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from prunekit.coupling.coupler import Coupler, packet, rule
-from prunekit.graph.nodes import Op, Ref
+from prunekit.graph.nodes import Op, Ref, packet
+from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
+from prunekit.operators.operator import Operator
 
 _REASON = "positions along it are written by index"
 
 
-@rule("aten.index_copy", "aten.index_add", "aten.index_reduce")
-def index_write(c: Coupler, op: Op) -> None:
+def _index_write(c: Labelling, op: Op) -> None:
     base, dim, source = op.args[0], op.args[1], op.args[3]
     axes = list(c.of(base))
     for k, (axis, written) in enumerate(zip(axes, c.of(source), strict=True)):
@@ -23,8 +23,7 @@ def index_write(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], axes)
 
 
-@rule("aten.index_fill")
-def index_fill(c: Coupler, op: Op) -> None:
+def _index_fill(c: Labelling, op: Op) -> None:
     axes = list(c.of(op.args[0]))
     dim = op.args[1] % len(axes)
     c.freeze(axes[dim], _REASON)
@@ -32,8 +31,7 @@ def index_fill(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], axes)
 
 
-@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
-def scatter(c: Coupler, op: Op) -> None:
+def _scatter(c: Labelling, op: Op) -> None:
     """Away from the indexed axis an axis may shrink only where the index was broadcast along it."""
     base, dim, index = op.args[0], op.args[1], op.args[2]
     source = op.args[3] if isinstance(op.args[3], Ref) else index
@@ -54,8 +52,7 @@ def scatter(c: Coupler, op: Op) -> None:
     c.set(op.outputs[0], axes)
 
 
-@rule("aten.select_scatter", "aten.slice_scatter")
-def part_write(c: Coupler, op: Op) -> None:
+def _part_write(c: Labelling, op: Op) -> None:
     """A part that is written back: the axis that it is a part of stays whole."""
     base, part = op.args[0], op.args[1]
     axes = list(c.of(base))
@@ -70,3 +67,34 @@ def part_write(c: Coupler, op: Op) -> None:
     c.freeze(written[dim], "a part of it is written by position")
     axes[dim] = None
     c.set(op.outputs[0], axes)
+
+
+OPERATORS = (
+    Operator(
+        (
+            "aten.index_copy",
+            "aten.index_add",
+            "aten.index_reduce",
+        ),
+        _index_write,
+    ),
+    Operator(
+        ("aten.index_fill",),
+        _index_fill,
+    ),
+    Operator(
+        (
+            "aten.scatter",
+            "aten.scatter_add",
+            "aten.scatter_reduce",
+        ),
+        _scatter,
+    ),
+    Operator(
+        (
+            "aten.select_scatter",
+            "aten.slice_scatter",
+        ),
+        _part_write,
+    ),
+)
