@@ -73,7 +73,7 @@ def main() -> None:
     from prunekit_sam.prompts import Prompts
 
     torch.manual_seed(SEED)
-    sam = (small() if options.model == "small" else models.build(options.model)).eval().to(options.device)
+    sam = (small() if options.model == "small" else models.build_sam(options.model)).eval().to(options.device)
     side = sam.image_encoder.img_size
     rng = np.random.default_rng(SEED)
     image = rng.integers(0, 256, (side * 3 // 4, side, 3), np.uint8)

@@ -24,11 +24,12 @@ import torch
 from segment_anything import sam_model_registry
 
 import prunekit
-from prunekit.planning.drafting import choose
+from prunekit.options import Options
+from prunekit.planning.candidates import choose
 from prunekit.planning.targeted import select_for_target
 from prunekit.quantities.gauge import Gauge
 from prunekit.scorers import Statistics
-from prunekit.selection import How
+from prunekit.selection import Conditions
 
 
 def peak_bytes() -> int:
@@ -52,7 +53,7 @@ def on_meta(name: str, target: str | None) -> dict[str, object]:
         chosen, statistics = choose(structure), Statistics(encoder)
         scores = {group.name: scorer.score(group, statistics) for group in chosen}
         gauge = Gauge.of(encoder, structure, target)
-        kept = select_for_target(structure, chosen, scores, gauge, How(kinds=structure.kinds))
+        kept = select_for_target(structure, chosen, scores, gauge, Conditions(kinds=structure.kinds))
         apart = {
             "target": target,
             "left": gauge.exactly(kept),
@@ -86,7 +87,7 @@ def selecting(name: str, runs: int) -> dict[str, object]:
             for _ in range(runs):
                 start = time.process_time()
                 gauge = Gauge.of(encoder, structure, f"macs<={percent}%")
-                kept = select_for_target(structure, chosen, scores, gauge, How(ranking=ranking))
+                kept = select_for_target(structure, chosen, scores, gauge, Conditions(Options.of(ranking=ranking)))
                 seconds.setdefault(f"{ranking} {percent} %", []).append(round(time.process_time() - start, 3))
             reached[f"{ranking} {percent} %"] = round(structure.cost(kept).macs / whole, 5)
     return {"model": name, "groups": len(chosen), "cpu_seconds": seconds, "macs_left": reached}

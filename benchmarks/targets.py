@@ -33,11 +33,11 @@ from benchmarks.zoo.runner import write_atomically
 from benchmarks.zoo.tools import call
 from prunekit.errors import NothingToPruneError, SelectionError
 from prunekit.modules.walk import state_tensors
-from prunekit.planning.drafting import choose
+from prunekit.planning.candidates import choose
 from prunekit.planning.solving import violated
 from prunekit.quantities.gauge import Gauge, fields_of
 from prunekit.scorers import Statistics
-from prunekit.selection import How
+from prunekit.selection import Conditions
 from prunekit.selection.choosing import prepared
 from prunekit.selection.ranking import Allocation, best, counts_of
 
@@ -95,7 +95,7 @@ class Steps:
         self.scores = {group.name: prunekit.Magnitude().score(group, statistics) for group in groups}
         removed: dict[str, Fraction | None] = {group.name: Fraction(1, 2) for group in groups}
         self.allocations: Sequence[Allocation] = prepared(
-            groups, structure.ties, self.scores, removed, How(kinds=structure.kinds)
+            groups, structure.ties, self.scores, removed, Conditions(kinds=structure.kinds)
         )[2]
 
     def costs(self, kept: Mapping[str, Tensor], gauge: Gauge) -> Iterator[float]:

@@ -56,7 +56,7 @@ def given(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, Any, Tenso
     from prunekit.scorers import Random
 
     torch.manual_seed(SEED)
-    sam = models.build("nano") if options.model == "nano" else models.sam_model_registry[options.model]()
+    sam = models.build_sam("nano") if options.model == "nano" else models.sam_model_registry[options.model]()
     teacher = sam.image_encoder.eval().to(options.device)
     student = copy.deepcopy(teacher)
     images = torch.randn(2, 3, options.side, options.side, generator=torch.Generator().manual_seed(SEED))
@@ -64,7 +64,7 @@ def given(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, Any, Tenso
     stage = next(stage for stage in SLIMSAM.stages if isinstance(stage, Prune))
     structure = structure_of(student, samples)
     settings = {**COMMON, "verify": "shapes", "images": 1}
-    cut(student, stage, structure, samples, Asked(Random(), 0.5, settings), lambda *_: None)
+    cut(student, stage, structure, samples, Asked.of(settings, scorer=Random(), ratio=0.5), lambda *_: None)
     return teacher, student, structure_of(student, samples).taps, images
 
 
@@ -114,7 +114,8 @@ def ours(options: argparse.Namespace, changes: dict[str, Any]) -> list[float]:
     from prunekit_sam.recipe import SLIMSAM
 
     from prunekit.recipes import COMMON, Distil
-    from prunekit.runs.distillation import Settings, distil
+    from prunekit.recipes.records import Training
+    from prunekit.runs.distillation import distil
     from prunekit.samples import Samples
 
     teacher, student, taps_of, images = given(options)
@@ -130,7 +131,7 @@ def ours(options: argparse.Namespace, changes: dict[str, Any]) -> list[float]:
         marks.append(time.perf_counter())
 
     with lean_attention(student), lean_attention(teacher):
-        distil(student, {"original": teacher}, stage, samples, taps_of, Settings.of(settings), progress)
+        distil(student, {"original": teacher}, stage, samples, taps_of, Training.of(settings), progress)
     steps = [after - before for before, after in itertools.pairwise(marks[1:])]
     return steps[1:] if remembered else steps
 

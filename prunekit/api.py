@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,23 +14,19 @@ from prunekit.errors import PlanError
 from prunekit.inputs import infer, normalise
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.operators import TABLE, Operator
-from prunekit.options.schedules import Schedule
-from prunekit.planning.drafting import Draft, Request, Verify, draft
-from prunekit.planning.iteration import Done, Iteration, OnStep, cut_in_steps
+from prunekit.options import Options
+from prunekit.options.keywords import takes_options
+from prunekit.options.types import as_json
+from prunekit.planning.drafting import Draft, draft
+from prunekit.planning.iteration import Done, cut_in_steps
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.plans.contents import Plan
-from prunekit.quantities.latency_table import LatencyTable
-from prunekit.quantities.limits import Target
 from prunekit.registry.rules import coupled
-from prunekit.scorers import Scorer
-from prunekit.scorers.normalisers import Normaliser
-from prunekit.selection import How
-from prunekit.selection.pools import Ranking
-from prunekit.selection.ratio import Align, Ratio, Rounding
 from prunekit.surgery.cutting import apply
-from prunekit.surgery.refitting import Compensation
 from prunekit.tracing.collector import paused_collector
 from prunekit.tracing.recorder import record
+
+STEPWISE = ("steps", "schedule", "on_step", "compensate")  # what a plan alone cannot do
 
 __all__ = ["Report", "Result", "apply", "plan", "prune", "trace"]
 
@@ -87,67 +83,37 @@ def trace(model: nn.Module, example_inputs: Any = None, *, operators: Iterable[O
         return coupled(record(model, inputs), inputs, TABLE.with_(operators))
 
 
+@takes_options(without=STEPWISE)
 def plan(
     model: nn.Module,
     example_inputs: Any = None,
     *,
-    scorer: Scorer | None = None,
-    ratio: Ratio | None = None,
-    target: Target | None = None,
     data: Iterable[Any] | None = None,
-    include: Sequence[str] | str | None = None,
-    exclude: Sequence[str] | str | None = None,
-    roles: Sequence[str] | str | None = None,
-    align: Align = None,
-    ranking: Ranking = "local",
-    normaliser: str | Normaliser = "gaussian",
-    rounding: Rounding = "nearest",
-    pools: Sequence[Sequence[str]] | None = None,
-    min_ratio: Ratio | None = None,
-    max_ratio: Ratio | None = None,
-    verify: Verify = "auto",
     structure: Structure | None = None,
-    latency: LatencyTable | None = None,
-    seed: int = 0,
+    options: Options | None = None,
+    **keywords: Any,
 ) -> Plan:
-    """What ``prune`` would do, without doing it. Arguments and errors as for ``prune``.
+    """What ``prune`` would do in one step, without doing it. Arguments and errors as for ``prune``.
 
     A model on the meta device, which has no weights, can be planned with a scorer that reads none.
     """
-    how = How(ranking, align, normaliser, pools, rounding, min_ratio=min_ratio, max_ratio=max_ratio)
-    request = Request(scorer, ratio, target, include, exclude, roles, how, verify, seed, latency)
+    options = (options or Options()).replaced(**keywords)
+    options.refuse("prunekit.plan", STEPWISE)
     model = unwrap(model)
     with eager(model):
-        return draft(model, structure or trace(model, example_inputs), request, data=data).plan
+        return draft(model, structure or trace(model, example_inputs), options, data=data).plan
 
 
+@takes_options()
 def prune(
     model: nn.Module,
     example_inputs: Any = None,
     *,
-    scorer: Scorer | None = None,
-    ratio: Ratio | None = None,
-    target: Target | None = None,
     data: Iterable[Any] | None = None,
-    include: Sequence[str] | str | None = None,
-    exclude: Sequence[str] | str | None = None,
-    roles: Sequence[str] | str | None = None,
-    align: Align = None,
-    ranking: Ranking = "local",
-    normaliser: str | Normaliser = "gaussian",
-    rounding: Rounding = "nearest",
-    pools: Sequence[Sequence[str]] | None = None,
-    min_ratio: Ratio | None = None,
-    max_ratio: Ratio | None = None,
-    steps: int = 1,
-    schedule: Schedule = "cubic",
-    on_step: OnStep | None = None,
-    compensate: str | Compensation | None = None,
-    verify: Verify = "auto",
     structure: Structure | None = None,
-    latency: LatencyTable | None = None,
-    seed: int = 0,
     progress: Any = None,
+    options: Options | None = None,
+    **keywords: Any,
 ) -> Result:
     """Prunes ``model`` in place: a smaller module of the same class, whose outputs keep their shapes.
 
@@ -155,28 +121,11 @@ def prune(
 
     Args:
         example_inputs: a tensor, a tuple of args, or a dict of kwargs; inferred from the model if None.
-        scorer: which units matter; ``Magnitude()`` if None.
-        ratio: share of the units of every group to remove, in [0, 1); or a mapping from roles to shares. 0.5 where
-            neither it nor a target is given.
-        target: limits instead of a ratio, e.g. ``"macs<=2.3G, params<=50%"``; the widest model that keeps them all.
-            Quantities: params, macs, layer_macs, memory (bytes of parameters and buffers), latency (measured here).
+        {options}
         data: calibration inputs for scorers that need them; generated if None, with a notice in the log.
-        include, exclude: globs over parameters, modules, roles and group names; one that matches nothing is an error.
-        roles: prune only groups of these roles.
-        align: widths are kept at multiples of this.
-        ranking: ``local`` removes the same share everywhere; ``global`` ranks all units together, ``role`` those of a
-            role, ``isomorphic`` those of groups with the same structure.
-        normaliser: makes scores of groups comparable before they are ranked together: a name out of
-            ``scorers/normalisers.py``, or a function (units,) -> (units,).
-        pools: roles that ``global`` ranks together; all of them by default.
-        min_ratio, max_ratio: bounds on the share that any group loses, as ``ratio`` is written.
-        steps: remove in so many steps, each scored on what the last one left.
-        schedule: how much is gone after step k of n: ``linear`` k/n, ``cubic`` 1 - (1 - k/n)^3, of all that goes.
-        on_step: called as ``on_step(model, k, n)`` after every step, e.g. to train in between.
-        compensate: ``"ridge"`` refits what reads removed units by least squares on ``data``, without training.
-        verify: ``shapes`` rehearses the pruned model on the meta device; ``full`` also checks that units are
-            interchangeable, on real numbers; ``auto`` does so where a forward pass takes at most 50 GMACs.
-        latency: a table of operator times for targets on latency, kept over several calls; a new one if None.
+        structure: what ``prunekit.trace`` gave for this model, where it is there already.
+        progress: called with (done, total) while samples are scored.
+        options: all of the above but ``example_inputs`` as one value; keywords replace what it says.
 
     Returns:
         the model, the plan, a report, and ``undo()``.
@@ -185,17 +134,15 @@ def prune(
         PrunekitError: of the kind that errors.py lists. The model is then bit-identical to what came in.
     """
     start = time.perf_counter()
-    how = How(ranking, align, normaliser, pools, rounding, min_ratio=min_ratio, max_ratio=max_ratio)
-    request = Request(scorer, ratio, target, include, exclude, roles, how, verify, seed, latency)
-    iteration = Iteration(steps, schedule, on_step, compensate)
+    options = (options or Options()).replaced(**keywords)
     model = unwrap(model)
     if any(p.is_meta for p in model.parameters()):
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
     with eager(model):
         structure = structure or trace(model, example_inputs)
-        done = cut_in_steps(model, structure, request, iteration, data=data, progress=progress, trace=_as(structure))
+        done = cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure))
         took = _latency(model, done)
-    return Result(model, done.plan, _report(structure, done.drafts, request, start, took), done.undo)
+    return Result(model, done.plan, _report(structure, done.drafts, options, start, took), done.undo)
 
 
 def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:
@@ -213,7 +160,7 @@ def _latency(model: nn.Module, done: Done) -> dict[str, float] | None:
 
 
 def _report(
-    original: Structure, drafts: Sequence[Draft], request: Request, start: float, took: dict[str, float] | None
+    original: Structure, drafts: Sequence[Draft], options: Options, start: float, took: dict[str, float] | None
 ) -> Report:
     last = drafts[-1]
     before, after = original.cost(), last.structure.cost(last.kept)
@@ -225,16 +172,12 @@ def _report(
         memory={"before": before.memory, "after": after.memory},
         verify=_verify_report(drafts[0].symmetry),
         scorer=repr(last.scorer),
-        ratio=None if request.target is not None else _plain(request.share),
-        target=_plain(request.target),
+        ratio=None if options.scope.target is not None else as_json(options.scope.share),
+        target=as_json(options.scope.target),
         notes=tuple(f"{n.where}: a constant changes from {n.before:.6g} to {n.after:.6g}" for n in notes),
         seconds=round(time.perf_counter() - start, 3),
         latency=took,
     )
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _verify_report(checked: Symmetry | None) -> dict[str, Any]:

@@ -34,7 +34,8 @@ from benchmarks.accuracy.report import curves, plot, table
 from benchmarks.accuracy.tools import OURS, SAMPLES, THEIRS, cut_by_theirs, macs, theirs
 from prunekit.inputs import as_samples
 from prunekit.recipes import COMMON, Distil, Term
-from prunekit.runs.distillation import Settings, distil
+from prunekit.recipes.records import Training
+from prunekit.runs.distillation import distil
 from prunekit.samples import Samples
 from prunekit.scorers import Scored, Statistics
 from prunekit.surgery.refitting import Compensation
@@ -106,8 +107,8 @@ def ours(task: Task, model: nn.Module, images: Tensor, labels: Tensor) -> Iterat
 
 def distilled(model: nn.Module, original: nn.Module, images: Tensor) -> nn.Module:
     """``model`` after a few epochs towards the original's outputs; no label is read."""
-    stage = Distil("recover", (Term("output", "1-a"),))
-    settings = Settings.of({**COMMON, "align_epochs": 0, "clip": 1.0, "seed": 0, **DISTIL})
+    stage = Distil("recover", (Term("output"),))
+    settings = Training.of({**COMMON, "align_epochs": 0, "clip": 1.0, "seed": 0, **DISTIL})
     samples = Samples(list(images), lambda rows: torch.stack(list(rows)))
     distil(model, {"original": original}, stage, samples, lambda roles: (), settings, lambda *_: None)
     return model

@@ -48,7 +48,9 @@ def ran(item: dict[str, Any]) -> dict[str, str]:
         command(["prune", *item["arguments"], "--out", str(out)])
         found = {name: digest((out / name).read_bytes()) for name in ("plan.json", "model.safetensors", "model.json")}
         report = timeless(json.loads((out / "report.json").read_text()))
-        return found | {f"report {key}": digest(json.dumps(value).encode()) for key, value in report.items()}
+        return found | {
+            f"report {key}": digest(json.dumps(value, sort_keys=True).encode()) for key, value in report.items()
+        }
 
 
 def command(arguments: list[str]) -> None:
@@ -83,7 +85,8 @@ def results(items: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, str]]]
         try:
             found = KINDS[item["kind"]](item)
         except Exception as error:  # both trees must end in the same one
-            found = {"error": f"{type(error).__name__}: {error}"[:2000]}
+            said = str(error).split("\n  next: ")[0]  # the hint is there to be bettered
+            found = {"error": f"{type(error).__name__}: {said}"[:2000]}
         yield item["name"], found
 
 

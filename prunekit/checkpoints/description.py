@@ -14,7 +14,7 @@ WEIGHTS, PLAN, REPORT, MODEL = "model.safetensors", "plan.json", "report.json", 
 
 def describe(folder: Path) -> dict[str, Any]:
     """``spec``, ``options`` and ``part`` of the model kept in ``folder``. Raises CheckpointError."""
-    raw = parsed(folder / MODEL)
+    raw = json_in(folder / MODEL)
     try:
         if raw["format"] != FORMAT:
             raise CheckpointError(f"{folder / MODEL} has another format", hint=f"expected {FORMAT}")
@@ -23,7 +23,7 @@ def describe(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / MODEL} is not a model description: {error}") from error
 
 
-def parsed(path: Path) -> Any:
+def json_in(path: Path) -> Any:
     """The JSON in ``path``. Raises CheckpointError."""
     text = text_of(path)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from prunekit.checkpoints.description import PLAN, REPORT, WEIGHTS, describe, parsed, text_of
+from prunekit.checkpoints.description import PLAN, REPORT, WEIGHTS, describe, json_in, text_of
 from prunekit.errors import CheckpointError, PlanError
 from prunekit.files.weights import load_state, read_state
 from prunekit.plans.bundle import Bundle
@@ -37,7 +37,7 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
     folder = Path(folder)
     description = describe(folder)
     plan = _plan(folder)
-    report = parsed(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
+    report = json_in(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
     state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken
     if model is None:
         if not description["spec"]:

@@ -55,14 +55,14 @@ def save(
     with new_folder(Path(folder)) as draft:
         write_state(result.model, draft / WEIGHTS)
         (draft / PLAN).write_text(result.plan.to_json())
-        (draft / REPORT).write_text(_json(_plain(result.report)))
+        (draft / REPORT).write_text(_json(_as_mapping(result.report)))
         (draft / MODEL).write_text(_json(description))
         for name, write in (extras or {}).items():
             write(draft / name)
     return Path(folder)
 
 
-def _plain(report: Any) -> Any:
+def _as_mapping(report: Any) -> Any:
     return asdict(report) if is_dataclass(report) and not isinstance(report, type) else report
 
 

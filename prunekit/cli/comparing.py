@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunekit.cli.building import GENERATED, build_model, check_device
+from prunekit.cli.flags import Asked, with_flags
 from prunekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,20 +22,18 @@ if TYPE_CHECKING:
     from prunekit.samples.sequences import Skipped
     from prunekit.samples.tasks import Samples
 
-SEEDS, RATIO = 3, 0.5
+SEEDS = 3
 IMAGES, VAL_IMAGES = 64, 32  # where the data are given; for generated ones as for prune
 
 
+@with_flags
 def compare(
     model: Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME, python:pkg.mod:factory or PLUG-IN:NAME.")],
     scorers: Annotated[
         str, typer.Option(help="Criteria, separated by commas; all: every one that needs no labels. random is added.")
     ] = "all",
     seeds: Annotated[int, typer.Option(help="Draws of samples and of whatever a criterion draws itself.")] = SEEDS,
-    ratio: Annotated[float | None, typer.Option(help=f"Share of units to remove; {RATIO} without a target.")] = None,
-    target: Annotated[str | None, typer.Option(help='Instead of a ratio, e.g. "macs<=60%, params<=5M".')] = None,
-    ranking: Annotated[str, typer.Option(help="local, global, role or isomorphic.")] = "local",
-    compensate: Annotated[str | None, typer.Option(help="ridge: refit by least squares after every cut.")] = None,
+    asked: Asked = {},  # noqa: B006  the flags of with_flags; never written to
     checkpoint: Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth or .pt.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of images to score on; without, generated.")] = None,
     val: Annotated[Path | None, typer.Option(help="Folder of images to judge on; without, generated.")] = None,
@@ -46,11 +45,11 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
 ) -> None:
     """Compare criteria at one budget, with random as the control."""
-    _check(ratio, target, seeds, seed, images, val_images)
+    _check_counts(asked, seeds, seed, images, val_images)
 
     from rich.console import Console
 
-    from prunekit.cli.comparison_table import JSON, show, write
+    from prunekit.cli.comparison_table import JSON, show_comparison, write
     from prunekit.cli.notices import heard
     from prunekit.cli.tables import mention
     from prunekit.files.folders import check_target
@@ -65,9 +64,8 @@ def compare(
         built.model.to(device)
         counts = _counts(built, images, val_images, (data is None, val is None))
         names = [name for name in scorers.split(",") if name.strip()]
-        budget = {"ratio": ratio, "target": target, "ranking": ranking, "compensate": compensate}
         with _Bar(None if as_json else console) as bar:
-            found, faults = _compared(built, names, range(seed, seed + seeds), budget, (data, val), counts, bar)
+            found, faults = _contest(built, names, range(seed, seed + seeds), asked, (data, val), counts, bar)
         skipped = skipped_in(faults)
         told = {"model": model, **found.as_dict(), "skipped": skipped}
         if out is not None:
@@ -77,17 +75,13 @@ def compare(
 
         console.file.write(json.dumps(told, indent=1) + "\n")
     else:
-        show(console, found, model, out)
+        show_comparison(console, found, model, out)
         mention(console, skipped, f"listed in {out / JSON}" if out else "listed by --json")
 
 
-def _check(
-    ratio: float | None, target: str | None, seeds: int, seed: int, images: int | None, val_images: int | None
-) -> None:
+def _check_counts(asked: Asked, seeds: int, seed: int, images: int | None, val_images: int | None) -> None:
     """Whatever can be refused without loading torch is refused first."""
-    if ratio is not None and not 0 <= ratio < 1:  # NaN too
-        raise InputError(f"--ratio {ratio} is out of range", hint="the share to remove, at least 0 and below 1")
-    if ratio is not None and target is not None:
+    if asked.get("ratio") is not None and asked.get("target") is not None:
         raise InputError("--ratio and --target both say how much goes", hint="give one of them")
     if seed < 0:
         raise InputError(f"--seed {seed} is negative")
@@ -105,7 +99,7 @@ def _counts(built: Built, images: int | None, val_images: int | None, generated:
     return draw, judge
 
 
-def _compared(
+def _contest(
     built: Built,
     names: list[str],
     seeds: range,

@@ -26,7 +26,7 @@ WORDS = {
 }
 
 
-def show(console: Console, found: Comparison, model: str, out: Path | None) -> None:
+def show_comparison(console: Console, found: Comparison, model: str, out: Path | None) -> None:
     """The table, best first, and what its words mean."""
     table = Table(title=title(found, model), title_justify="left", box=None, header_style="bold")
     for name in head(found):

@@ -33,16 +33,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Score models against annotated images, beside trivial answers."""
-    if images is not None and images < 1:
-        raise InputError(f"--images {images} is too few")
-    if seed < 0:
-        raise InputError(f"--seed {seed} is negative")
-    if out is not None and out.is_dir():
-        raise InputError(f"--out {out} is a folder", hint="give a file, for example report.json")
-    if checkpoint is not None and sum(not Path(name).is_dir() for name in models) != 1:
-        raise InputError("--checkpoint is unclear", hint="give exactly one model that is not a folder with it")
-    if checkpoint is not None and not checkpoint.is_file():
-        raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
+    _check_asked(models, checkpoint, images, seed, out)
 
     import json
     from dataclasses import asdict
@@ -78,10 +69,24 @@ def evaluate(
     if as_json:
         console.file.write(text)
     else:
-        _show(console, done)
+        _show_figures(console, done)
         mention(console, asked["skipped"], f"listed in {out}" if out else "listed by --json")
         if out is not None:
             console.print(f"kept in {out}", highlight=False)
+
+
+def _check_asked(models: list[str], checkpoint: Path | None, images: int | None, seed: int, out: Path | None) -> None:
+    """Whatever can be refused without loading torch is refused first."""
+    if images is not None and images < 1:
+        raise InputError(f"--images {images} is too few")
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative")
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out} is a folder", hint="give a file, for example report.json")
+    if checkpoint is not None and sum(not Path(name).is_dir() for name in models) != 1:
+        raise InputError("--checkpoint is unclear", hint="give exactly one model that is not a folder with it")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
 
 
 def _examiner(models: list[str]) -> Examiner:
@@ -135,7 +140,7 @@ def _builders(
     return {name: partial(build_one, name) for name in models}
 
 
-def _show(console: Console, done: Examined) -> None:
+def _show_figures(console: Console, done: Examined) -> None:
     from rich.table import Table
 
     table = Table(title=f"{done.masks} masks of {done.images} images", title_justify="left")

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunekit.cli.building import GENERATED, build_model, check_device
-from prunekit.errors import InputError, RecipeError, RegistryError
+from prunekit.cli.flags import Asked, with_flags
+from prunekit.errors import CheckpointError, InputError, RecipeError, RegistryError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from prunekit.recipes import Recipe
     from prunekit.registry.building import Built
     from prunekit.runs import Run
@@ -21,20 +24,14 @@ if TYPE_CHECKING:
 DEFAULT_SCORER = "disturbed_taylor"
 
 
+@with_flags
 def prune(
     model: Annotated[
         str | None,
         typer.Argument(help="timm:NAME, torchvision:NAME, python:pkg.mod:factory or PLUG-IN:NAME; a recipe has one."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe to run; without, oneshot.")] = None,
-    ratio: Annotated[
-        str | None, typer.Option(help="Share of units to remove, in [0, 1), or ROLE=SHARE,ROLE=SHARE. [default: 0.5]")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Limits instead of a ratio: 'macs<=50%, params<=9.1M, latency<=15ms'.")
-    ] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Glob over parameters, modules, roles; repeat.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Glob over what to leave alone; repeat.")] = None,
+    asked: Asked = {},  # noqa: B006  the flags of with_flags; never written to
     checkpoint: Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth or .pt.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of training images; without, they are generated.")] = None,
     val: Annotated[Path | None, typer.Option(help="Folder of validation images; without, generated.")] = None,
@@ -47,20 +44,13 @@ def prune(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Slim a model and keep it: weights, plan, report and pictures in one folder."""
-    # whatever can be refused without loading torch is refused first
-    share = None if ratio is None else shares(ratio)
-    if seed < 0:
-        raise InputError(f"--seed {seed} is negative")
-    if checkpoint is not None and not checkpoint.is_file():
-        from prunekit.errors import CheckpointError
-
-        raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
+    _check_given(seed, checkpoint)
 
     from rich.console import Console
 
     from prunekit.checkpoints.saving import save
     from prunekit.cli.notices import heard
-    from prunekit.cli.tables import Bars, show
+    from prunekit.cli.tables import show_report
     from prunekit.cli.widths_drawing import widths_picture
     from prunekit.files.folders import check_target
 
@@ -71,48 +61,44 @@ def prune(
         chosen, spec = _recipe(recipe, model)
         check_device(device)
         built = build_model(spec, checkpoint, seed)
-        chosen = _settled(chosen, built, settings or [], seed, generated=data is None)
-        criterion = _scorer(scorer, chosen)
-        from prunekit.recipes import stages_of
-        from prunekit.runs import run
-
-        with Bars(None if as_json or quiet else console, stages_of(chosen)) as bars:
-            asked: dict[str, Any] = {"ratio": share, "target": target, "include": include, "exclude": exclude}
-            asked |= {"data": data, "val": val, "folder": under_way(out), "resume": resume}
-            result = run(built, chosen, criterion, **asked, device=device, listen=bars)
+        settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
+        rest = {"data": data, "val": val, "folder": run_folder(out), "resume": resume, "device": device}
+        shown = None if as_json or quiet else console
+        result = _run(shown, built, settled, _scorer(scorer, settled), {**options, **rest})
         if quiet:
             return
         extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
         save(result, out, extras=extras)
-        shutil.rmtree(under_way(out), ignore_errors=True)
+        shutil.rmtree(run_folder(out), ignore_errors=True)
     if as_json:
         import json
 
         console.file.write(json.dumps({**result.report, "out": str(out)}, indent=1, default=str) + "\n")
     else:
-        show(console, result.report, out)
+        show_report(console, result.report, out)
 
 
-def under_way(out: Path) -> Path:
+def run_folder(out: Path) -> Path:
     """Where a run into ``out`` is kept until it is done."""
     return out.with_name(f"{out.name}.run")
 
 
-def shares(text: str) -> float | dict[str, float]:
-    """``0.5``, or ``mlp.hidden=0.6,attention.heads=0.25``. Raises InputError for anything else."""
-    found: dict[str, float] = {}
-    for part in text.split(","):
-        role, equals, number = part.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            raise InputError(f"--ratio {part.strip()} is no share", hint="0.5, or ROLE=0.6,ROLE=0.25") from None
-        if not 0 <= value < 1:  # NaN too
-            raise InputError(f"--ratio {part.strip()} is out of range", hint="the share to remove, from 0 to below 1")
-        if bool(equals) != ("=" in text) or role.strip() in found:
-            raise InputError(f"--ratio {text} is unclear", hint="one share for all, or one for each role")
-        found[role.strip()] = value
-    return found if "=" in text else found[""]
+def _check_given(seed: int, checkpoint: Path | None) -> None:
+    """Whatever can be refused without loading torch is refused first."""
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
+
+
+def _run(console: Console | None, built: Built, recipe: Recipe, scorer: Scorer, rest: Asked) -> Run:
+    """The recipe with its bars, where there is a console to show them on."""
+    from prunekit.cli.tables import Bars
+    from prunekit.recipes import stages_of
+    from prunekit.runs import run
+
+    with Bars(console, stages_of(recipe)) as bars:
+        return run(built, recipe, scorer, **rest, listen=bars)
 
 
 def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:
@@ -129,15 +115,23 @@ def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:
     return recipe, spec
 
 
-def _settled(recipe: Recipe, built: Built, pairs: list[str], seed: int, *, generated: bool) -> Recipe:
-    """The recipe with its settings: the model's own for generated data, then the user's."""
+def _settled(
+    recipe: Recipe, built: Built, pairs: list[str], seed: int, asked: Asked, *, generated: bool
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with its settings, and the options that are none.
+
+    Settings are the model's own for generated data, then flags, then what ``--set`` says.
+    """
+    from prunekit.options.together import settings_said
     from prunekit.recipes import override, parse
 
     values: dict[str, Any] = {"seed": seed}
     if generated:
         suits = built.entry.generated if built.entry else GENERATED
         values |= {name: value for name, value in suits.items() if name in recipe.settings}
-    return override(override(recipe, values), parse(pairs))
+    flags = {name: value for name, value in asked.items() if name in settings_said()}
+    settled = override(override(recipe, values | flags), parse(pairs))
+    return settled, {name: value for name, value in asked.items() if name not in flags}
 
 
 def _scorer(name: str, recipe: Recipe) -> Scorer:

@@ -69,7 +69,7 @@ class Bars:
         self._progress.update(self._tasks[event.stage], completed=event.done, total=event.total, figures=figures)
 
 
-def show(console: Console, report: Mapping[str, Any], out: Path) -> None:
+def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     """The before/after table, and where the files are."""
     table = Table(title=f"{report['model']}  {report['recipe']} at {_asked(report)}", title_justify="left")
     for name in ("", "before", "after", "change"):

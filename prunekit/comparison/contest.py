@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from glob import escape
 from typing import Any
 
@@ -22,20 +22,20 @@ from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PrunekitError, ScorerError
 from prunekit.modules.wrappers import eager, unwrap
-from prunekit.planning.drafting import Draft, Request, Verify, check_symmetry, choose, draft, nothing_to_prune
-from prunekit.quantities.limits import Target
+from prunekit.options import Options
+from prunekit.options.keywords import takes_options
+from prunekit.planning.candidates import choose, nothing_to_prune
+from prunekit.planning.drafting import Draft, draft
+from prunekit.planning.symmetry_check import check_symmetry
 from prunekit.registry.criteria import known_scorers, scorer
 from prunekit.scorers import Scored, Scorer, Statistics
-from prunekit.scorers.normalisers import Normaliser
-from prunekit.selection import How
-from prunekit.selection.pools import Ranking
-from prunekit.selection.ratio import Align, Ratio
 from prunekit.surgery.cutting import Undo, apply
 from prunekit.surgery.refitting import Compensation, compensation
 
 CONTROL = "random"
 SEEDS = (0, 1, 2)
 IMAGES = 64
+NO_USE = ("scorer", "seed", "steps", "schedule", "on_step")  # seeds and scorers are its own; one step is compared
 
 Maker = Callable[[int], Scorer]
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -44,6 +44,7 @@ Listen = Callable[[int, int, str], object]
 logger = logging.getLogger(__name__)
 
 
+@takes_options(without=NO_USE)
 def compare(
     model: nn.Module,
     scorers: Sequence[str] | Mapping[str, Maker],
@@ -53,18 +54,10 @@ def compare(
     data: Iterable[Any] | None = None,
     seeds: Sequence[int] = SEEDS,
     images: int = IMAGES,
-    ratio: Ratio | None = None,
-    target: Target | None = None,
-    include: Sequence[str] | str | None = None,
-    exclude: Sequence[str] | str | None = None,
-    roles: Sequence[str] | str | None = None,
-    ranking: Ranking = "local",
-    align: Align = None,
-    normaliser: str | Normaliser = "gaussian",
-    compensate: str | Compensation | None = None,
-    verify: Verify = "auto",
     structure: Structure | None = None,
     listen: Listen | None = None,
+    options: Options | None = None,
+    **keywords: Any,
 ) -> Comparison:
     """Cuts ``model`` with every scorer and seed to the same budget, judges it, and puts it back bit for bit.
 
@@ -80,8 +73,7 @@ def compare(
         seeds: of the draws; at least two give a spread.
         images: samples a seed draws; at most half of ``data`` where there are several seeds, so that draws differ.
         listen: called as ``listen(done, total, scorer)`` before every cut and at the end.
-
-    Other arguments are those of ``prunekit.prune``.
+        {options}
 
     Raises:
         InputError: seeds or images that cannot be used. RegistryError: a scorer of that name is not known.
@@ -91,29 +83,33 @@ def compare(
     """
     _check_seeds(seeds, images)
     makers = _makers(scorers)
-    refit = compensation(compensate)
-    request = Request(None, ratio, target, include, exclude, roles, How(ranking, align, normaliser), verify, seeds[0])
+    options = (options or Options()).replaced(**keywords)
+    options.refuse("prunekit.compare", NO_USE)
     model = unwrap(model)
     with eager(model):
         structure = structure or trace(model, example_inputs)
-        request, groups = _settled(model, structure, request)
-        contest = _Contest(model, structure, request, groups, refit, evaluate, listen or (lambda *_: None))
+        settled, groups = _groups_settled(model, structure, options.replaced(seed=seeds[0]))
+        refit = compensation(options.cutting.compensate)
+        contest = _Contest(model, structure, settled, groups, refit, evaluate, listen or (lambda *_: None))
         pool = pool_of(data, structure.inputs, images * len(seeds), seeds[0])
         count = min(images, len(pool) if len(seeds) == 1 else max(1, len(pool) // 2))
         original = dict(evaluate(model))
         lines = contest.run(makers, [Drawn.of(pool, count, seed) for seed in seeds], seeds)
     _check_any(lines)
     cost = structure.cost()
-    settings = {
-        "ratio": None if target is not None else request.share,
-        "target": target,
-        "ranking": ranking,
-        "compensate": None if refit is None else "ridge",
-        "seeds": list(seeds),
-        "images": count,
-        "of_images": len(pool),
+    drawn = {"seeds": list(seeds), "images": count, "of_images": len(pool)}
+    return Comparison.of(lines, CONTROL, original, cost.params, cost.macs, _told(options) | drawn)
+
+
+def _told(options: Options) -> dict[str, Any]:
+    """What the figures say of how they came about."""
+    scope = options.scope
+    return {
+        "ratio": None if scope.target is not None else scope.share,
+        "target": scope.target,
+        "ranking": options.choice.ranking,
+        "compensate": None if compensation(options.cutting.compensate) is None else "ridge",
     }
-    return Comparison.of(lines, CONTROL, original, cost.params, cost.macs, settings)
 
 
 def _check_seeds(seeds: Sequence[int], images: int) -> None:
@@ -146,17 +142,17 @@ def needs_no_labels() -> list[str]:
     ]
 
 
-def _settled(model: nn.Module, structure: Structure, request: Request) -> tuple[Request, tuple[Group, ...]]:
-    """The groups to prune, whose symmetry is checked once, and a request for exactly these."""
-    chosen = choose(structure, include=request.include, exclude=request.exclude, roles=request.roles)
-    checked = check_symmetry(model, structure, chosen, request.verify, request.seed)
+def _groups_settled(model: nn.Module, structure: Structure, options: Options) -> tuple[Options, tuple[Group, ...]]:
+    """The groups to prune, whose symmetry is checked once, and options for exactly these."""
+    chosen = choose(structure, options.scope)
+    checked = check_symmetry(model, structure, chosen, options)
     broken = () if checked is None else checked.broken
     if broken:
         logger.warning("symmetry does not hold for %s: these groups are left alone", ", ".join(broken))
         chosen = tuple(g for g in chosen if g.name not in broken)
     if not chosen:
         raise nothing_to_prune(structure, checked)
-    return replace(request, include=[escape(g.name) for g in chosen], verify="shapes"), chosen
+    return options.replaced(include=[escape(g.name) for g in chosen], verify="shapes"), chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +161,7 @@ class _Contest:
 
     model: nn.Module
     structure: Structure
-    request: Request
+    options: Options
     groups: tuple[Group, ...]
     refit: Compensation | None
     evaluate: Evaluate
@@ -202,7 +198,7 @@ class _Contest:
 
     def _cut(self, made: Scorer, drawn: Drawn, statistics: Statistics, seed: int) -> tuple[Draft, Undo]:
         scored = Scored.of(made, self.groups, statistics)
-        found = draft(self.model, self.structure, replace(self.request, scorer=scored, seed=seed))
+        found = draft(self.model, self.structure, self.options.replaced(scorer=scored, seed=seed))
         data = None if self.refit is None else [sample.inputs for sample in drawn]
         return found, apply(self.model, found.plan, compensate=self.refit, data=data)
 

@@ -23,7 +23,7 @@ class Cost:
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
+class CostTerm:
     """One product of axis lengths that a count is the sum of: ``factor`` times the length of each (tensor, axis).
 
     ``counts`` are the fields of ``Cost`` that it adds to.
@@ -38,7 +38,7 @@ class Term:
         return self.factor * math.prod(shapes.get(ref.id, ref.shape)[axis] for ref, axis in self.axes)
 
 
-def terms(trace: Trace, coupler: Coupler) -> tuple[Term, ...]:
+def terms(trace: Trace, coupler: Coupler) -> tuple[CostTerm, ...]:
     """Every term of the cost of one forward pass, and of what the model holds."""
     found = []
     for op in trace.ops:
@@ -47,19 +47,19 @@ def terms(trace: Trace, coupler: Coupler) -> tuple[Term, ...]:
             continue
         costs = product(op)
         is_layer = any(factor.id in coupler.weights for factor in costs.factors)
-        found.append(Term(("macs", "layer_macs") if is_layer else ("macs",), costs.axes))
+        found.append(CostTerm(("macs", "layer_macs") if is_layer else ("macs",), costs.axes))
     for ref in trace.state.values():
         if ref.kind == "parameter":
-            found.append(Term(("params",), _axes(ref)))
-        found.append(Term(("memory",), _axes(ref), ref.dtype.itemsize))
+            found.append(CostTerm(("params",), _all_axes(ref)))
+        found.append(CostTerm(("memory",), _all_axes(ref), ref.dtype.itemsize))
     return tuple(found)
 
 
-def _axes(ref: Ref) -> tuple[tuple[Ref, int], ...]:
+def _all_axes(ref: Ref) -> tuple[tuple[Ref, int], ...]:
     return tuple((ref, axis) for axis in range(len(ref.shape)))
 
 
-def measure_ops(parts: tuple[Term, ...], shapes: Mapping[int, tuple[int, ...]]) -> Cost:
+def measure_ops(parts: tuple[CostTerm, ...], shapes: Mapping[int, tuple[int, ...]]) -> Cost:
     """Cost of one forward pass whose tensors have the given ``shapes`` by id."""
     sums = {"params": 0, "macs": 0, "layer_macs": 0, "memory": 0}
     for term in parts:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunekit.coupling.assembly import Assembly, assemble
-from prunekit.coupling.cost import Cost, Term, measure_ops, terms
+from prunekit.coupling.cost import Cost, CostTerm, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Frozen, Group, Tap, Tie
@@ -119,7 +119,7 @@ class Structure:
         return measure_ops(self.terms, {})
 
     @cached_property
-    def terms(self) -> tuple[Term, ...]:
+    def terms(self) -> tuple[CostTerm, ...]:
         """What the cost is a sum of."""
         return terms(self.trace, self.coupler)
 

@@ -14,7 +14,7 @@ TOLERANCE = (
 )
 
 
-def compare(name: str, expected: Tensor, actual: Tensor) -> Compared:
+def difference_of(name: str, expected: Tensor, actual: Tensor) -> Compared:
     """How far ``actual`` is from ``expected``, tensors of one shape. Raises ExportError for another shape."""
     if expected.shape != actual.shape:
         raise ExportError(
@@ -29,7 +29,7 @@ def compare(name: str, expected: Tensor, actual: Tensor) -> Compared:
 
 def agreeing(name: str, expected: Tensor, actual: Tensor) -> Compared:
     """As ``compare``, for a model in full precision. Raises ExportError beyond ``TOLERANCE``."""
-    found = compare(name, expected, actual)
+    found = difference_of(name, expected, actual)
     if not found.difference <= TOLERANCE * max(1.0, found.largest):
         raise ExportError(
             f"the written model differs by {found.difference:.2g} where outputs reach {found.largest:.2g}",

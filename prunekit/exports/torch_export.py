@@ -36,7 +36,7 @@ def exported(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequenc
     program, batches = _program(part, inputs)
     torch.export.save(program, folder / PROGRAM)
     again = torch.export.load(folder / PROGRAM).module()
-    return [found for batch in batches for found in _compared(part, again, _repeated(inputs, batch), batch)]
+    return [found for batch in batches for found in _checked(part, again, _repeated(inputs, batch), batch)]
 
 
 def _program(part: nn.Module, inputs: Inputs) -> tuple[Any, tuple[int, ...]]:
@@ -90,7 +90,7 @@ def _repeated(inputs: Inputs, batch: int) -> Inputs:
     return Inputs(map_tensors(inputs.args, rows), map_tensors(inputs.kwargs, rows))
 
 
-def _compared(part: nn.Module, again: nn.Module, inputs: Inputs, batch: int) -> list[Compared]:
+def _checked(part: nn.Module, again: nn.Module, inputs: Inputs, batch: int) -> list[Compared]:
     with torch.no_grad():
         wanted, given = part(*inputs.args, **inputs.kwargs), again(*inputs.args, **inputs.kwargs)
     pairs = list(zip(tensors_in(wanted), tensors_in(given), strict=True))

@@ -98,7 +98,7 @@ def expression_of(value: int) -> Expression:
     return value.expression if isinstance(value, TracedInt) else ("constant", int(value))
 
 
-def evaluate(expression: Expression, leaf: Callable[[Expression], int]) -> int:
+def value_of(expression: Expression, leaf: Callable[[Expression], int]) -> int:
     """Value of ``expression`` where ``leaf`` gives the value of attributes and sizes.
 
     Raises ZeroDivisionError where a divisor vanishes.
@@ -107,7 +107,7 @@ def evaluate(expression: Expression, leaf: Callable[[Expression], int]) -> int:
     if kind == "constant":
         return int(expression[1])
     if kind in _OPERATORS:
-        return _OPERATORS[kind](evaluate(expression[1], leaf), evaluate(expression[2], leaf))
+        return _OPERATORS[kind](value_of(expression[1], leaf), value_of(expression[2], leaf))
     return leaf(expression)
 
 

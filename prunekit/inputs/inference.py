@@ -43,11 +43,11 @@ Found = tuple[Inputs, str] | None
 def _from_pretrained_cfg(model: nn.Module) -> Found:
     for attribute in ("pretrained_cfg", "default_cfg"):
         config = getattr(model, attribute, None)
-        size = _read(config, "input_size")
+        size = _stated(config, "input_size")
         if isinstance(size, (tuple, list)) and len(size) == 3 and all(_is_width(n) for n in size):
             channels, height, width = size
             # The config describes the published weights; this instance may have been built for another input.
-            stem = dict(model.named_modules()).get(str(_read(config, "first_conv")))
+            stem = dict(model.named_modules()).get(str(_stated(config, "first_conv")))
             if isinstance(stem, nn.Conv2d) and stem.in_channels % channels:
                 channels = stem.in_channels
             height, width = _own_image_size(model) or (height, width)
@@ -63,9 +63,9 @@ def _from_config(model: nn.Module) -> Found:
     arguments = inspect.signature(model.forward).parameters
     names = [name]
     # Two-tower models read an image and a text; a decoder beside an encoder reads its own tokens.
-    if _read(config, "vision_config") is not None and _read(config, "text_config") is not None:
+    if _stated(config, "vision_config") is not None and _stated(config, "text_config") is not None:
         names += [n for n in ("input_ids", "pixel_values") if n in arguments and n != name]
-    if _read(config, "is_encoder_decoder") is True and "decoder_input_ids" in arguments:
+    if _stated(config, "is_encoder_decoder") is True and "decoder_input_ids" in arguments:
         names.append("decoder_input_ids")
     kwargs: dict[str, Any] = {}
     for argument in names:
@@ -79,7 +79,7 @@ def _from_config(model: nn.Module) -> Found:
 def _config_tensor(model: nn.Module, config: Any, name: str) -> Tensor | None:
     if name == "pixel_values":
         channels = _setting(config, "num_channels", "in_channels", "in_chans")
-        height, width = _pair(_setting(config, "image_size", "img_size")) or (DEFAULT_SIDE, DEFAULT_SIDE)
+        height, width = _two(_setting(config, "image_size", "img_size")) or (DEFAULT_SIDE, DEFAULT_SIDE)
         frames = _setting(config, "num_frames")
         leading = (1, frames) if _is_width(frames) else (1,)
         return _noise(model, *leading, channels if _is_width(channels) else 3, height, width)
@@ -100,7 +100,7 @@ def _config_tensor(model: nn.Module, config: Any, name: str) -> Tensor | None:
 
 def _from_image_size(model: nn.Module) -> Found:
     for attribute in ("img_size", "image_size"):
-        if size := _pair(getattr(model, attribute, None)):
+        if size := _two(getattr(model, attribute, None)):
             stem = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
             return Inputs((_noise(model, 1, stem.in_channels if stem else 3, *size),)), attribute
     return None
@@ -123,12 +123,12 @@ def _own_image_size(model: nn.Module) -> tuple[int, int] | None:
     """The image size that the first module which states one was built for."""
     for module in model.modules():
         for attribute in ("img_size", "image_size"):
-            if size := _pair(getattr(module, attribute, None)):
+            if size := _two(getattr(module, attribute, None)):
                 return size
     return None
 
 
-def _read(config: Any, name: str) -> Any:
+def _stated(config: Any, name: str) -> Any:
     return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
 
 
@@ -146,7 +146,7 @@ def _is_width(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
+def _two(value: Any) -> tuple[int, int] | None:
     if _is_width(value):
         return value, value
     if isinstance(value, Mapping):

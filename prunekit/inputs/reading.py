@@ -64,7 +64,7 @@ def _split(item: Any, like: Inputs, where: str) -> Iterator[Sample]:
         yield Sample(inputs, target)
         return
     for i in range(batch):
-        yield Sample(_row(inputs, i, batch), _row(target, i, batch))
+        yield Sample(_one_row(inputs, i, batch), _one_row(target, i, batch))
 
 
 def _pair_up(item: Any, like: Inputs, where: str) -> tuple[Inputs, Any]:
@@ -142,7 +142,7 @@ def _fit(inputs: Inputs, like: Inputs, where: str) -> tuple[Inputs, bool]:
     return map_tensors(inputs, fit), single
 
 
-def _row(value: Any, i: int, batch: int) -> Any:
+def _one_row(value: Any, i: int, batch: int) -> Any:
     """Row ``i`` of everything that has ``batch`` rows, with the batch axis kept."""
 
     def has_rows(tensor: Tensor) -> bool:

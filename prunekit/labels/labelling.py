@@ -65,6 +65,10 @@ class Labelling:
     def freeze(self, axis: Axis, reason: str) -> None:
         self.labels.freeze(axis, reason, self.where)
 
+    def flag(self, axis: Axis, use: str) -> None:
+        """Notes how an axis is used: what roles are told by, or ``"normalised"`` where a reduction reads it."""
+        self.labels.flag(axis, use)
+
     def show(self, view: Ref, base: Ref) -> None:
         """Notes that ``view`` holds the same numbers as ``base`` in another arrangement."""
         self.origin[view.id] = base.id

@@ -94,14 +94,14 @@ class Labels:
             return self._constant(axis, sizes)
         corner = cells[tuple(slice(None) if i in moving else 0 for i in range(len(sizes)))]
         if len(moving) == 1:
-            result[moving[0]] = _frozen_copy(corner)
+            result[moving[0]] = frozen_copy(corner)
             return result
         key = (corner.tobytes(), corner.shape)
         if key not in self._split:
             parts = tuple(self.fresh(n) for n in corner.shape)
-            self.grids.append(Grid(_frozen_copy(corner), parts))
+            self.grids.append(Grid(frozen_copy(corner), parts))
             self._split[key] = parts
-            self._merged.setdefault(tuple(p.tobytes() for p in parts), _frozen_copy(corner.reshape(-1)))
+            self._merged.setdefault(tuple(p.tobytes() for p in parts), frozen_copy(corner.reshape(-1)))
         for i, part in zip(moving, self._split[key], strict=True):
             result[i] = part
         return result
@@ -123,7 +123,7 @@ class Labels:
             shape[i] = sizes[i]
         core = self._product([v for v in vectors if v is not None])
         full = np.broadcast_to(core.reshape(shape), tuple(sizes)).reshape(-1)
-        return core if full.size == core.size else _frozen_copy(full)
+        return core if full.size == core.size else frozen_copy(full)
 
     def _product(self, vectors: Sequence[Vector]) -> Vector:
         if len(vectors) == 1:
@@ -145,9 +145,9 @@ class Labels:
         if axis is None:
             return None
         rows = np.moveaxis(axis.reshape(tuple(sizes)), keep, 0).reshape(sizes[keep], -1)
-        first = _frozen_copy(rows[:, 0])
+        first = frozen_copy(rows[:, 0])
         for j in range(1, rows.shape[1]):
-            self.unite(first, _frozen_copy(rows[:, j]), where)
+            self.unite(first, frozen_copy(rows[:, j]), where)
         return first
 
     def reshape(self, axes: Sequence[Axis], old: Sequence[int], new: Sequence[int]) -> list[Axis]:
@@ -180,7 +180,8 @@ class Labels:
         return result
 
 
-def _frozen_copy(vector: Vector) -> Vector:
+def frozen_copy(vector: Vector) -> Vector:
+    """A contiguous copy that nobody can write into."""
     copy = np.ascontiguousarray(vector)
     if copy.flags.writeable:
         copy.setflags(write=False)

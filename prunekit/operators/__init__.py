@@ -4,7 +4,7 @@ from prunekit.graph.nodes import Op, Ref, packet
 from prunekit.labels.labelling import Labelling
 from prunekit.operators.operator import Operator, ProductCost, Rule, Scales
 from prunekit.operators.pointwise import couple_pointwise
-from prunekit.operators.products import matrices
+from prunekit.operators.product_costs import matrices
 from prunekit.operators.table import TABLE, Table
 
 __all__ = [

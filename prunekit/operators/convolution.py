@@ -9,7 +9,7 @@ from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
 from prunekit.operators import shapes
 from prunekit.operators.operator import Operator
-from prunekit.operators.products import convolved
+from prunekit.operators.product_costs import convolved
 
 
 def _convolution(c: Labelling, op: Op) -> None:
@@ -26,7 +26,7 @@ def _convolution(c: Labelling, op: Op) -> None:
     for axis in kernel[2:]:
         c.freeze(axis, "it is a kernel size")
     for axis in kernel[:2]:
-        c.labels.flag(axis, "conv")
+        c.flag(axis, "conv")
     produced = _channels(c, op, data[channel], kernel, transposed, groups, base.shape[channel], out.shape[channel])
     if bias is not None:
         c.unite(produced, c.of(bias)[0])

@@ -20,7 +20,7 @@ def _filled(c: Labelling, op: Op) -> None:
     c.set(out, axes)
 
 
-def _like(c: Labelling, op: Op) -> None:
+def _couple_like(c: Labelling, op: Op) -> None:
     c.set(op.outputs[0], c.of(op.args[0]))
 
 
@@ -62,7 +62,7 @@ OPERATORS = (
     ),
     Operator(
         ("aten.zeros_like",),
-        _like,
+        _couple_like,
         scales=Scales.ZEROS,
     ),
     Operator(
@@ -73,7 +73,7 @@ OPERATORS = (
             "aten.rand_like",
             "aten.randn_like",
         ),
-        _like,
+        _couple_like,
     ),
     Operator(
         (

@@ -12,14 +12,14 @@ def _embedding(c: Labelling, op: Op) -> None:
     table, index = op.args[0], op.args[1]
     rows, width = c.of(table)
     c.freeze(rows, "its rows are looked up by index")
-    c.labels.flag(width, "linear")
+    c.flag(width, "linear")
     c.set(op.outputs[0], [*c.of(index), width])
 
 
 def _embedding_bag(c: Labelling, op: Op) -> None:
     rows, width = c.of(op.args[0])
     c.freeze(rows, "its rows are looked up by index")
-    c.labels.flag(width, "linear")
+    c.flag(width, "linear")
     for out in op.outputs:
         c.set(out, [None] * len(out.shape))
     c.axes[op.outputs[0].id] = [None, width]
@@ -36,7 +36,7 @@ def _index_select(c: Labelling, op: Op) -> None:
     c.set(op.outputs[0], axes)
 
 
-def _index(c: Labelling, op: Op) -> None:
+def _couple_index(c: Labelling, op: Op) -> None:
     base, indices = op.args[0], list(op.args[1])
     axes = list(c.of(base))
     indices += [None] * (len(axes) - len(indices))
@@ -106,7 +106,7 @@ OPERATORS = (
     ),
     Operator(
         ("aten.index",),
-        _index,
+        _couple_index,
     ),
     Operator(
         (

@@ -6,7 +6,7 @@ import numpy as np
 
 from prunekit.graph.nodes import Op, Ref
 from prunekit.labels.labelling import Labelling
-from prunekit.labels.vectors import FIXED, Axis, _frozen_copy
+from prunekit.labels.vectors import FIXED, Axis, frozen_copy
 from prunekit.operators import shapes
 from prunekit.operators.operator import Operator, Scales
 
@@ -31,7 +31,7 @@ def _joined(parts: list[Axis], sizes: list[int]) -> Axis:
     if all(p is None for p in parts):
         return None
     filled = [np.full(s, FIXED, np.int64) if p is None else p for p, s in zip(parts, sizes, strict=True)]
-    return _frozen_copy(np.concatenate(filled))
+    return frozen_copy(np.concatenate(filled))
 
 
 def _stack(c: Labelling, op: Op) -> None:
@@ -60,7 +60,7 @@ def _constant_pad(c: Labelling, op: Op) -> None:
             axes[d] = None
             continue
         ends = [np.full(n, FIXED, np.int64) for n in (before, after)]
-        axes[d] = _frozen_copy(np.concatenate([ends[0], axis, ends[1]]))
+        axes[d] = frozen_copy(np.concatenate([ends[0], axis, ends[1]]))
     c.set(out, axes)
 
 

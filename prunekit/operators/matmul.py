@@ -7,15 +7,15 @@ from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
 from prunekit.operators import shapes
 from prunekit.operators.operator import Operator, Scales
-from prunekit.operators.products import matrices, matrices_after_bias
+from prunekit.operators.product_costs import matrices, matrices_after_bias
 
 
 def _mm(c: Labelling, op: Op) -> None:
-    c.set(op.outputs[0], _product(c, op.args[0], op.args[1]))
+    c.set(op.outputs[0], _couple_product(c, op.args[0], op.args[1]))
 
 
 def _addmm(c: Labelling, op: Op) -> None:
-    _with_bias(c, op, _product(c, op.args[1], op.args[2]))
+    _with_bias(c, op, _couple_product(c, op.args[1], op.args[2]))
 
 
 def _bmm(c: Labelling, op: Op) -> None:
@@ -37,7 +37,7 @@ def _grouped_mm(c: Labelling, op: Op) -> None:
     c.unite(a[1], b[1])
     if matrices.id in c.weights:
         for axis in b[1:]:
-            c.labels.flag(axis, "linear")
+            c.flag(axis, "linear")
     c.set(op.outputs[0], [a[0], b[2]])
 
 
@@ -64,7 +64,7 @@ def _trilinear(c: Labelling, op: Op) -> None:
             else:
                 aligned[at], seen[at] = axis, True
             if ref.id in c.weights:
-                c.labels.flag(axis, "linear")
+                c.flag(axis, "linear")
     c.set(op.outputs[0], [a for d, a in enumerate(aligned) if d not in op.args[6]])
 
 
@@ -72,18 +72,18 @@ def _distances(c: Labelling, op: Op) -> None:
     """Distances between the rows of two tensors: the last axis is read in lockstep, and reduced."""
     a, b = c.of(op.args[0]), c.of(op.args[1])
     c.unite(a[-1], b[-1])
-    c.labels.flag(a[-1], "normalised")
+    c.flag(a[-1], "normalised")
     for x, y in zip(a[:-2], b[:-2], strict=True):
         c.unite(x, y)
     c.set(op.outputs[0], [*a[:-1], b[-2]])
 
 
-def _product(c: Labelling, a: Ref, b: Ref) -> list[Axis]:
+def _couple_product(c: Labelling, a: Ref, b: Ref) -> list[Axis]:
     c.unite(c.of(a)[1], c.of(b)[0])
     for ref in (a, b):
         if ref.id in c.weights:
             for axis in c.of(ref):
-                c.labels.flag(axis, "linear")
+                c.flag(axis, "linear")
     return [c.of(a)[0], c.of(b)[1]]
 
 
@@ -93,13 +93,13 @@ def _batched(c: Labelling, a: Ref, b: Ref) -> list[Axis]:
     result = [c.of(a)[0], c.of(a)[1], c.of(b)[2]]
     if a.id in c.dependent and b.id in c.dependent:
         # A product of two activations is attention: what it is batched over are heads, the rest is inside a head.
-        c.labels.flag(result[0], "heads")
+        c.flag(result[0], "heads")
         for axis in (c.of(a)[1], c.of(a)[2], c.of(b)[2]):
-            c.labels.flag(axis, "head_dim")
+            c.flag(axis, "head_dim")
     for ref in (a, b):
         if ref.id in c.weights:
             for axis in c.of(ref):
-                c.labels.flag(axis, "linear")
+                c.flag(axis, "linear")
     return result
 
 

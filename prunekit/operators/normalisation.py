@@ -45,7 +45,7 @@ def _affine(c: Labelling, axes: list[Axis], rank: int, affine: list[Ref]) -> Non
         for a, b in zip(axes[-rank:], c.of(ref), strict=True):
             c.unite(a, b)
     for axis in axes[-rank:]:
-        c.labels.flag(axis, "normalised")
+        c.flag(axis, "normalised")
 
 
 def _shape_follows(c: Labelling, call: Call | None, axes: list[Axis], rank: int, base: Ref) -> None:
@@ -73,7 +73,7 @@ def _group_norm(c: Labelling, op: Op) -> None:
         if isinstance(ref, Ref):
             c.unite(axes[1], c.of(ref)[0])
     rows, _ = c.labels.split(axes[1], (groups, base.shape[1] // groups))
-    c.labels.flag(axes[1], "normalised")
+    c.flag(axes[1], "normalised")
     call = op.call
     value: Any = None
     if call is not None and call.name == "group_norm":
@@ -91,7 +91,7 @@ def _softmax(c: Labelling, op: Op) -> None:
     base = op.args[0]
     axes = list(c.of(base))
     if axes:
-        c.labels.flag(axes[op.args[1] % len(axes)], "normalised")
+        c.flag(axes[op.args[1] % len(axes)], "normalised")
     c.set(op.outputs[0], axes)
 
 
@@ -102,7 +102,7 @@ def _weight_norm(c: Labelling, op: Op) -> None:
         c.unite(axes[dim], c.of(g)[dim])
     for k, axis in enumerate(axes):
         if k != dim:
-            c.labels.flag(axis, "normalised")
+            c.flag(axis, "normalised")
     c.set(op.outputs[0], axes)
     c.show(op.outputs[0], v)
     for out in op.outputs[1:]:

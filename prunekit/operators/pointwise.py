@@ -75,10 +75,10 @@ def _note_addition(c: Labelling, op: Op, tensors: Sequence[Ref]) -> None:
     if op.call is not None and op.call.name in _RECURRENT:
         return
     for axis in c.of(out):
-        c.labels.flag(axis, "residual")
+        c.flag(axis, "residual")
 
 
-def _alike(*names: str, in_place: bool = True) -> dict[str, ShapeRule]:
+def _of_one(*names: str, in_place: bool = True) -> dict[str, ShapeRule]:
     """Shape rules of functions of one tensor."""
     found: dict[str, ShapeRule] = {f"aten.{name}.default": shapes.of_same for name in names}
     return found | ({f"aten.{name}_.default": shapes.of_itself for name in names} if in_place else {})
@@ -169,8 +169,8 @@ OPERATORS = (
         ),
         couple_pointwise,
         shapes={
-            **_alike("hardtanh", "hardswish", "hardsigmoid", "silu", "leaky_relu", "gelu"),
-            **_alike("mish", "elu", in_place=False),
+            **_of_one("hardtanh", "hardswish", "hardsigmoid", "silu", "leaky_relu", "gelu"),
+            **_of_one("mish", "elu", in_place=False),
         },
     ),
     Operator(
@@ -183,7 +183,7 @@ OPERATORS = (
             "aten.sqrt",
             "aten.tanh",
         ),
-        shapes={**_alike("relu", "sigmoid", "tanh"), **_alike("abs", "exp", "rsqrt", "sqrt", in_place=False)},
+        shapes={**_of_one("relu", "sigmoid", "tanh"), **_of_one("abs", "exp", "rsqrt", "sqrt", in_place=False)},
     ),
     Operator(
         (
@@ -206,6 +206,6 @@ OPERATORS = (
     Operator(
         ("aten.neg",),
         scales=Scales.LINEAR,
-        shapes={**_alike("neg", in_place=False)},
+        shapes={**_of_one("neg", in_place=False)},
     ),
 )

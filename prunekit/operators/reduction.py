@@ -26,7 +26,7 @@ def _reduce(c: Labelling, op: Op) -> None:
     axes = c.of(base)
     for d in gone:
         if packet(op) not in _LINEAR:
-            c.labels.flag(axes[d], "normalised")
+            c.flag(axes[d], "normalised")
     indices = packet(op) in ("aten.max", "aten.min") and len(op.outputs) > 1
     for k, out in enumerate(op.outputs):
         if indices and k == 1:

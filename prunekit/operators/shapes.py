@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-def _like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def _empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return torch.empty(x.shape, dtype=dtype or x.dtype, device="meta")
 
 
@@ -21,7 +21,7 @@ def of_same(x: Tensor, *_: Any, **options: Any) -> Any:
     """Pointwise on one floating tensor; scalars that come with it change neither shape nor dtype."""
     if options.keys() - {"approximate"} or not x.is_floating_point() or not x.is_contiguous():
         return NotImplemented
-    return _like(x)
+    return _empty_like(x)
 
 
 def of_itself(x: Tensor, *_: Any, **options: Any) -> Any:
@@ -35,12 +35,12 @@ def of_binary(x: Any, y: Any, **options: Any) -> Any:
     if options.keys() - {"alpha"} or not isinstance(x, Tensor) or not x.is_contiguous() or not x.is_floating_point():
         return NotImplemented
     if not isinstance(y, Tensor):
-        return _like(x) if isinstance(y, (int, float)) else NotImplemented
+        return _empty_like(x) if isinstance(y, (int, float)) else NotImplemented
     if y.dtype is not x.dtype or not y.is_contiguous():
         return NotImplemented
     if x.shape == y.shape or _broadcasts(y.shape, x.shape):
-        return _like(x)
-    return _like(y) if _broadcasts(x.shape, y.shape) else NotImplemented
+        return _empty_like(x)
+    return _empty_like(y) if _broadcasts(x.shape, y.shape) else NotImplemented
 
 
 def of_binary_in_place(x: Tensor, y: Any, **options: Any) -> Any:
@@ -65,8 +65,8 @@ def of_batch_norm(
     channels = x.shape[1:2]
     if any(t is not None and t.shape != channels for t in (weight, bias, mean, variance)):
         return NotImplemented
-    saved = _statistics(x)
-    return _like(x), x.new_empty(channels, dtype=saved), x.new_empty(channels, dtype=saved)
+    saved = _saved_dtype(x)
+    return _empty_like(x), x.new_empty(channels, dtype=saved), x.new_empty(channels, dtype=saved)
 
 
 def of_layer_norm(x: Tensor, sizes: Any, weight: Any, bias: Any, eps: float) -> Any:
@@ -77,11 +77,11 @@ def of_layer_norm(x: Tensor, sizes: Any, weight: Any, bias: Any, eps: float) -> 
     if any(t is not None and tuple(t.shape) != shape for t in (weight, bias)):
         return NotImplemented
     spread = (*x.shape[:outer], *([1] * len(shape)))
-    saved = _statistics(x)
-    return _like(x), x.new_empty(spread, dtype=saved), x.new_empty(spread, dtype=saved)
+    saved = _saved_dtype(x)
+    return _empty_like(x), x.new_empty(spread, dtype=saved), x.new_empty(spread, dtype=saved)
 
 
-def _statistics(x: Tensor) -> torch.dtype:
+def _saved_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
@@ -136,7 +136,7 @@ def of_bmm(a: Tensor, b: Tensor) -> Any:
 def of_softmax(x: Tensor, dim: int, half_to_float: bool) -> Any:
     if half_to_float or not x.is_contiguous() or not x.is_floating_point() or not -x.dim() <= dim < x.dim():
         return NotImplemented
-    return _like(x)
+    return _empty_like(x)
 
 
 def of_cat(tensors: Any, dim: int = 0) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from prunekit.graph.nodes import Call, Op, Ref
 from prunekit.graph.provenance import TracedInt, expression_of
 from prunekit.labels.labelling import Labelling
-from prunekit.labels.vectors import Axis, Vector, _frozen_copy
+from prunekit.labels.vectors import Axis, Vector, frozen_copy
 from prunekit.operators.operator import Operator, Scales
 
 
@@ -45,7 +45,7 @@ def _slice(c: Labelling, op: Op) -> None:
     if axis is not None:
         if not (step > 1 and begin < step and end == size):  # else: one position of every run, wherever the runs are
             _bounds(c, op, base, dim, axis, begin, end)
-        axes[dim] = _frozen_copy(axis[begin:end:step])
+        axes[dim] = frozen_copy(axis[begin:end:step])
     elif out.shape[dim] != size:
         axes[dim] = None
     c.set(out, axes)
@@ -71,7 +71,7 @@ def _strided(c: Labelling, axis: Vector, step: int) -> Axis:
         return None
     first = axis.reshape(-1, step)
     for j in range(1, step):
-        c.unite(_frozen_copy(first[:, 0]), _frozen_copy(first[:, j]))
+        c.unite(frozen_copy(first[:, 0]), frozen_copy(first[:, j]))
     return axis
 
 
@@ -88,7 +88,7 @@ def _bounds(c: Labelling, op: Op, base: Ref, dim: int, axis: Vector, begin: int,
             continue
         if isinstance(value, int) and value < 0:
             value = TracedInt(edge, ("+", ("size", base.id, dim), expression_of(value)))
-        c.equate(value, _frozen_copy(axis[:edge]), edge)
+        c.equate(value, frozen_copy(axis[:edge]), edge)
 
 
 def slice_arguments(call: Call | None, base: Ref, dim: int) -> tuple[Any, Any] | None:
@@ -120,7 +120,7 @@ def slice_arguments(call: Call | None, base: Ref, dim: int) -> tuple[Any, Any] |
     return None
 
 
-def _split(c: Labelling, op: Op) -> None:
+def _couple_split(c: Labelling, op: Op) -> None:
     base = op.args[0]
     dim = (op.args[2] if len(op.args) > 2 else op.kwargs.get("dim", 0)) % len(base.shape)
     axes = list(c.of(base))
@@ -131,7 +131,7 @@ def _split(c: Labelling, op: Op) -> None:
         for out in op.outputs:
             edges.append((at, at + out.shape[dim]))
             at += out.shape[dim]
-        pieces = [_frozen_copy(axis[a:b]) for a, b in edges]
+        pieces = [frozen_copy(axis[a:b]) for a, b in edges]
         _sizes_follow(c, op, pieces)
     for out, piece in zip(op.outputs, pieces, strict=True):
         c.set(out, [*axes[:dim], piece, *axes[dim + 1 :]])
@@ -166,8 +166,8 @@ def _glu(c: Labelling, op: Op) -> None:
     axis = axes[dim]
     if axis is not None:
         half = axis.size // 2
-        first = _frozen_copy(axis[:half])
-        c.unite(first, _frozen_copy(axis[half:]))
+        first = frozen_copy(axis[:half])
+        c.unite(first, frozen_copy(axis[half:]))
         axes[dim] = first
     c.set(out, axes)
 
@@ -212,7 +212,7 @@ OPERATORS = (
             "aten.split",
             "aten.split_with_sizes",
         ),
-        _split,
+        _couple_split,
         scales=Scales.PART,
     ),
     Operator(
@@ -221,7 +221,7 @@ OPERATORS = (
             "aten.unsafe_split",
             "aten.unsafe_chunk",
         ),
-        _split,
+        _couple_split,
     ),
     Operator(
         ("aten.glu",),

@@ -9,7 +9,7 @@ import numpy as np
 from prunekit.graph.nodes import Call, Op, Ref, packet
 from prunekit.graph.provenance import expression_of
 from prunekit.labels.labelling import Labelling
-from prunekit.labels.vectors import Axis, _frozen_copy
+from prunekit.labels.vectors import Axis, frozen_copy
 from prunekit.operators.operator import Operator, Scales
 
 
@@ -131,7 +131,7 @@ def _repeat(c: Labelling, op: Op) -> None:
     counts = _arguments(op, len(out.shape))
     axes: list[Axis] = [None] * offset
     for axis, count in zip(c.of(base), list(times)[offset:], strict=True):
-        axes.append(None if axis is None else axis if count == 1 else _frozen_copy(np.tile(axis, count)))
+        axes.append(None if axis is None else axis if count == 1 else frozen_copy(np.tile(axis, count)))
     for k, size in enumerate(out.shape):
         if axes[k] is None and size > 1 and (k < offset or base.shape[k - offset] == 1):
             axes[k] = _named_axis(c, counts[k], size)
@@ -146,7 +146,7 @@ def _repeat_interleave(c: Labelling, op: Op) -> None:
         return
     axes = list(c.of(base))
     axis = axes[dim % len(axes)]
-    axes[dim % len(axes)] = None if axis is None else _frozen_copy(np.repeat(axis, op.args[1]))
+    axes[dim % len(axes)] = None if axis is None else frozen_copy(np.repeat(axis, op.args[1]))
     c.set(out, axes)
 
 
@@ -155,7 +155,7 @@ def _flip(c: Labelling, op: Op) -> None:
     axes = list(c.of(base))
     for d in op.args[1]:
         axis = axes[d]
-        axes[d] = None if axis is None else _frozen_copy(axis[::-1])
+        axes[d] = None if axis is None else frozen_copy(axis[::-1])
     c.set(out, axes)
 
 
@@ -187,7 +187,7 @@ def _pixel_unshuffle(c: Labelling, op: Op) -> None:
     axes = list(c.of(base))
     channel = len(axes) - 3
     axis = axes[channel]
-    axes[channel] = None if axis is None else _frozen_copy(np.repeat(axis, r * r))
+    axes[channel] = None if axis is None else frozen_copy(np.repeat(axis, r * r))
     for d in (-1, -2):
         c.freeze(axes[d], "pixel unshuffle splits it")
         axes[d] = None
@@ -209,7 +209,7 @@ def _im2col(c: Labelling, op: Op) -> None:
     _freeze_spatial(c, base, axes, len(axes) - 2)
     axis = axes[-3]
     window = int(np.prod(op.args[1]))
-    fitted = [*axes[:-3], None if axis is None else _frozen_copy(np.repeat(axis, window)), None]
+    fitted = [*axes[:-3], None if axis is None else frozen_copy(np.repeat(axis, window)), None]
     c.set(out, fitted)
 
 

@@ -52,7 +52,7 @@ def with_folds(plan: Plan, structure: Structure, rehearsal: Trace) -> tuple[Plan
         notes += [note for c in clashing for note in c.notes]
         changes = [c for c in changes if c not in clashing]
     factors = {(t, 0, row): c.factor for c in changes for t, (_, rows) in c.writers.items() for row in rows}
-    return replace(plan, folds=tuple(_folds(factors, kept))), tuple(dict.fromkeys(notes))
+    return replace(plan, folds=tuple(_as_folds(factors, kept))), tuple(dict.fromkeys(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,9 @@ def _clashing(changes: list[_Change], search: Scaling) -> list[_Change]:
     return list(found.values())
 
 
-def _folds(factors: dict[tuple[str, int, int], float], kept: dict[tuple[str, int], tuple[int, ...]]) -> Iterable[Fold]:
+def _as_folds(
+    factors: dict[tuple[str, int, int], float], kept: dict[tuple[str, int], tuple[int, ...]]
+) -> Iterable[Fold]:
     grouped: dict[tuple[str, int, float], list[int]] = {}
     for (tensor, axis, row), factor in factors.items():
         grouped.setdefault((tensor, axis, factor), []).append(row)

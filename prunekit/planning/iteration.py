@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -13,32 +13,18 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, as_samples, generated
 from prunekit.modules.snapshot import kept_as_is
-from prunekit.options.schedules import Schedule, portions
-from prunekit.planning.drafting import Draft, Request, draft
+from prunekit.options import Options
+from prunekit.options.schedules import portions
+from prunekit.options.types import Ratio
+from prunekit.planning.drafting import Draft, draft
 from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
 from prunekit.quantities.limits import Target, parse_target
-from prunekit.selection.ratio import Ratio
 from prunekit.surgery.cutting import apply
 from prunekit.surgery.refitting import Compensation, compensation
 
-OnStep = Callable[[nn.Module, int, int], object]
-Trace = Callable[[nn.Module, Any], Structure]
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """In how many steps, and what happens after each; the arguments of ``prunekit.prune`` by the same names."""
-
-    steps: int = 1
-    schedule: Schedule = "cubic"
-    on_step: OnStep | None = None
-    compensate: str | Compensation | None = None
-
-    def __post_init__(self) -> None:
-        portions(self.steps, self.schedule)
-        compensation(self.compensate)
+Tracer = Callable[[nn.Module, Any], Structure]
 
 
 @dataclass(eq=False)
@@ -63,44 +49,43 @@ class Done:
 def cut_in_steps(
     model: nn.Module,
     structure: Structure,
-    request: Request,
-    iteration: Iteration,
+    options: Options,
     *,
     data: Iterable[Any] | None,
     progress: Any,
-    trace: Trace,
+    trace: Tracer,
 ) -> Done:
     """Drafts and applies every step. If one fails, or the callback does, all are taken back before it is raised.
 
     A step that takes nothing, because alignment leaves it no unit, is passed over unless it is the only one.
     """
-    parts = portions(iteration.steps, iteration.schedule)
-    refit = compensation(iteration.compensate)
+    cutting, target = options.cutting, options.scope.target
+    parts = portions(cutting.steps, cutting.schedule)
+    refit = compensation(cutting.compensate)
     held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
     baseline = None
-    if request.target is not None:
-        baseline = Baseline.of(model, structure, request.target, request.latency)
+    if target is not None:
+        baseline = Baseline.of(model, structure, target, cutting.latency)
     sizes = {group.name: group.size for group in structure.groups}
     done, inputs = Done(baseline=baseline), structure.inputs
-    if iteration.on_step is not None:
+    if cutting.on_step is not None:
         done.undos.append(kept_as_is(model))
     try:
         for number, part in enumerate(parts, 1):
             if done.drafts:
                 structure = trace(model, inputs)
-            step = request if part == 1 else _part_of(request, part, baseline)
-            step = replace(step, how=replace(step.how, sizes=sizes))
+            step = options if part == 1 else _part_of(options, part, baseline)
             try:
-                made = draft(model, structure, step, data=held, progress=progress, baseline=baseline)
+                made = draft(model, structure, step, data=held, progress=progress, baseline=baseline, sizes=sizes)
             except NothingToPruneError:
                 if number == len(parts) and not done.drafts:
                     raise
             else:
                 done.drafts.append(made)
-                chosen = _calibration(refit, held, structure, request.seed)
+                chosen = _calibration(refit, held, structure, options.choice.seed)
                 done.undos.append(apply(model, made.plan, compensate=refit, data=chosen))
-            if iteration.on_step is not None:
-                iteration.on_step(model, number, len(parts))
+            if cutting.on_step is not None:
+                cutting.on_step(model, number, len(parts))
     except BaseException:
         done.undo()
         raise
@@ -121,10 +106,11 @@ def part_of(target: Target, part: float, whole: Mapping[str, float]) -> dict[str
     return {name: whole[name] - (whole[name] - aim) * part for name, aim in aims.items()}
 
 
-def _part_of(request: Request, part: float, baseline: Baseline | None) -> Request:
-    """The request of a step after which ``part`` of all that goes is gone."""
-    if request.target is not None and baseline is not None:
-        return replace(request, target=part_of(request.target, part, baseline.quantities))
-    share = request.share
+def _part_of(options: Options, part: float, baseline: Baseline | None) -> Options:
+    """The options of a step after which ``part`` of all that goes is gone."""
+    target = options.scope.target
+    if target is not None and baseline is not None:
+        return options.replaced(target=part_of(target, part, baseline.quantities))
+    share = options.scope.share
     scaled: Ratio = {k: v * part for k, v in share.items()} if isinstance(share, Mapping) else share * part
-    return replace(request, ratio=scaled)
+    return options.replaced(ratio=scaled)

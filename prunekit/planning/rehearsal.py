@@ -35,11 +35,11 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
         brief=True,
         lists=structure.trace.lists,
     )
-    compare(structure, shapes, trace)
+    shapes_agree(structure, shapes, trace)
     return trace
 
 
-def compare(structure: Structure, predicted: Mapping[int, tuple[int, ...]], trace: Trace) -> None:
+def shapes_agree(structure: Structure, predicted: Mapping[int, tuple[int, ...]], trace: Trace) -> None:
     """Checks a second trace against the predicted shapes of the first, operator by operator."""
     for before, after in _pairs(structure.trace, trace):
         if before is None or after is None or before.func is not after.func:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError
-from prunekit.graph.provenance import Expression, evaluate, leaves, render
+from prunekit.graph.provenance import Expression, leaves, render, value_of
 from prunekit.labels.labelling import Equation
 from prunekit.labels.vectors import Axis
 from prunekit.planning.shown_sizes import displayed
@@ -29,7 +29,7 @@ def make_plan(model: nn.Module, structure: Structure, kept: Mapping[str, Tensor]
     """
     alive = structure.alive(kept)
     edits = solve_attributes(structure, alive)
-    cuts = _cuts(structure, alive)
+    cuts = _cuts_of(structure, alive)
     widths = tuple(
         Width(g.name, g.role, g.size, tuple(kept[g.name].tolist()))
         for g in structure.groups
@@ -39,7 +39,7 @@ def make_plan(model: nn.Module, structure: Structure, kept: Mapping[str, Tensor]
     return Plan(fingerprint(model), widths, tuple(cuts), tuple(edits), (), structure.frozen)
 
 
-def _cuts(structure: Structure, alive: NDArray[np.bool_]) -> list[Cut]:
+def _cuts_of(structure: Structure, alive: NDArray[np.bool_]) -> list[Cut]:
     found = []
     for name, ref in structure.trace.state.items():
         for k, axis in enumerate(structure.coupler.of(ref)):
@@ -110,7 +110,7 @@ def _solve(
 
 def _holds(e: Equation, leaf: object, target: int) -> bool:
     try:
-        return evaluate(e.expression, leaf) == target  # type: ignore[arg-type]
+        return value_of(e.expression, leaf) == target  # type: ignore[arg-type]
     except ZeroDivisionError:
         return False
 

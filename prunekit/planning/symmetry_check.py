@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.coupling.groups import Group
+from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
+from prunekit.options import Options
 from prunekit.tracing.recorder import output_tensors
 from prunekit.tracing.standin import swapped
 
+SYMMETRY_MACS = 5e10  # verify="auto" checks symmetry up to this many multiply-adds a forward pass
 QUICK_TOLERANCE = 3e-5  # of the largest output: what float32 arithmetic alone rarely passes; float64 decides above it
 TOLERANCE = 1e-3  # where the model cannot run in float64
 EXACT_TOLERANCE = 1e-7  # in float64
@@ -182,7 +185,7 @@ def _permutations(groups: Sequence[Group], seed: int) -> dict[tuple[str, int], T
     generator = torch.Generator().manual_seed(seed)
     found: dict[tuple[str, int], Tensor] = {}
     for group in groups:
-        order = _order(group.size, generator)
+        order = _cycle(group.size, generator)
         for member in group.members:
             held = torch.nonzero(member.unit_of >= 0).flatten()
             by_unit = held[torch.argsort(member.unit_of[held], stable=True)].reshape(group.size, -1)
@@ -193,7 +196,7 @@ def _permutations(groups: Sequence[Group], seed: int) -> dict[tuple[str, int], T
     return found
 
 
-def _order(size: int, generator: torch.Generator) -> Tensor:
+def _cycle(size: int, generator: torch.Generator) -> Tensor:
     """A permutation that moves every unit and is no rotation, which an offset that is wrong by a shift would survive.
 
     Of three units one has to stay; two can only change places.
@@ -205,3 +208,21 @@ def _order(size: int, generator: torch.Generator) -> Tensor:
         order = torch.randperm(size, generator=generator)
         if not bool((order == at).any()) and len(torch.unique((order - at) % size)) > 1:
             return order
+
+
+def check_symmetry(
+    model: nn.Module, structure: Structure, chosen: Sequence[Group], options: Options
+) -> Symmetry | None:
+    """What the check finds on the original weights; None where ``verify`` or the size of the model leaves it out."""
+    if options.cutting.verify == "shapes" or not chosen:
+        return None
+    if is_meta(model):
+        return None
+    if options.cutting.verify == "auto" and structure.cost().macs > SYMMETRY_MACS:
+        return None
+    return symmetry(model, chosen, structure.inputs, seed=options.choice.seed)
+
+
+def is_meta(model: nn.Module) -> bool:
+    """Whether a model has no weights, only their shapes."""
+    return any(t.is_meta for t in model.parameters())

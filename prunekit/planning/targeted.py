@@ -14,7 +14,7 @@ from prunekit.planning.reconciling import reconcile
 from prunekit.planning.solving import violated
 from prunekit.quantities.gauge import Gauge
 from prunekit.quantities.limits import Limit
-from prunekit.selection import How, select_within
+from prunekit.selection import Conditions, select_within
 from prunekit.selection.ranking import Allocation, best, counts_of
 
 _ROUNDS = 12
@@ -22,7 +22,7 @@ _AHEAD = 12  # alignment steps that are looked ahead for a width that the model'
 
 
 def select_for_target(
-    structure: Structure, chosen: Sequence[Group], scores: Mapping[str, Tensor], gauge: Gauge, how: How
+    structure: Structure, chosen: Sequence[Group], scores: Mapping[str, Tensor], gauge: Gauge, conditions: Conditions
 ) -> dict[str, Tensor]:
     """The widest units within the limits: no single further alignment step fits. Nothing is rebuilt for it.
 
@@ -37,12 +37,12 @@ def select_for_target(
         def fits(counts: Mapping[str, int], aimed: Mapping[str, float] = aimed) -> bool:
             return gauge.met(gauge.usage(counts), aimed)
 
-        kept, allocations = select_within(chosen, structure.ties, scores, fits, how)
+        kept, allocations = select_within(chosen, structure.ties, scores, fits, conditions)
         joined = reconcile(structure, chosen, kept, scores)
         usage = gauge.exactly(joined)
         if gauge.met(usage):
             agree = all(len(joined[name]) == len(units) for name, units in kept.items())
-            return joined if agree else _filled(structure, joined, allocations, scores, gauge)
+            return joined if agree else _filled_up(structure, joined, allocations, scores, gauge)
         narrow = all(len(kept[name]) == a.allowed[0] * m for a in allocations for name, m in _names(a))
         if narrow:
             raise _unreachable(structure, chosen, usage, gauge)
@@ -60,7 +60,7 @@ def _names(a: Allocation) -> list[tuple[str, int]]:
     return list(zip(a.groups, a.multiples, strict=True))
 
 
-def _filled(
+def _filled_up(
     structure: Structure,
     kept: Mapping[str, Tensor],
     allocations: Sequence[Allocation],

@@ -1,1 +1,7 @@
 """Plans: what pruning will change, composed and kept."""
+
+from prunekit.plans.bundle import Bundle
+from prunekit.plans.composition import compose
+from prunekit.plans.contents import Cut, Edit, Fold, Plan, Width
+
+__all__ = ["Bundle", "Cut", "Edit", "Fold", "Plan", "Width", "compose"]

@@ -47,7 +47,7 @@ def parse_target(target: Target) -> tuple[Limit, ...]:
     if isinstance(target, str):
         parts = [part for part in target.split(",") if part.strip()]
     else:
-        parts = [f"{name}<={_plain(name, value)}" for name, value in target.items()]
+        parts = [f"{name}<={_as_text(name, value)}" for name, value in target.items()]
     limits = [_limit(part) for part in parts]
     if not limits:
         raise InputError("the target is empty", where="target", hint=_HINT)
@@ -57,7 +57,7 @@ def parse_target(target: Target) -> tuple[Limit, ...]:
     return tuple(limits)
 
 
-def _plain(name: str, value: float | str) -> str:
+def _as_text(name: str, value: float | str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

@@ -3,9 +3,22 @@
 from prunekit.recipes.isomorphic import ISOMORPHIC
 from prunekit.recipes.iterative import ITERATIVE
 from prunekit.recipes.oneshot import ONESHOT
+from prunekit.recipes.records import COMMON
 from prunekit.recipes.settings import override, parse
 from prunekit.recipes.sparsity import BATCH_NORM, GROUP_LASSO, GROWING
-from prunekit.recipes.stages import COMMON, Distil, Evaluate, Prune, Recipe, Repeat, Stage, Term, stages_of
+from prunekit.recipes.stages import (
+    Distil,
+    Evaluate,
+    Even,
+    Falling,
+    Prune,
+    Recipe,
+    Repeat,
+    Stage,
+    Term,
+    Weighting,
+    stages_of,
+)
 
 OWN = (ONESHOT, ITERATIVE, ISOMORPHIC, GROUP_LASSO, BATCH_NORM, GROWING)
 
@@ -15,11 +28,14 @@ __all__ = [
     "OWN",
     "Distil",
     "Evaluate",
+    "Even",
+    "Falling",
     "Prune",
     "Recipe",
     "Repeat",
     "Stage",
     "Term",
+    "Weighting",
     "override",
     "parse",
     "stages_of",

@@ -1,6 +1,7 @@
 """Oneshot: measure, prune once, measure. What a command without a recipe does."""
 
-from prunekit.recipes.stages import COMMON, Evaluate, Prune, Recipe
+from prunekit.recipes.records import COMMON
+from prunekit.recipes.stages import Evaluate, Prune, Recipe
 
 SETTINGS = (
     "ranking",

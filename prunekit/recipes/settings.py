@@ -8,19 +8,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from prunekit.errors import RecipeError
-from prunekit.recipes.stages import ALPHAS, Recipe, Setting, named
+from prunekit.options.fields import Said, Setting
+from prunekit.recipes.records import choices_of, said_of_settings
+from prunekit.recipes.stages import Recipe
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "ranking": ("local", "global", "role", "isomorphic"),
-    "schedule": ("cubic", "linear"),
-    "compensate": ("", "ridge"),
-    "precision": ("fp32", "bf16", "fp16"),
-    "teacher_cache": ("memory", "disk", "off"),
-    "verify": ("auto", "full", "shapes"),
-    "lr_schedule": ("plateau", "cosine", "constant"),
-}
-_AT_LEAST_ONE = ("images", "val_images", "batch", "accumulate", "epochs", "prune_steps")
 
 
 def override(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
@@ -29,11 +21,12 @@ def override(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
     Raises RecipeError for an unknown setting (with the nearest) and for a value of another type or out of range.
     """
     settings = dict(recipe.settings)
+    known = said_of_settings(*([] if recipe.own is None else [recipe.own]))
     for name, value in values.items():
         if name not in settings:
             near = get_close_matches(name, settings, n=3, cutoff=0.4) or sorted(settings)
             raise RecipeError(f"recipe {recipe.name} has no setting {name!r}", hint=f"try {', '.join(near)}")
-        settings[name] = _checked(name, _typed(name, value, settings[name]))
+        settings[name] = _in_range(name, _typed(name, value, settings[name]), known.get(name, Said("")))
     return replace(recipe, settings=settings)
 
 
@@ -65,29 +58,16 @@ def _typed(name: str, value: object, default: Setting) -> Setting:
         ) from None
 
 
-def _checked(name: str, value: Setting) -> Setting:
-    choices = _choices(name)
+def _in_range(name: str, value: Setting, about: Said) -> Setting:
+    choices = choices_of(about)
     if choices and value not in choices:
-        known = ", ".join(choice or "(empty)" for choice in choices)
+        known = ", ".join(str(choice) or "(empty)" for choice in choices)
         raise RecipeError(f"setting {name}={value!r} is unknown", hint=f"one of {known}")
-    if name == "alpha" and (wrong := [word for word in named(value) if word not in ALPHAS]):
-        raise RecipeError(f"setting alpha={wrong[0]!r} is unknown", hint=f"one of {', '.join(ALPHAS)}, or several")
+    if about.check is not None:
+        about.check(name, value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
             raise RecipeError(f"setting {name}={value} is out of range", hint="a finite number, at least 0")
-        if name in _AT_LEAST_ONE and value < 1:
-            raise RecipeError(f"setting {name}={value} is out of range", hint="at least 1")
+        if value < about.least:
+            raise RecipeError(f"setting {name}={value} is out of range", hint=f"at least {about.least:g}")
     return value
-
-
-def _choices(name: str) -> tuple[str, ...]:
-    # Imported when asked for: a plug-in brings recipes as data, and loading a pruned model reads no criterion
-    if name == "accumulation":
-        from prunekit.scorers.accumulate import ACCUMULATIONS
-
-        return tuple(ACCUMULATIONS)
-    if name == "normaliser":
-        from prunekit.scorers.normalisers import NORMALISERS
-
-        return tuple(NORMALISERS)
-    return _CHOICES.get(name, ())

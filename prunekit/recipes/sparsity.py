@@ -1,11 +1,12 @@
 """Sparsity: a penalty draws whole units towards zero before they are cut."""
 
-from prunekit.recipes.stages import COMMON, Distil, Evaluate, Prune, Recipe, Term
+from prunekit.recipes.records import COMMON
+from prunekit.recipes.stages import Distil, Evaluate, Prune, Recipe, Term
 
-OUTPUT = (Term("output", "1-a"),)
+OUTPUT = (Term("output"),)
 
 
-def _recipe(name: str, description: str, stage: Distil) -> Recipe:
+def _penalised(name: str, description: str, stage: Distil) -> Recipe:
     return Recipe(
         name=name,
         description=description,
@@ -20,17 +21,17 @@ def _recipe(name: str, description: str, stage: Distil) -> Recipe:
     )
 
 
-GROUP_LASSO = _recipe(
+GROUP_LASSO = _penalised(
     "group-lasso",
     "train with a group lasso over units (Wen et al. 2016), prune once, distil",
     Distil("sparsify", OUTPUT, penalty="group_lasso"),
 )
-BATCH_NORM = _recipe(
+BATCH_NORM = _penalised(
     "network-slimming",
     "train with an L1 penalty on batch-norm scales (Liu et al. 2017), prune once, distil",
     Distil("sparsify", OUTPUT, penalty="batch_norm_scale"),
 )
-GROWING = _recipe(
+GROWING = _penalised(
     "growing",
     "train with a growing L2 penalty on the units that will go (Wang et al. 2021), prune once, distil",
     Distil("sparsify", OUTPUT, penalty="growing"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Literal, Protocol
 
-from prunekit.errors import RecipeError
+from prunekit.options.fields import Setting
 from prunekit.options.schedules import portions
-
-Setting = str | int | float | bool
+from prunekit.recipes.records import Repeating
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class Prune:
         bound: roles that are cut along where the model's own code allows the widths of ``pools`` no other way, such as
             heads that share out the embedding among them.
         part: of all that goes, what is gone after this stage, in (0, 1]; ``Repeat`` sets it.
+        reinitialise: whether weights are drawn anew after the cut: a control that trains from nothing.
     """
 
     title: str
@@ -32,6 +32,31 @@ class Prune:
     align: Mapping[str, int | Literal["heads"]] = field(default_factory=dict)
     bound: tuple[str, ...] = ()
     part: float = 1.0
+    reinitialise: bool = False
+
+
+class Weighting(Protocol):
+    """How much the aligning terms of a loss count, over the epochs of a stage."""
+
+    def weight(self, epoch: int, aligned: int) -> float:
+        """In ``epoch`` (from 0), when the first ``aligned`` epochs align; the other terms count one minus that."""
+        ...
+
+
+@dataclass(frozen=True)
+class Even:
+    """A half while the first epochs align, nothing after."""
+
+    def weight(self, epoch: int, aligned: int) -> float:
+        return 0.5 if epoch < aligned else 0.0
+
+
+@dataclass(frozen=True)
+class Falling:
+    """(N - n - 1) / N in epoch n of the N that align, nothing after."""
+
+    def weight(self, epoch: int, aligned: int) -> float:
+        return (aligned - epoch - 1) / aligned if epoch < aligned else 0.0
 
 
 @dataclass(frozen=True)
@@ -39,16 +64,17 @@ class Term:
     """One mean squared error of a distillation loss: between a teacher's features and the student's.
 
     Attributes:
+        name: a word for logs.
         roles: features that carry these roles, read by hooks; empty is the output of the part itself.
         teacher: ``original`` before any cut, or ``previous``: as it stood before the last cut.
-        weight: ``a`` or ``1-a`` of the stage's schedule.
-        name: a word for logs.
+        aligning: whether it counts as the stage's weighting says, while the first epochs align; the other terms count
+            one minus that.
     """
 
     name: str
-    weight: Literal["a", "1-a"]
     roles: tuple[str, ...] = ()
     teacher: Literal["original", "previous"] = "original"
+    aligning: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,21 +84,14 @@ class Distil:
     Attributes:
         title: a few words for people.
         terms: the loss.
-        schedule: the weight a over epochs n = 0, 1, ... of which the first N (setting ``align_epochs``) align:
-            ``constant`` is 0.5, then 0; ``linear`` is (N - n - 1) / N, then 0.
+        weighting: how much the aligning terms count, epoch by epoch; the first N (setting ``align_epochs``) align.
         penalty: what draws units to zero meanwhile, times the setting ``penalty``; see ``runs/penalties.py``.
     """
 
     title: str
     terms: tuple[Term, ...]
-    schedule: Literal["constant", "linear"] = "constant"
+    weighting: Weighting = Even()
     penalty: Literal["", "group_lasso", "batch_norm_scale", "growing"] = ""
-
-    def alpha(self, epoch: int, aligned: int) -> float:
-        """The weight a in ``epoch`` (from 0), when the first ``aligned`` epochs align."""
-        if epoch >= aligned:
-            return 0.0
-        return 0.5 if self.schedule == "constant" else (aligned - epoch - 1) / aligned
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class Evaluate:
 class Repeat:
     """``stages`` over and over, as often as the setting ``prune_steps`` says.
 
-    What goes is spread over the prune stages by the setting ``schedule``: cubic or linear, ``planning.schedule``.
+    What goes is spread over the prune stages by the setting ``schedule``: cubic or linear, ``options/schedules.py``.
     """
 
     stages: tuple[Prune | Distil, ...]
@@ -102,6 +121,8 @@ class Recipe:
 
     ``model`` is the MODEL that the command line takes when none is given; "" asks for one. A setting's type is the type
     of its default. ``optional``: roles that a model may lack; what asks for them is left out, see ``runs/fitting.py``.
+    ``own``: a record of settings that this recipe alone has (``recipes/records.py`` has the others'); ``arrange``: the
+    stages as these settings would have them. It raises RecipeError.
     """
 
     name: str
@@ -110,79 +131,17 @@ class Recipe:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     model: str = ""
     optional: tuple[str, ...] = ()
-
-
-COMMON: Mapping[str, Any] = {
-    "ranking": "local",  # local | global | role | isomorphic
-    "normaliser": "gaussian",  # of the scores, under global ranking
-    "accumulation": "abs",  # of w*g over images: abs | squared | signed
-    "align": 0,  # widths are multiples of this; 0 is 8 from 64 units on
-    "compensate": "",  # ridge: refit what reads removed units after every cut
-    "verify": "auto",  # symmetry before every cut: auto | full | shapes
-    "images": 64,  # that scores are taken from
-    "val_images": 32,  # that metrics and the learning rate are taken from
-    "train_images": 0,  # that distillation sees; 0 is all
-    "split": False,  # train and validate on parts of one folder of data, by file name; its test part is never read
-    "distill": True,
-    "penalty": 1e-4,  # strength of a stage's penalty
-    "epochs": 20,  # per distillation stage
-    "align_epochs": 10,  # of these, with a > 0
-    "steps": 0,  # batches per distillation stage at most; 0 is all epochs
-    "batch": 1,
-    "accumulate": 4,  # batches per optimiser step
-    "lr": 1e-4,
-    "lr_schedule": "plateau",  # plateau | cosine | constant
-    "clip": 1.0,  # gradient norm at most; 0 is no limit
-    "precision": "fp32",  # of products while distilling: fp32 | bf16 | fp16; weights stay float32
-    "checkpointing": False,  # run blocks again in the backward pass instead of keeping what they computed
-    "sharded": False,  # divide weights, gradients and moments among the ranks while training (FSDP)
-    "teacher_cache": "memory",  # what frozen teachers give, once a sample: memory | disk (half precision) | off
-    "cache_gb": 2.0,  # of it at most, per teacher
-    "save_minutes": 10.0,  # between two states that a killed run can go on from
-    "seed": 0,
-    "latency": True,  # measure it
-}
-
-
-ALPHAS = ("constant", "linear")
+    own: type | None = None
+    arrange: Callable[[Recipe, tuple[Stage, ...]], tuple[Stage, ...]] | None = None
 
 
 def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
-    """The stages of ``recipe``, the repeated ones written out, the settings ``alpha`` and ``without`` applied.
+    """The stages of ``recipe``, the repeated ones written out, as the recipe arranges them for its settings.
 
-    ``alpha``: schedules of the distillation stages in turn, or one for all; ``without``: terms that their losses leave
-    out; both separated by commas. Raises InputError for fewer than one step, RecipeError for schedules that are not as
-    many as the stages, for a term that no stage has, and for a stage without any term.
+    Raises InputError for fewer than one step, and what ``Recipe.arrange`` raises.
     """
     stages = _written_out(recipe)
-    losses = [stage for stage in stages if isinstance(stage, Distil)]
-    alphas = named(recipe.settings.get("alpha", ""))
-    if len(alphas) not in (0, 1, len(losses)):
-        raise RecipeError(
-            f"setting alpha names {len(alphas)} schedules for {len(losses)} distillation stages",
-            where=recipe.name,
-            hint="name one for all, or one for each",
-        )
-    without, terms = named(recipe.settings.get("without", "")), {t.name for stage in losses for t in stage.terms}
-    if unknown := [name for name in without if name not in terms]:
-        raise RecipeError(
-            f"no loss has a term {unknown[0]!r}", where=f"{recipe.name}, setting without", hint=", ".join(sorted(terms))
-        )
-    out: list[Stage] = []
-    for stage in stages:
-        if isinstance(stage, Distil):
-            kept = tuple(term for term in stage.terms if term.name not in without)
-            if not kept:
-                raise RecipeError(f"the loss of {stage.title!r} has no term left", where=f"{recipe.name}, without")
-            given = alphas[losses.index(stage) % len(alphas)] if alphas else stage.schedule
-            stage = replace(stage, terms=kept, schedule=cast(Any, given))
-        out.append(stage)
-    return tuple(out)
-
-
-def named(text: object) -> list[str]:
-    """The words between commas."""
-    return [word.strip() for word in str(text).split(",") if word.strip()]
+    return stages if recipe.arrange is None else recipe.arrange(recipe, stages)
 
 
 def _written_out(recipe: Recipe) -> tuple[Stage, ...]:
@@ -191,7 +150,8 @@ def _written_out(recipe: Recipe) -> tuple[Stage, ...]:
         if not isinstance(stage, Repeat):
             found.append(stage)
             continue
-        parts = portions(int(recipe.settings["prune_steps"]), str(recipe.settings["schedule"]))
+        repeating = Repeating.of(recipe.settings)
+        parts = portions(repeating.prune_steps, repeating.schedule)
         for number, part in enumerate(parts, 1):
             for each in stage.stages:
                 titled = replace(each, title=f"{each.title}, {number} of {len(parts)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import RecipeError
-from prunekit.runs.goals import Goal
+from prunekit.options import Scope
 from prunekit.recipes.stages import Distil, Prune, Stage
 from prunekit.selection import filter_groups
 
@@ -29,7 +29,7 @@ class Fitted:
         return tuple(stage for stage in self.stages if stage is not None)
 
 
-def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Structure, goal: Goal) -> Fitted:
+def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Structure, goal: Scope) -> Fitted:
     """``stages`` less the roles in ``optional`` that ``structure``, or the goal's include and exclude, has no group of.
 
     A pool, or a term of a loss, without any role goes, and a stage without any pool or term. A distillation goes with
@@ -90,7 +90,7 @@ def comparable(stage: Distil, structure: Structure, sizes: Mapping[str, Mapping[
 def lacking(missing: Sequence[str], structure: Structure, where: str = "") -> RecipeError:
     """The error for roles that no group of the model has."""
     roles = sorted({group.role for group in structure.groups})
-    frozen = _frozen(structure)
+    frozen = _frozen_widths(structure)
     return RecipeError(
         f"the model has no group with the role {', '.join(missing)}",
         where=where,
@@ -125,10 +125,10 @@ def _loss(
 def _reason(role: str, structure: Structure) -> str:
     if any(group.role == role for group in structure.groups):
         return "include or exclude leave no group of it"
-    frozen = _frozen(structure)
+    frozen = _frozen_widths(structure)
     return "the model has no group of it" + (f"; frozen: {frozen}" if frozen else "")
 
 
-def _frozen(structure: Structure) -> str:
+def _frozen_widths(structure: Structure) -> str:
     shown = [f"{f.name}: {f.reason}" for f in structure.frozen[:_SHOWN]]
     return "; ".join(shown)

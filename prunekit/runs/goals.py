@@ -12,34 +12,18 @@ from torch import nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import SelectionError
-from prunekit.planning.drafting import DEFAULT_RATIO, Request, choose
+from prunekit.options import Options, Scope
+from prunekit.planning.candidates import choose
 from prunekit.planning.iteration import part_of
 from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.recipes.stages import Prune, Stage
-from prunekit.selection import select
-from prunekit.selection.ratio import Ratio, check_keys, matches
+from prunekit.selection import Conditions, select
+from prunekit.options.types import Ratio
+from prunekit.selection.ratio import check_keys, matches
 from prunekit.quantities.limits import Target
 
 _HALVINGS = 20
 _MOST = Fraction(95, 100)
-
-
-@dataclass(frozen=True)
-class Goal:
-    """The arguments of ``prunekit.prune`` by the same names; 0.5 of every group where neither is given."""
-
-    ratio: Ratio | None = None
-    target: Target | None = None
-    include: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        Request(None, self.ratio, self.target)  # refuses what cannot be asked for
-
-    @property
-    def share(self) -> Ratio:
-        """The ratio, where no target is given."""
-        return DEFAULT_RATIO if self.ratio is None else self.ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +38,14 @@ class Shares:
         sizes: the original's units by group name, which partial ratios refer to.
     """
 
-    goal: Goal
+    goal: Scope
     baseline: Baseline | None
     sizes: Mapping[str, int]
     last: tuple[tuple[str, ...], ...]
     common: float
 
     @classmethod
-    def of(cls, goal: Goal, stages: Sequence[Stage], part: nn.Module, structure: Structure) -> Shares:
+    def of(cls, goal: Scope, stages: Sequence[Stage], part: nn.Module, structure: Structure) -> Shares:
         """Raises InputError for a ratio whose key matches no group, SelectionError for a target out of reach."""
         cuts = [stage for stage in stages if isinstance(stage, Prune)]
         if isinstance(goal.ratio, Mapping):
@@ -74,7 +58,7 @@ class Shares:
 
     @classmethod
     def again(
-        cls, goal: Goal, stages: Sequence[Stage], part: nn.Module, structure: Structure, told: Mapping[str, Any]
+        cls, goal: Scope, stages: Sequence[Stage], part: nn.Module, structure: Structure, told: Mapping[str, Any]
     ) -> Shares:
         """Those of a run that was interrupted, from its ``values``: limits stay what they were."""
         pools = [stage.pools for stage in stages if isinstance(stage, Prune)][-1]
@@ -102,16 +86,17 @@ class Shares:
         return share * stage.part, None
 
 
-def _common(goal: Goal, stages: Sequence[Prune], part: nn.Module, structure: Structure, baseline: Baseline) -> float:
+def _common(goal: Scope, stages: Sequence[Prune], part: nn.Module, structure: Structure, baseline: Baseline) -> float:
     """The least ratio that meets the target when every stage takes it of each of its groups."""
     assert goal.target is not None
     roles = sorted({role for stage in stages for pool in stage.pools for role in pool})
-    groups = choose(structure, include=goal.include, exclude=goal.exclude, roles=roles)
+    groups = choose(structure, replace(goal, roles=roles))
     gauge = Gauge.of(part, structure, goal.target, baseline)
     scores = {group.name: torch.zeros(group.size) for group in groups}
+    down = Conditions(Options.of(rounding="down"))
 
     def usage(share: Fraction) -> dict[str, float]:
-        kept = select(groups, structure.ties, scores, ratio=float(share), rounding="down")
+        kept = select(groups, structure.ties, scores, float(share), down)
         return gauge.usage({name: len(units) for name, units in kept.items()})
 
     low, high = Fraction(0), _MOST

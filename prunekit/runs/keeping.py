@@ -47,12 +47,12 @@ class RunFolder:
         before = self._read() if self.begun else None
         name = f"tensors-{(before['serial'] if before else 0) + 1}.safetensors"
         save_file({key: value.contiguous() for key, value in tensors.items()}, self.path / name)
-        _settle(self.path / name)
+        _flushed(self.path / name)
         serial = (before["serial"] if before else 0) + 1
         whole = {"format": FORMAT, "serial": serial, "tensors": name, "identity": self.identity, "position": position}
         part = self.path / f"{STATE}.part"
         part.write_text(json.dumps(whole, allow_nan=True))
-        _settle(part)
+        _flushed(part)
         os.replace(part, self.path / STATE)
         for old in self.path.glob("tensors-*.safetensors"):
             if old.name != name:
@@ -91,13 +91,13 @@ class RunFolder:
         return found
 
 
-def _settle(path: Path) -> None:
+def _flushed(path: Path) -> None:
     """The file's content reaches the disk before its name does."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def fingerprint(model: nn.Module) -> str:
+def weights_digest(model: nn.Module) -> str:
     """A digest of the model's state: names, shapes, types and values."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():

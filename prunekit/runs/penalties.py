@@ -40,7 +40,7 @@ def penalty(name: str, model: nn.Module, groups: Sequence[Group], doomed: Mappin
         here = [group for group in groups if len(doomed.get(group.name, ()))]
         if not here:
             raise RecipeError("the next cut takes no unit", where=name, hint="raise the ratio")
-        units = {group.name: doomed[group.name].to(_device(group, weights)) for group in here}
+        units = {group.name: doomed[group.name].to(_device_of(group, weights)) for group in here}
         return lambda t: t / 2 * torch.stack([_squares(g, weights)[units[g.name]].sum() for g in here]).sum()
     raise RecipeError(f"unknown penalty {name!r}", hint="group_lasso, batch_norm_scale or growing")
 
@@ -50,7 +50,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 def _squares(group: Group, weights: Mapping[str, nn.Parameter]) -> Tensor:
     """(group.size,): the sum of squares of each unit's weights."""
-    device = _device(group, weights)
+    device = _device_of(group, weights)
     found = torch.zeros(group.size, device=device)
     for member in group.parameters:
         lines = weights[member.tensor].float().square().movedim(member.axis, 0).reshape(len(member.unit_of), -1).sum(1)
@@ -64,5 +64,5 @@ def _norms(group: Group, weights: Mapping[str, nn.Parameter]) -> Tensor:
     return _squares(group, weights).clamp(min=1e-12).sqrt()
 
 
-def _device(group: Group, weights: Mapping[str, nn.Parameter]) -> torch.device:
+def _device_of(group: Group, weights: Mapping[str, nn.Parameter]) -> torch.device:
     return weights[group.parameters[0].tensor].device

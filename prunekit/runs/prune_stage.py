@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,16 +20,18 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, Sample
 from prunekit.plans.contents import Plan
-from prunekit.planning.drafting import Draft, Request, choose, draft
+from prunekit.options import Options
+from prunekit.options.together import from_settings
+from prunekit.options.types import Align
+from prunekit.planning.candidates import choose
+from prunekit.planning.drafting import Draft, draft
 from prunekit.quantities.gauge import Baseline
 from prunekit.samples.tasks import Samples
 from prunekit.roles import HEADS
 from prunekit.runs.fitting import lacking
+from prunekit.recipes.records import Sampling
 from prunekit.recipes.stages import Prune
-from prunekit.scorers import Scored, Scorer, Statistics
-from prunekit.selection import How
-from prunekit.selection.ratio import Align, Ratio
-from prunekit.quantities.limits import Target
+from prunekit.scorers import Magnitude, Scored, Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +60,28 @@ def structure_of(part: nn.Module, samples: Samples) -> Structure:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a prune stage is to do: by what criterion, how much and where; ``settings`` are the recipe's.
+    """What a prune stage is to do.
 
-    ``baseline`` and ``sizes``: what relative targets and partial ratios refer to; see ``runs/goals.py``. ``lean``:
-    what the model is scored in; see ``ModelEntry.lean``.
+    Attributes:
+        options: the user's, and those among the recipe's settings; the stage has a word in them too.
+        images: samples that scores are taken from.
+        baseline, sizes: what relative targets and partial ratios refer to; see ``runs/goals.py``.
+        lean: what the model is scored in; see ``ModelEntry.lean``.
+        reinitialise: whether weights are drawn anew after the cut.
     """
 
-    scorer: Scorer
-    ratio: Ratio | None
-    settings: Mapping[str, Any]
-    target: Target | None = None
-    include: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
+    options: Options
+    images: int
     baseline: Baseline | None = None
     sizes: Mapping[str, int] | None = None
     lean: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext
+    reinitialise: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], **keywords: Any) -> Asked:
+        """By a recipe's settings and the keywords of ``prunekit.prune``, for one stage alone."""
+        options = Options.of(**keywords).replaced(**from_settings(settings))
+        return cls(options, Sampling.of(settings).images)
 
 
 Progress = Callable[[int, int], None]
@@ -105,37 +114,22 @@ def drafted(
 def _drafted(
     part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
 ) -> Draft:
-    roles, settings = reached(structure, stage), asked.settings
-    groups = choose(structure, include=asked.include, exclude=asked.exclude, roles=roles)
+    roles = reached(structure, stage)
+    options = asked.options if roles is None else asked.options.replaced(roles=roles)
+    groups = choose(structure, options.scope)
     statistics = Statistics(
         part,
-        Batches(samples, int(settings["images"])),
+        Batches(samples, asked.images),
         parameters={member.tensor for group in groups for member in group.parameters},
         progress=progress,
     )
     aligned: Align = steps_of(structure, groups, stage.align)
-    how = How(
-        ranking=cast(Any, settings["ranking"]),
-        align=aligned or int(settings.get("align", 0)) or None,
-        normaliser=str(settings["normaliser"]),
-        pools=stage.pools or None,
-        rounding="down" if stage.pools else "nearest",
-        sizes=asked.sizes,
-    )
     with asked.lean(part):
-        scored = Scored.of(asked.scorer, groups, statistics)
-    request = Request(
-        scored,
-        asked.ratio,
-        asked.target,
-        include=asked.include,
-        exclude=asked.exclude,
-        roles=roles,
-        how=how,
-        verify=cast(Any, settings.get("verify", "auto")),
-        seed=int(settings["seed"]),
-    )
-    return draft(part, structure, request, baseline=asked.baseline)
+        scored = Scored.of(options.choice.scorer or Magnitude(), groups, statistics)
+    options = options.replaced(scorer=scored, align=aligned or options.choice.align)
+    if stage.pools:
+        options = options.replaced(pools=stage.pools, rounding="down")
+    return draft(part, structure, options, baseline=asked.baseline, sizes=asked.sizes)
 
 
 def cut(
@@ -152,11 +146,11 @@ def cut(
 
 def applied(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None:
     """Cuts ``part`` by ``plan``, and refits what is left where the settings say so."""
-    refit = compensation(str(asked.settings.get("compensate", "")) or None)
+    refit = compensation(asked.options.cutting.compensate)
     data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]
     apply(part, plan, compensate=refit, data=data)
-    if asked.settings.get("scratch", False):
-        redraw(part, int(asked.settings["seed"]))
+    if asked.reinitialise:
+        redraw(part, asked.options.choice.seed)
 
 
 def verified_by(made: Draft) -> dict[str, Any]:

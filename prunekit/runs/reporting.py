@@ -18,7 +18,7 @@ from prunekit.samples.sequences import Skipped
 from prunekit.plans.contents import Plan
 from prunekit.samples.tasks import Samples
 from prunekit.registry.building import Built
-from prunekit.quantities.stopwatch import latency
+from prunekit.quantities.stopwatch import latency as latency_of
 
 NAMED = 50  # skipped samples in a report
 COUNTS = ("params", "macs", "layer_macs")
@@ -32,13 +32,14 @@ def report(
     plan: Plan,
     metrics: Mapping[str, Mapping[str, float]],
     cuts: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
     structure: Structure,
+    *,
+    latency: bool,
 ) -> dict[str, Any]:
     """Numbers of the part and, with the prefix ``whole_``, of the whole model, before and after.
 
     ``macs`` are all multiply-adds for one sample, attention products included; ``layer_macs`` those of convolution and
-    linear layers only. ``structure`` is the original part's.
+    linear layers only. ``structure`` is the original part's; ``latency`` says whether to measure it.
     """
     part, teacher = built.model.get_submodule(built.part), original.get_submodule(built.part)
     kept = {width.group: torch.tensor(width.kept) for width in plan.widths}
@@ -48,7 +49,7 @@ def report(
     for name in COUNTS:
         more = getattr(rest, name)
         out[f"whole_{name}"] = _pair(getattr(before, name) + more, getattr(after, name) + more)
-    if settings.get("latency", True):
+    if latency:
         batch = samples.batch([0]).to(next(part.parameters()).device)
         passes = LATENCY if before.macs < SLOW_MACS else LATENCY_SLOW
         out["latency_ms"] = _pair(_latency_ms(teacher, batch, *passes), _latency_ms(part, batch, *passes))
@@ -117,7 +118,7 @@ def verified(cuts: Sequence[Mapping[str, Any]], part: nn.Module, predicted: Cost
 
 
 def _latency_ms(model: nn.Module, batch: Tensor, runs: int, warmup: int) -> float:
-    return 1e3 * latency(model, Inputs((batch,)), runs=runs, warmup=warmup).median
+    return 1e3 * latency_of(model, Inputs((batch,)), runs=runs, warmup=warmup).median
 
 
 def _pair(before: float, after: float) -> dict[str, float]:

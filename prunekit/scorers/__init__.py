@@ -9,16 +9,22 @@ from prunekit.scorers.fpgm import FPGM
 from prunekit.scorers.group_norm import GroupNorm
 from prunekit.scorers.lamp import LAMP
 from prunekit.scorers.magnitude import Magnitude
-from prunekit.scorers.needs import Needs, Objective
+from prunekit.scorers.needs import BACKWARD, CURVATURE, FORWARD, LABELLED, WEIGHTS, Needs, Objective
 from prunekit.scorers.obd import OBD
+from prunekit.scorers.product_scores import score_products
 from prunekit.scorers.random import Random
-from prunekit.scorers.saliency import Saliency
+from prunekit.scorers.saliency import Saliency, SquaredOutput
 from prunekit.scorers.scored import Scored
 from prunekit.scorers.statistics import Statistics
 from prunekit.scorers.taylor import Taylor
 from prunekit.scorers.wanda import Wanda
 
 __all__ = [
+    "BACKWARD",
+    "CURVATURE",
+    "FORWARD",
+    "LABELLED",
+    "WEIGHTS",
     "Activation",
     "BatchNormScale",
     "DisturbedTaylor",
@@ -34,7 +40,9 @@ __all__ = [
     "Saliency",
     "Scored",
     "Scorer",
+    "SquaredOutput",
     "Statistics",
     "Taylor",
     "Wanda",
+    "score_products",
 ]

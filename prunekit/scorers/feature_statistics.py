@@ -65,8 +65,8 @@ def activations(model: nn.Module, samples: Sequence[Sample], progress: Progress 
         weight = weights[product.name]
         if product.data.is_complex():
             return
-        _add(inputs, product.name, _feature_axis(product, weight), _inputs(product, weight))
-        _add(outputs, product.name, product.output_axis, _outputs(product, output, weight))
+        _sum_in(inputs, product.name, _feature_axis(product, weight), _inputs(product, weight))
+        _sum_in(outputs, product.name, product.output_axis, _outputs(product, output, weight))
 
     with untouched(model, ()), torch.no_grad():
         caches = tensor_caches(model)
@@ -80,7 +80,7 @@ def activations(model: nn.Module, samples: Sequence[Sample], progress: Progress 
     return Activations(*({n: _finished(n, s) for n, s in side.items()} for side in (inputs, outputs)))
 
 
-def _add(side: dict[str, _Sums], name: str, axis: int, found: tuple[list[Tensor], Tensor]) -> None:
+def _sum_in(side: dict[str, _Sums], name: str, axis: int, found: tuple[list[Tensor], Tensor]) -> None:
     sums, rows = found
     if name not in side:
         side[name] = _Sums(axis, sums, rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.scorers.group_norm import GroupNorm
 from prunekit.scorers.needs import WEIGHTS, Needs
-from prunekit.scorers.normalisers import lamp
+from prunekit.scorers.normalisers import lamp_scores
 from prunekit.scorers.statistics import Statistics
 
 
@@ -25,4 +25,4 @@ class LAMP:
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64 in (0, 1]. Raises ScorerError on weights that are not finite."""
-        return lamp(GroupNorm().score(group, statistics))
+        return lamp_scores(GroupNorm().score(group, statistics))

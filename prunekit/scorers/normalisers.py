@@ -48,7 +48,7 @@ def standardised(scores: Tensor) -> Tensor:
     return (scores - scores.min()) / _divisor(scores.max() - scores.min())
 
 
-def lamp(scores: Tensor) -> Tensor:
+def lamp_scores(scores: Tensor) -> Tensor:
     """x_u^2 / sum of x_v^2 over all v that are no smaller, u included (Lee et al. 2021, Eq. 4)
 
     Scores are not negative; where a custom criterion has negative ones, the smallest is moved to zero first.
@@ -72,7 +72,7 @@ NORMALISERS: dict[str, Normaliser] = {
     "max": by_max,
     "gaussian": gaussian,
     "standardisation": standardised,
-    "lamp": lamp,
+    "lamp": lamp_scores,
 }
 
 

@@ -14,7 +14,7 @@ Fits = Callable[[Counts], bool]
 _HALVINGS = 24
 
 
-def within(allocations: Sequence[Allocation], pools: Sequence[str] | None, floor: Fraction, fits: Fits) -> list[int]:
+def widest(allocations: Sequence[Allocation], pools: Sequence[str] | None, floor: Fraction, fits: Fits) -> list[int]:
     """Width of each allocation: as large as ``fits`` allows, so that no single step more would.
 
     ``fits`` takes units by group name and is monotone: what fits, fits when narrower. Every allocation, or every pool

@@ -4,78 +4,68 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group, Tie
 from prunekit.errors import InputError, ScorerError, SelectionError
+from prunekit.options import Options
+from prunekit.options.shares import exact_ratio
+from prunekit.options.types import Ratio
 from prunekit.scorers.normalisers import Normaliser
 from prunekit.scorers.normalisers import normaliser as normaliser_named
-from prunekit.selection.budget import within
-from prunekit.selection.pools import RANKINGS, Ranking, pools_for
+from prunekit.selection.budget import widest
+from prunekit.selection.pools import RANKINGS, pools_for
 from prunekit.selection.ranking import Allocation, RankedTogether, average_by_rank, best, counts_of, local
-from prunekit.selection.ratio import Align, Ratio, Rounding, bounds, exact_ratio, narrowed, ratios, steps, widths
+from prunekit.selection.ratio import bounds, narrowed, ratios, steps, widths
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class How:
-    """How units are chosen, apart from how many: see ``select``."""
+class Conditions:
+    """How units are chosen, apart from how many: the options, and what they refer to.
 
-    ranking: Ranking = "local"
-    align: Align = None
-    normaliser: str | Normaliser = "gaussian"
-    pools: Sequence[Collection[str]] | None = None
-    rounding: Rounding = "nearest"
+    Attributes:
+        options: ranking, align, normaliser, pools, rounding, min_ratio and max_ratio of them.
+        floor: least share of a group that ranking together leaves, in [0, 1); a ratio above 1 - floor overrides it.
+        kinds: what reads each parameter, for isomorphic ranking.
+        sizes: the size that a ratio refers to by group name, where earlier cuts have made the group smaller.
+    """
+
+    options: Options = field(default_factory=Options)
     floor: float = 0.1
-    min_ratio: Ratio | None = None
-    max_ratio: Ratio | None = None
     kinds: Mapping[str, str] | None = None
     sizes: Mapping[str, int] | None = None
 
-    def about(self, groups: Sequence[Group]) -> How:
+    def about(self, groups: Sequence[Group]) -> Conditions:
         """What of it says something about ``groups``, where some have been left out since it was written."""
+        choice, scope = self.options.choice, self.options.scope
         pools = None
-        if self.pools is not None:
-            each = [[pool] if isinstance(pool, str) else list(pool) for pool in self.pools]
+        if choice.pools is not None:
+            each = [[pool] if isinstance(pool, str) else list(pool) for pool in choice.pools]
             met = [[p for p in pool if any(fnmatchcase(g.role, p) for g in groups)] for pool in each]
             pools = [pool for pool in met if pool]
-        return replace(
-            self,
+        narrower = self.options.replaced(
             pools=pools,
-            align=narrowed(self.align, groups),
-            min_ratio=narrowed(self.min_ratio, groups),
-            max_ratio=narrowed(self.max_ratio, groups),
+            align=narrowed(choice.align, groups),
+            min_ratio=narrowed(scope.min_ratio, groups),
+            max_ratio=narrowed(scope.max_ratio, groups),
         )
-
-    def given(self) -> dict[str, Any]:
-        """The keyword arguments of ``select``."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return replace(self, options=narrower)
 
 
 def select(
     groups: Sequence[Group],
     ties: Sequence[Tie],
     scores: Mapping[str, Tensor],
-    *,
     ratio: Ratio,
-    ranking: Ranking = "local",
-    align: Align = None,
-    normaliser: str | Normaliser = "gaussian",
-    pools: Sequence[Collection[str]] | None = None,
-    rounding: Rounding = "nearest",
-    floor: float = 0.1,
-    min_ratio: Ratio | None = None,
-    max_ratio: Ratio | None = None,
-    kinds: Mapping[str, str] | None = None,
-    sizes: Mapping[str, int] | None = None,
+    conditions: Conditions,
 ) -> dict[str, Tensor]:
     """Kept units of every group: group name -> ascending int64 indices.
 
@@ -87,28 +77,20 @@ def select(
             names a group outside ``groups`` keeps its others whole.
         scores: (group.size,) per group name, finite, higher = keep.
         ratio: share of units to remove in [0, 1), for all or by group name, role or glob over both.
-        ranking: local (every group by its ratio), global, role or isomorphic; the last three rank groups together and
-            take the ratio of all their units (``selection/pools.py``).
-        align: widths are multiples of this; see ``selection/ratio.py: steps``.
-        normaliser: makes scores comparable between groups; local ranking does not read it.
-        pools: for global ranking: roles, or globs over roles, that are ranked together; any other role is its own pool.
-        rounding: to the nearest allowed width, or to the next one below.
-        floor: least share of a group that ranking together leaves, in [0, 1); a ratio above 1 - floor overrides it.
-        min_ratio, max_ratio: bounds on the share that is removed of a group, as ``ratio`` is written; nothing
-            overrides them.
-        kinds: what reads each parameter, for isomorphic ranking.
-        sizes: the size that a ratio refers to by group name, where earlier cuts have made the group smaller.
+        conditions: how; local ranking takes the ratio of every group, the others rank groups together and take it of
+            all their units (``selection/pools.py``).
 
     Raises:
         InputError: a ratio, floor, bound, alignment, pool or name that cannot be used.
         ScorerError: scores that are missing, misshapen or not finite; names the group.
         SelectionError: tied groups whose sizes are no multiples of the smallest, or with different ratios.
     """
-    how = How(ranking, align, normaliser, pools, rounding, floor, min_ratio, max_ratio, kinds, sizes)
-    values, least, allocations, pool_of = prepared(groups, ties, scores, ratios(groups, ratio), how)
+    choice = conditions.options.choice
+    values, least, allocations, pool_of = prepared(groups, ties, scores, ratios(groups, ratio), conditions)
+    rounding = choice.rounding
     if rounding not in ("down", "nearest"):
         raise InputError(f"{rounding!r} is not a rounding", where="rounding", hint="choose 'down' or 'nearest'")
-    if ranking == "local":
+    if choice.ranking == "local":
         shares = [(allocations, local(allocations, rounding))]
     else:
         pooled: dict[str, list[Allocation]] = {}
@@ -125,17 +107,17 @@ def select(
 
 
 def select_within(
-    groups: Sequence[Group], ties: Sequence[Tie], scores: Mapping[str, Tensor], fits: Fits, how: How
+    groups: Sequence[Group], ties: Sequence[Tie], scores: Mapping[str, Tensor], fits: Fits, conditions: Conditions
 ) -> tuple[dict[str, Tensor], list[Allocation]]:
     """The most units that ``fits``, and the allocations that they came from; arguments and errors as for ``select``.
 
     Where not even the narrowest widths fit, those are returned.
     """
     removed: dict[str, Fraction | None] = {group.name: Fraction(1, 2) for group in groups}
-    values, least, allocations, pool_of = prepared(groups, ties, scores, removed, how)
-    pools = None if how.ranking == "local" else [pool_of[a.groups[0]] for a in allocations]
+    values, least, allocations, pool_of = prepared(groups, ties, scores, removed, conditions)
+    pools = None if conditions.options.choice.ranking == "local" else [pool_of[a.groups[0]] for a in allocations]
     kept = {group.name: torch.arange(group.size, device="cpu") for group in groups}
-    return kept | chosen(allocations, within(allocations, pools, least, fits), values), allocations
+    return kept | chosen(allocations, widest(allocations, pools, least, fits), values), allocations
 
 
 Fits = Callable[[Mapping[str, int]], bool]
@@ -146,19 +128,21 @@ def prepared(
     ties: Sequence[Tie],
     scores: Mapping[str, Tensor],
     removed: Mapping[str, Fraction | None],
-    how: How,
+    conditions: Conditions,
 ) -> tuple[dict[str, Tensor], Fraction, list[Allocation], dict[str, str]]:
     """Checked scores, the floor, what is to be shared out, and the pool of every group."""
-    if how.ranking not in RANKINGS:
+    choice, scope = conditions.options.choice, conditions.options.scope
+    if choice.ranking not in RANKINGS:
         raise InputError(
-            f"{how.ranking!r} is not a ranking", where="ranking", hint=f"choose one of {', '.join(RANKINGS)}"
+            f"{choice.ranking!r} is not a ranking", where="ranking", hint=f"choose one of {', '.join(RANKINGS)}"
         )
-    least = exact_ratio(how.floor, "floor")
-    normalise = normaliser_named(how.normaliser)
-    pool_of = pools_for(how.ranking, groups, how.pools, how.kinds)
+    least = exact_ratio(conditions.floor, "floor")
+    normalise = normaliser_named(choice.normaliser)
+    pool_of = pools_for(choice.ranking, groups, choice.pools, conditions.kinds)
     values = {group.name: checked_scores(group, scores) for group in groups}
-    limits = bounds(groups, how.min_ratio, how.max_ratio)
-    allocations = allocate(groups, ties, removed, steps(groups, how.align), values, normalise, limits, how.sizes or {})
+    limits = bounds(groups, scope.min_ratio, scope.max_ratio)
+    whole = conditions.sizes or {}
+    allocations = allocate(groups, ties, removed, steps(groups, choice.align), values, normalise, limits, whole)
     return values, least, allocations, pool_of
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import get_args
 
 import torch
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
+from prunekit.options.types import Ranking
 
-Ranking = Literal["local", "global", "role", "isomorphic"]
-RANKINGS: tuple[str, ...] = ("local", "global", "role", "isomorphic")
+RANKINGS: tuple[str, ...] = get_args(Ranking)
 
 
 def pools_for(
@@ -29,13 +29,13 @@ def pools_for(
     role, or a role is in two pools.
     """
     if ranking == "isomorphic":
-        return {group.name: str(structure_of(group, kinds or {})) for group in groups}
+        return {group.name: str(kind_of(group, kinds or {})) for group in groups}
     if pools:
         return by_patterns(groups, pools)
     return {group.name: group.role if ranking == "role" else "all" for group in groups}
 
 
-def structure_of(group: Group, kinds: Mapping[str, str]) -> tuple[object, ...]:
+def kind_of(group: Group, kinds: Mapping[str, str]) -> tuple[object, ...]:
     """What two groups must share to be isomorphic: everything but widths, names and places."""
     members = sorted(
         (

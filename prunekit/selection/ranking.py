@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunekit.selection.ratio import Rounding, nearest, widths
+from prunekit.options.types import Rounding
+from prunekit.selection.ratio import nearest, widths
 
 
 @dataclass(frozen=True)

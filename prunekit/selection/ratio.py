@@ -7,32 +7,17 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
+from prunekit.options.shares import exact_ratio
+from prunekit.options.types import Align, Ratio, Rounding
 
 T = TypeVar("T")
 
-Ratio = float | Mapping[str, float]
-Align = int | Mapping[str, int] | None
-Rounding = Literal["down", "nearest"]
-
 DEFAULT_STEP = 8
 ALIGNED_FROM = 64
-
-
-def exact_ratio(value: float, where: str = "ratio") -> Fraction:
-    """The share to remove, as the decimal that was written: 0.9 of 10 units leaves 1, not 0.99999. In [0, 1)."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not 0 <= number < 1:
-        raise InputError(
-            f"{value!r} is not a pruning ratio", where=where, hint="pass 0 <= ratio < 1, the share to remove"
-        )
-    return Fraction(repr(number))
 
 
 def ratios(groups: Sequence[Group], ratio: Ratio) -> dict[str, Fraction | None]:

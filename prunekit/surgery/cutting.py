@@ -127,7 +127,7 @@ def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: li
         if type(value) is list and any(isinstance(v, weakref.ref) for v in value):
             # torch's recurrent layers tell by weak references whether their weights were exchanged
             steps.append(_putter(module.__dict__, name, value))
-            module.__dict__[name] = [_followed(v, replacements) for v in value]
+            module.__dict__[name] = [_repointed(v, replacements) for v in value]
         elif isinstance(value, Tensor) and id(value) in replacements:
             steps.append(_putter(module.__dict__, name, value))
             module.__dict__[name] = replacements[id(value)]
@@ -140,7 +140,7 @@ def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: li
             module.__dict__[name] = {}  # a cache keyed by shape or device: forward fills it again
 
 
-def _followed(value: Any, replacements: dict[int, Tensor]) -> Any:
+def _repointed(value: Any, replacements: dict[int, Tensor]) -> Any:
     new = replacements.get(id(value())) if isinstance(value, weakref.ref) else None
     return value if new is None else weakref.ref(new)
 

@@ -187,7 +187,7 @@ def _solved(
             f"the refit of {product.name} is not finite", where=product.name, hint="check the data, or raise strength"
         )
     intercept = intercept.flatten()
-    _add(product, weight, change)
+    _gathered(product, weight, change)
     if bias is not None:
         bias.narrow(0, product.start, product.outputs).add_(intercept.to(bias.dtype))
     elif mean is not None:
@@ -259,7 +259,7 @@ class _Ridge:
         return change.transpose(1, 2), self.y_mean - self.x_mean @ change
 
 
-def _add(product: Product, weight: Tensor, change: Tensor) -> None:
+def _gathered(product: Product, weight: Tensor, change: Tensor) -> None:
     if product.settings is not None:
         weight.add_(change.reshape(weight.shape).to(weight.dtype))
         return
@@ -285,7 +285,7 @@ def batched(data: Iterable[Any], limit: int) -> Inputs:
         raise InputError("there is nothing to compensate with", where="data", hint="pass calibration inputs")
     flat = [tree_flatten((i.args, i.kwargs)) for i in items]
     try:
-        leaves = [_joined(values) for values in zip(*(leaves for leaves, _ in flat), strict=True)]
+        leaves = [_one_batch(values) for values in zip(*(leaves for leaves, _ in flat), strict=True)]
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"the calibration inputs cannot be joined to one batch: {error}", where="data", hint="pad them to one shape"
@@ -294,7 +294,7 @@ def batched(data: Iterable[Any], limit: int) -> Inputs:
     return Inputs(args, kwargs)
 
 
-def _joined(values: Sequence[Any]) -> Any:
+def _one_batch(values: Sequence[Any]) -> Any:
     tensors = [v for v in values if isinstance(v, Tensor) and v.ndim]
     return torch.cat(tensors) if len(tensors) == len(values) else values[0]
 

@@ -106,7 +106,7 @@ def _from_outside(r: Recording, module: nn.Module, path: str, plain: Any, args: 
     own = {f"{path}.{n}" if path else n for n in _state_names(module)}
     read = [r.ref(t) for t in meta_tensors((args, kwargs))]
     read += [ref for name, ref in r.trace.state.items() if name in own or _shared(r, module, name)]
-    real = _run(r, module, plain, args, kwargs)
+    real = _on_numbers(r, module, plain, args, kwargs)
     outputs: list[Ref] = []
 
     def to_meta(leaf: Any) -> Any:
@@ -132,7 +132,7 @@ def _shared(r: Recording, module: nn.Module, name: str) -> bool:
     return any(t is meta for t in (*module.parameters(), *module.buffers()))
 
 
-def _run(r: Recording, module: nn.Module, plain: Any, args: Any, kwargs: Any) -> Any:
+def _on_numbers(r: Recording, module: nn.Module, plain: Any, args: Any, kwargs: Any) -> Any:
     """The module's real output for random inputs; known values are passed as they are."""
     if any(t.is_meta for t in r.real.values()):
         raise DataDependentError(

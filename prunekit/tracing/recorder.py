@@ -61,17 +61,7 @@ def record(
 
     with _LOCK, contextlib.ExitStack() as scope:
         args, kwargs = tree_map(as_input, (inputs.args, inputs.kwargs))
-        trace.attributes = scope.enter_context(stand_in(model, recording.state, attributes or {}, is_traced=not brief))
-        scope.enter_context(python_functionals_open())
-        scope.enter_context(module_calls(recording))
-        scope.enter_context(torch.no_grad())
-        scope.enter_context(torch.device("meta"))
-        if brief and lists:
-            scope.enter_context(ListMode(recording))
-        if not brief:
-            trace.agreed = scope.enter_context(listening())
-            scope.enter_context(CallMode(recording))
-        scope.enter_context(OpMode(recording))
+        _enter(scope, recording, attributes or {}, lists=lists)
         try:
             result = model(*args, **kwargs)
         except PrunekitError:
@@ -87,6 +77,24 @@ def record(
     if not trace.outputs:
         raise TraceError("the model's output holds no tensor", hint="return tensors, or a pytree or dataclass of them")
     return trace
+
+
+def _enter(
+    scope: contextlib.ExitStack, recording: Recording, attributes: Mapping[AttributeKey, int], *, lists: bool
+) -> None:
+    """Everything that forward runs in: on stand-ins, without gradients, on the meta device, seen by the modes."""
+    trace, brief = recording.trace, recording.brief
+    trace.attributes = scope.enter_context(stand_in(recording.model, recording.state, attributes, is_traced=not brief))
+    scope.enter_context(python_functionals_open())
+    scope.enter_context(module_calls(recording))
+    scope.enter_context(torch.no_grad())
+    scope.enter_context(torch.device("meta"))
+    if brief and lists:
+        scope.enter_context(ListMode(recording))
+    if not brief:
+        trace.agreed = scope.enter_context(listening())
+        scope.enter_context(CallMode(recording))
+    scope.enter_context(OpMode(recording))
 
 
 def output_tensors(tree: Any) -> list[Tensor]:

@@ -143,7 +143,7 @@ def test_without_matplotlib_there_is_a_notice_and_no_plot(toy, capsys, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ratio", "1"], "--ratio 1.0"),
+        (["--ratio", "1"], "--ratio 1 "),
         (["--ratio", "nan"], "--ratio nan"),
         (["--ratio", "0.5", "--target", "macs<=50%"], "--target"),
         (["--target", "macs=3"], "not a target"),

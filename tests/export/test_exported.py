@@ -15,7 +15,7 @@ from prunekit.checkpoints import save
 from prunekit.cli.app import run as command
 from prunekit.errors import CheckpointError, ExportError, InputError, RegistryError
 from prunekit.exports import export, formats_for, known_formats
-from prunekit.exports.agreement import agreeing, compare
+from prunekit.exports.agreement import agreeing, difference_of
 from prunekit.plans.bundle import Bundle
 from prunekit.plans.contents import Plan, fingerprint
 from prunekit.plugins import ModelEntry, Plugin
@@ -159,16 +159,16 @@ def test_the_command(pruned, tmp_path, capsys):
 
 def test_what_is_compared():
     one = torch.tensor([1.0, -50.0])
-    found = compare("y", one, one + torch.tensor([0.25, 0.0]))
+    found = difference_of("y", one, one + torch.tensor([0.25, 0.0]))
     assert (found.difference, found.largest) == (0.25, 50.0)
     assert agreeing("y", one, one + 4e-3).difference == pytest.approx(4e-3, rel=1e-3)  # 1e-4 of the largest output
     with pytest.raises(ExportError, match=r"differs by 0\.25"):
         agreeing("y", one, one + torch.tensor([0.25, 0.0]))
-    assert math.isnan(compare("y", one, one * math.nan).difference)
+    assert math.isnan(difference_of("y", one, one * math.nan).difference)
     with pytest.raises(ExportError, match="differs by nan"):
         agreeing("y", one, torch.tensor([1.0, math.nan]))
     with pytest.raises(ExportError, match=r"gives \(1, 2\), the pruned model \(2,\)"):
-        compare("y", one, one[None])
+        difference_of("y", one, one[None])
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch):

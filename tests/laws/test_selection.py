@@ -8,10 +8,10 @@ from fractions import Fraction
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.selecting import select
 
 from prunekit.coupling.groups import Group, Member, Tie
 from prunekit.scorers.normalisers import NORMALISERS
-from prunekit.selection import select
 
 ROLES = ("embedding", "mlp.hidden", "attention.heads")
 RATIOS = st.integers(0, 99).map(lambda n: n / 100)

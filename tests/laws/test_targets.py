@@ -10,13 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.compare import differences, distance, measured, run, snapshot
 from support.networks import build
+from support.selecting import conditions
 
 import prunekit
 from prunekit.coupling.groups import Group, Member, Tie
 from prunekit.errors import NothingToPruneError, SelectionError
 from prunekit.quantities.counted_cost import CountedCost
 from prunekit.quantities.gauge import fields_of
-from prunekit.selection import How, select_within
+from prunekit.selection import select_within
 from prunekit.selection.ranking import counts_of
 
 EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "40"))
@@ -84,7 +85,7 @@ def budgets(draw):
 @settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_no_single_step_more_would_fit(given_budget, ranking, align, bounds):
     groups, ties, scores, price, most = given_budget
-    how = How(ranking, align, min_ratio=bounds[0], max_ratio=bounds[1] if bounds[1] < 1 else None)
+    how = conditions(ranking=ranking, align=align, min_ratio=bounds[0], max_ratio=bounds[1] if bounds[1] < 1 else None)
 
     def fits(counts):
         return sum(price[name] * count for name, count in counts.items()) <= most

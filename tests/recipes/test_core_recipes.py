@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from prunekit.errors import InputError, RecipeError, SelectionError
+from prunekit.options import Scope
 from prunekit.recipes import COMMON, OWN, Distil, Evaluate, Prune, Recipe, Repeat, Term, override, stages_of
 from prunekit.registry import build
 from prunekit.runs import run
-from prunekit.runs.goals import Goal
 from prunekit.scorers import Magnitude
 
 FAST = {"images": 2, "train_images": 2, "val_images": 2, "epochs": 1, "batch": 2, "latency": False, "prune_steps": 2}
 VIT = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5, "embed_dim": 48, "num_heads": 3}
-OUTPUT = (Term("output", "1-a"),)
+OUTPUT = (Term("output"),)
 
 
 def made(kind="vit"):
@@ -143,7 +143,7 @@ def test_a_target_out_of_reach_is_refused_before_anything_is_cut():
 
 def test_ratio_and_target_together_are_refused():
     with pytest.raises(InputError, match="both"):
-        Goal(0.5, "macs<=50%")
+        Scope(0.5, "macs<=50%")
 
 
 def test_compensation_brings_outputs_closer():

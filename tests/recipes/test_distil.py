@@ -9,9 +9,10 @@ import torch
 
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
-from prunekit.recipes import COMMON, Distil, Term
+from prunekit.recipes import COMMON, Distil, Falling, Term
+from prunekit.recipes.records import Training
 from prunekit.registry import build
-from prunekit.runs.distillation import Settings, distil, term_losses
+from prunekit.runs.distillation import distil, term_losses
 from prunekit.runs.features import tapped
 from prunekit.samples import Samples
 
@@ -22,13 +23,13 @@ TAPS = {
 STAGE = Distil(
     "align",
     (
-        Term("hidden", "a", roles=("hidden",)),
-        Term("stream", "a", roles=("stream",), teacher="previous"),
-        Term("output", "1-a"),
+        Term("hidden", roles=("hidden",), aligning=True),
+        Term("stream", roles=("stream",), teacher="previous", aligning=True),
+        Term("output"),
     ),
-    "linear",
+    Falling(),
 )
-SETTINGS = Settings.of({**COMMON, "epochs": 6, "align_epochs": 4, "batch": 2, "accumulate": 1, "lr": 1e-3})
+SETTINGS = Training.of({**COMMON, "epochs": 6, "align_epochs": 4, "batch": 2, "accumulate": 1, "lr": 1e-3})
 
 
 def taps_of(roles):
@@ -137,7 +138,7 @@ def test_features_of_other_widths_are_named():
 
 def test_a_role_without_features_is_named():
     teacher, student = models()
-    stage = Distil("align", (Term("x", "a", roles=("nowhere",)),))
+    stage = Distil("align", (Term("x", roles=("nowhere",), aligning=True),))
     with pytest.raises(RecipeError, match="nowhere"):
         distil(student, {"original": teacher}, stage, samples(), taps_of, SETTINGS, lambda *_: None)
 

@@ -6,31 +6,32 @@ import copy
 
 import pytest
 import torch
+from support.selecting import conditions
 from torch import nn
 
 from prunekit.coupling.groups import Tap
 from prunekit.errors import InputError, RecipeError
-from prunekit.planning.drafting import Request, draft
+from prunekit.options import Options, Scope
+from prunekit.planning.drafting import draft
 from prunekit.recipes import COMMON, Distil, Prune, Recipe, Term, override
+from prunekit.recipes.records import Training
 from prunekit.registry import build
 from prunekit.runs import run
 from prunekit.runs.caches import remade
-from prunekit.runs.distillation import Settings, distil, term_losses
+from prunekit.runs.distillation import distil, term_losses
 from prunekit.runs.fitting import comparable, fitted
-from prunekit.runs.goals import Goal
 from prunekit.runs.prune_stage import Asked, cut, structure_of
 from prunekit.samples import Samples
 from prunekit.scorers import Magnitude
-from prunekit.selection import How
 from prunekit.selection.ratio import narrowed
 
 VIT = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5, "embed_dim": 48, "num_heads": 3}
 EMBEDDING, ATTENTION, MLP = ROLES = ("embedding", "attention.head_dim", "mlp.hidden")
 FIRST, SECOND = Prune("first", ((EMBEDDING,),)), Prune("second", ((ATTENTION,), (MLP,)))
-AFTER_FIRST = Distil("after first", (Term("hidden", "a", (ATTENTION, MLP)), Term("output", "1-a")))
-AFTER_SECOND = Distil("after second", (Term("stream", "a", (EMBEDDING,), "previous"), Term("output", "1-a")))
+AFTER_FIRST = Distil("after first", (Term("hidden", (ATTENTION, MLP), aligning=True), Term("output")))
+AFTER_SECOND = Distil("after second", (Term("stream", (EMBEDDING,), "previous", aligning=True), Term("output")))
 STAGES = (FIRST, AFTER_FIRST, SECOND, AFTER_SECOND)
-OUTPUT = (Term("output", "1-a"),)
+OUTPUT = (Term("output"),)
 
 
 def vit(**more):
@@ -47,7 +48,7 @@ def structure(model):
 
 
 def test_a_recipe_that_fits_stays_as_it_is():
-    found = fitted(STAGES, ROLES, structure(vit().model), Goal())
+    found = fitted(STAGES, ROLES, structure(vit().model), Scope())
     assert found.stages == STAGES
     assert not found.left_out
 
@@ -55,8 +56,8 @@ def test_a_recipe_that_fits_stays_as_it_is():
 def test_a_missing_role_takes_its_cut_its_distillation_and_its_terms_along():
     without = structure(vit(num_classes=0, global_pool="").model)
     with pytest.raises(RecipeError, match="role embedding"):
-        fitted(STAGES, (ATTENTION, MLP), without, Goal())
-    found = fitted(STAGES, ROLES, without, Goal())
+        fitted(STAGES, (ATTENTION, MLP), without, Scope())
+    found = fitted(STAGES, ROLES, without, Scope())
     assert found.stages[:3] == (None, None, SECOND)
     assert found.stages[3].terms == OUTPUT
     assert found.present == found.stages[2:]
@@ -68,7 +69,7 @@ def test_a_missing_role_takes_its_cut_its_distillation_and_its_terms_along():
 
 
 def test_what_the_user_excludes_is_missing():
-    found = fitted(STAGES, ROLES, structure(vit().model), Goal(exclude=[MLP]))
+    found = fitted(STAGES, ROLES, structure(vit().model), Scope(exclude=[MLP]))
     assert found.stages[2].pools == ((ATTENTION,),)
     assert found.stages[1].terms[0].roles == (ATTENTION,)
     assert found.left_out == ("mlp.hidden is left out: include or exclude leave no group of it",)
@@ -77,12 +78,12 @@ def test_what_the_user_excludes_is_missing():
 def test_a_penalty_goes_with_the_cut_that_it_prepares():
     stages = (Distil("draw", OUTPUT, penalty="group_lasso"), FIRST, Prune("later", ((MLP,),)))
     without = structure(vit(num_classes=0, global_pool="").model)
-    assert fitted(stages, ROLES, without, Goal()).stages == (None, None, stages[2])
+    assert fitted(stages, ROLES, without, Scope()).stages == (None, None, stages[2])
 
 
 def test_no_cut_at_all_is_refused():
     with pytest.raises(RecipeError, match="no group with the role"):
-        fitted(STAGES, ROLES, structure_of(nn.Sequential(nn.Linear(4, 4)), one_sample(4)), Goal())
+        fitted(STAGES, ROLES, structure_of(nn.Sequential(nn.Linear(4, 4)), one_sample(4)), Scope())
 
 
 def test_the_whole_run_leaves_out_what_is_missing():
@@ -119,21 +120,23 @@ def test_widths_that_the_code_binds_are_cut_together_and_not_compared(caplog):
     recipe = Recipe("r", "", (FIRST, AFTER_FIRST), settings | {"latency": False})
     samples = one_sample(7, 5)
     model = Bound()
-    asked = Asked(Magnitude(), 0.5, recipe.settings)
+    asked = Asked.of(recipe.settings, scorer=Magnitude(), ratio=0.5)
     before = structure_of(model, samples)
     sizes = {"original": {group.name: group.size for group in before.groups}}
     first = Prune("first", ((EMBEDDING,),), bound=(ATTENTION, "a role that it lacks"))
     plan, _ = cut(model, first, before, samples, asked, lambda *_: None)
     assert {w.role: w.after for w in plan.widths} == {EMBEDDING: 12, ATTENTION: 4}
     assert "binds embedding to attention.head_dim" in caplog.text
-    stage = comparable(Distil("d", (Term("h", "a", (ATTENTION,)), *OUTPUT)), structure_of(model, samples), sizes)
+    stage = comparable(
+        Distil("d", (Term("h", (ATTENTION,), aligning=True), *OUTPUT)), structure_of(model, samples), sizes
+    )
     assert stage.terms == OUTPUT
     assert "its widths are not the teacher's" in caplog.text
 
 
 def test_a_loss_with_nothing_to_compare_is_refused():
     with pytest.raises(RecipeError, match="no term can be compared"):
-        comparable(Distil("d", (Term("h", "a", ("channels",)),)), structure(vit().model), {})
+        comparable(Distil("d", (Term("h", ("channels",), aligning=True),)), structure(vit().model), {})
 
 
 class Cached(nn.Module):
@@ -156,7 +159,7 @@ def test_training_forgets_what_a_model_derived_from_its_weights():
     samples = Samples([batch], lambda items: torch.cat(list(items)))
     before = student.table.detach().clone()
     student(batch)  # a cache with a graph, as scoring or an evaluation may leave it
-    settings = Settings.of({**COMMON, "epochs": 3, "align_epochs": 0, "accumulate": 1, "lr": 1e-2})
+    settings = Training.of({**COMMON, "epochs": 3, "align_epochs": 0, "accumulate": 1, "lr": 1e-2})
     distil(student, {"original": teacher}, Distil("d", OUTPUT), samples, lambda roles: (), settings, lambda *_: None)
     copy.deepcopy(student)  # as the next stage's teacher, which a graph in the cache would refuse
     assert not torch.equal(student.table, before)
@@ -180,7 +183,7 @@ def test_a_feature_may_be_overwritten_in_place():
     student, batch, tap = copy.deepcopy(teacher), torch.randn(3, 4), Tap("0", "output")
     with torch.no_grad():
         student[0].weight += 0.1
-    terms = (Term("hidden", "a", ("h",)), *OUTPUT)
+    terms = (Term("hidden", ("h",), aligning=True), *OUTPUT)
     found = term_losses(student, {"original": teacher}, terms, {"hidden": [tap], "output": []}, 0.5, batch)
     expected = (student[0](batch) - teacher[0](batch)).square().mean()
     torch.testing.assert_close(found["hidden"], expected)
@@ -191,11 +194,11 @@ def test_a_feature_may_be_overwritten_in_place():
 def test_settings_about_groups_that_are_left_out_are_dropped():
     groups = structure(vit().model).groups
     mlp = [group for group in groups if group.role == MLP]
-    how = How(align={mlp[0].name: 4, EMBEDDING: 3}, pools=((EMBEDDING, "mlp.*"), (ATTENTION,)), min_ratio={MLP: 0.1})
-    about = how.about(mlp)
-    assert about.align == {mlp[0].name: 4}
-    assert about.pools == [["mlp.*"]]
-    assert about.min_ratio == {MLP: 0.1}
+    pools = ((EMBEDDING, "mlp.*"), (ATTENTION,))
+    about = conditions(align={mlp[0].name: 4, EMBEDDING: 3}, pools=pools, min_ratio={MLP: 0.1}).about(mlp).options
+    assert about.choice.align == {mlp[0].name: 4}
+    assert about.choice.pools == [["mlp.*"]]
+    assert about.scope.min_ratio == {MLP: 0.1}
     assert narrowed(0.5, mlp) == 0.5
     assert narrowed({EMBEDDING: 0.5, "mlp.*": 0.2}, mlp) == {"mlp.*": 0.2}
 
@@ -222,8 +225,7 @@ def test_a_group_that_is_refused_takes_its_alignment_and_ratio_along(goal):
     model = Picky()
     found = structure_of(model, one_sample(5))
     align = {group.name: 3 if group.name.startswith("first") else 4 for group in found.groups}
-    request = Request(Magnitude(), **goal, how=How(align=align, ranking="global", pools=((MLP,),)))
-    made = draft(model, found, request)
+    made = draft(model, found, Options.of(**goal, align=align, ranking="global", pools=((MLP,),)))
     assert {width.group: width.after for width in made.plan.widths if width.after < width.before}.keys() == {
         "first.weight:0"
     }

@@ -11,12 +11,12 @@ from torch import nn
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.recipes import COMMON, Distil, Term
+from prunekit.recipes.records import Training
 from prunekit.runs.distillation import memory
-from prunekit.runs.distillation.memory import checked, counted, need
-from prunekit.runs.distillation.settings import Settings
+from prunekit.runs.distillation.memory import counted, need, preflight
 
 TAPS = {"f": (Tap("blocks.0.0", "output"),)}
-STAGE = Distil("align", (Term("f", "a", roles=("x",)), Term("output", "1-a")))
+STAGE = Distil("align", (Term("f", roles=("x",), aligning=True), Term("output")))
 X = torch.zeros(1, 16, 32)
 
 
@@ -32,7 +32,7 @@ class Stack(nn.Module):
 
 
 def settings(**changes):
-    return Settings.of({**COMMON, "teacher_cache": "off", **changes})
+    return Training.of({**COMMON, "teacher_cache": "off", **changes})
 
 
 def test_what_autograd_keeps_is_counted_by_hand():
@@ -88,10 +88,10 @@ def test_too_little_memory_is_refused_with_what_would_fit(monkeypatch, free, hin
     wanted = need(model, counted(model, X, TAPS), settings(batch=4), 10, 1)
     monkeypatch.setattr(memory, "available", lambda device: int(free * wanted.total))
     with pytest.raises(RecipeError, match="are free") as caught:
-        checked(model, STAGE, X, TAPS, settings(batch=4), 10)
+        preflight(model, STAGE, X, TAPS, settings(batch=4), 10)
     assert hint in caught.value.hint
     monkeypatch.setattr(memory, "available", lambda device: wanted.total)
-    assert checked(model, STAGE, X, TAPS, settings(batch=4), 10) == wanted
+    assert preflight(model, STAGE, X, TAPS, settings(batch=4), 10) == wanted
 
 
 def test_a_forward_that_reads_values_is_not_counted():

@@ -13,7 +13,7 @@ from prunekit.runs import run
 from prunekit.runs.penalties import penalty
 from prunekit.scorers import Magnitude
 
-OUTPUT = (Term("output", "1-a"),)
+OUTPUT = (Term("output"),)
 
 
 def network():

@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import load_file
 from support.small_runs import small_run
 
-from prunekit.recipes.stages import COMMON
+from prunekit.recipes.records import COMMON, Training
 from prunekit.runs.distillation.joint import joined
 from prunekit.runs.distillation.rate import batches, own_share, steps_in
-from prunekit.runs.distillation.settings import Settings
 from prunekit.runs.ranks import ALONE, ranks_of
 
 pytest.importorskip("accelerate")
@@ -53,7 +52,7 @@ def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path, sharded):
 
 
 def settings_of(batch):
-    return Settings.of({**COMMON, "batch": batch, "epochs": 3})
+    return Training.of({**COMMON, "batch": batch, "epochs": 3})
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 9])
@@ -126,15 +125,15 @@ import sys, torch
 from torch import nn
 from prunekit.errors import RecipeError
 from prunekit.runs.distillation.joint import joined
-from prunekit.runs.distillation.settings import Settings
+from prunekit.recipes.records import Training
 from prunekit.runs.ranks import leave, ranks_of
-from prunekit.recipes.stages import COMMON
+from prunekit.recipes.records import COMMON
 ranks = ranks_of(torch.device("cpu"))
 torch.manual_seed(0)
 student = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 8)))
 before = [p.clone() for p in student.parameters()]
 def settings(**changes):
-    return Settings.of({**COMMON, "sharded": True, **changes})
+    return Training.of({**COMMON, "sharded": True, **changes})
 said = []
 with joined(student, ranks, settings()) as joint:
     own = sum(p.to_local().numel() for p in joint.model.parameters())

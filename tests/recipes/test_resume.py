@@ -16,7 +16,7 @@ from support.small_runs import GROWING, STAGED, network, small_run
 from prunekit.errors import CheckpointError, RecipeError
 from prunekit.recipes import override
 from prunekit.runs import run
-from prunekit.runs.keeping import STATE, RunFolder, fingerprint
+from prunekit.runs.keeping import STATE, RunFolder, weights_digest
 from prunekit.scorers import DisturbedTaylor, Magnitude
 
 
@@ -143,10 +143,10 @@ def test_a_process_that_dies_while_it_keeps_leaves_the_old_state(tmp_path, monke
 def test_fingerprints_see_values_shapes_and_names():
     a, b = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
     b.load_state_dict(a.state_dict())
-    assert fingerprint(a) == fingerprint(b)
+    assert weights_digest(a) == weights_digest(b)
     with torch.no_grad():
         b.bias[0] += 1e-6
-    assert fingerprint(a) != fingerprint(b)
+    assert weights_digest(a) != weights_digest(b)
 
 
 SCRIPT = str(Path(__file__).parents[1] / "support" / "small_runs.py")

@@ -13,7 +13,7 @@ from PIL import Image
 import prunekit
 from prunekit.errors import InputError, RecipeError
 from prunekit.plugins import ModelEntry
-from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term, override
+from prunekit.recipes import COMMON, Distil, Evaluate, Falling, Prune, Recipe, Term, override
 from prunekit.registry import build
 from prunekit.runs import run
 from prunekit.runs.image_data import images
@@ -26,10 +26,10 @@ RECIPE = Recipe(
     (
         Evaluate("before", "before"),
         Prune("embedding", (("embedding",),), {"embedding": "heads"}),
-        Distil("bottleneck", (Term("b", "a", roles=("attention.head_dim", "mlp.hidden")), Term("output", "1-a"))),
+        Distil("bottleneck", (Term("b", roles=("attention.head_dim", "mlp.hidden"), aligning=True), Term("output"))),
         Prune("bottleneck", (("attention.head_dim",), ("mlp.hidden",)), {"mlp.hidden": "heads"}),
         Distil(
-            "embedding", (Term("e", "a", roles=("embedding",), teacher="previous"), Term("output", "1-a")), "linear"
+            "embedding", (Term("e", roles=("embedding",), teacher="previous", aligning=True), Term("output")), Falling()
         ),
         Evaluate("after", "after"),
     ),

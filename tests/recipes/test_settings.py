@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from prunekit.errors import RecipeError
-from prunekit.recipes import COMMON, Distil, Recipe, override, parse
+from prunekit.recipes import COMMON, Distil, Even, Falling, Recipe, override, parse
 
 RECIPE = Recipe("r", "", (), COMMON)
 
@@ -44,6 +44,6 @@ def test_pairs():
 
 
 def test_schedules_of_the_paper():
-    constant, linear = Distil("", (), "constant"), Distil("", (), "linear")
-    assert [constant.alpha(n, 2) for n in range(4)] == [0.5, 0.5, 0, 0]
-    assert [linear.alpha(n, 4) for n in range(6)] == [0.75, 0.5, 0.25, 0, 0, 0]
+    constant, linear = Distil("", (), Even()), Distil("", (), Falling())
+    assert [constant.weighting.weight(n, 2) for n in range(4)] == [0.5, 0.5, 0, 0]
+    assert [linear.weighting.weight(n, 4) for n in range(6)] == [0.75, 0.5, 0.25, 0, 0, 0]

@@ -127,7 +127,7 @@ class Stack(nn.Module):
 def test_blocks_are_found_run_again_and_left_as_they_were():
     model, twin = Stack(), Stack()
     assert blocks_of(model) == list(model.blocks)
-    terms = (Term("f", "a", roles=("x",)), Term("output", "1-a"))
+    terms = (Term("f", roles=("x",), aligning=True), Term("output"))
     taps = {"f": (Tap("blocks.0.0", "output"), Tap("blocks.2.0", "input")), "output": ()}
     other = Stack()
     with torch.no_grad():

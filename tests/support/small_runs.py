@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Repeat, Term, override, parse
+from prunekit.recipes import COMMON, Distil, Evaluate, Falling, Prune, Recipe, Repeat, Term, override, parse
 from prunekit.registry import build
 from prunekit.runs import run
 from prunekit.runs.ranks import leave
@@ -27,12 +27,12 @@ STAGED = Recipe(
     (
         Evaluate("before", "before"),
         Prune("embedding", (("embedding",),), {"embedding": "heads"}),
-        Distil("bottleneck", (Term("b", "a", roles=("attention.head_dim", "mlp.hidden")), Term("output", "1-a"))),
+        Distil("bottleneck", (Term("b", roles=("attention.head_dim", "mlp.hidden"), aligning=True), Term("output"))),
         Prune("bottleneck", (("attention.head_dim",), ("mlp.hidden",)), {"mlp.hidden": "heads"}),
         Distil(
             "embedding",
-            (Term("e", "a", roles=("embedding",), teacher="previous"), Term("output", "1-a")),
-            "linear",
+            (Term("e", roles=("embedding",), teacher="previous", aligning=True), Term("output")),
+            Falling(),
             penalty="",
         ),
         Evaluate("after", "after"),
@@ -55,8 +55,8 @@ GROWING = Recipe(
     "growing",
     "",
     (
-        Distil("sparsify", (Term("output", "1-a"),), penalty="growing"),
-        Repeat((Prune("prune"), Distil("recover", (Term("output", "1-a"),)))),
+        Distil("sparsify", (Term("output"),), penalty="growing"),
+        Repeat((Prune("prune"), Distil("recover", (Term("output"),)))),
     ),
     {**STAGED.settings, "epochs": 2, "prune_steps": 2, "schedule": "linear", "penalty": 1e-2},
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 import prunekit
+from prunekit.options import Scope
 from prunekit.planning.symmetry_check import symmetry
 from support.compare import differences, distance, gradients, masked, run, snapshot
 from support.drafts import choose, draft
@@ -51,7 +52,7 @@ def check(make, inputs, other=None, *, by_mask=True, ratio=0.5, roles=None, dtyp
 
 
 def _check_against_mask(model, original, inputs, structure, ratio, roles):
-    plain = [g for g in choose(structure, roles=roles) if not g.normalised]
+    plain = [g for g in choose(structure, Scope(roles=roles)) if not g.normalised]
     assert plain, structure.groups
     made = draft(model, inputs, structure=structure, include=[g.name for g in plain], ratio=ratio)
     assert made.notes == ()

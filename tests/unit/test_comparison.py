@@ -15,7 +15,7 @@ from prunekit.comparison import Comparison, Line, Trial, compare, contest, needs
 from prunekit.comparison.draws import Drawn
 from prunekit.errors import InputError, NothingToPruneError, RegistryError, ScorerError, SelectionError
 from prunekit.inputs import Inputs, Sample
-from prunekit.planning import drafting as draft
+from prunekit.planning import symmetry_check
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.registry import known_scorers
 
@@ -232,7 +232,7 @@ def test_a_model_is_traced_and_its_symmetry_checked_once(monkeypatch):
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, **k: calls.append(name) or function(*a, **k))
 
-    counted(draft, "symmetry")
+    counted(symmetry_check, "symmetry")
     counted(contest, "trace")
     run(scorers=("magnitude", "wanda"))
     assert sorted(calls) == ["symmetry", "trace"]

@@ -25,7 +25,7 @@ from prunekit.scorers import (
     Taylor,
     Wanda,
 )
-from prunekit.scorers.normalisers import lamp
+from prunekit.scorers.normalisers import lamp_scores
 
 ROWS = 5
 
@@ -294,9 +294,9 @@ def test_activations_that_are_not_finite_are_named():
 
 def test_lamp_keeps_the_order_and_scales_the_largest_to_one():
     scores = torch.tensor([3.0, 1.0, 2.0, 2.0, 0.0], dtype=torch.float64)
-    found = lamp(scores)
+    found = lamp_scores(scores)
     assert found.max() == 1
     assert found[0] > found[2] == found[3] > found[1] > found[4] == 0
     assert found[2] == 4 / 17  # both of the equal ones are no smaller
-    shifted = lamp(scores - 5)
+    shifted = lamp_scores(scores - 5)
     assert torch.equal(torch.argsort(shifted, stable=True), torch.argsort(scores, stable=True))

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.selecting import select
 
 from prunekit.coupling.groups import Group, Member, Tie
 from prunekit.errors import InputError, RegistryError, ScorerError, SelectionError
-from prunekit.selection import filter_groups, select
+from prunekit.selection import filter_groups
 from prunekit.selection.ratio import widths
 
 

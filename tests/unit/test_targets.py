@@ -15,7 +15,7 @@ from prunekit import api
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, ScorerError, SelectionError, VerificationError
 from prunekit.options.schedules import portions
-from prunekit.planning import drafting as draft
+from prunekit.planning import settling
 from prunekit.quantities.counted_cost import CountedCost
 from prunekit.quantities.limits import Limit
 from prunekit.selection import parse_target
@@ -315,7 +315,7 @@ def test_a_search_rebuilds_nothing_and_evaluates_costs_a_bounded_number_of_times
     structure = prunekit.trace(model, IMAGE)
     traced = counting(monkeypatch, recorder, "record")
     monkeypatch.setattr(api, "record", recorder.record)
-    rehearsed = counting(monkeypatch, draft, "rehearse")
+    rehearsed = counting(monkeypatch, settling, "rehearse")
     copied = counting(monkeypatch, copy, "deepcopy")
     evaluated = counting(monkeypatch, CountedCost, "__call__")
     exactly = counting(monkeypatch, Structure, "cost")

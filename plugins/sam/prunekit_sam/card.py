@@ -16,9 +16,9 @@ import torch
 
 from prunekit.errors import DataError, PrunekitError
 
-from .data import Folder, GeneratedScenes, Sample
+from .data import Folder, GeneratedScenes, MaskedImage
 from .evaluation import disc_miou, evaluate, filled_box_miou
-from .models import NAMES, build
+from .models import NAMES, build_sam
 from .training import HELD_OUT_SEED
 
 
@@ -29,9 +29,9 @@ def figures(
 
     Without a folder, `images` is 200 unless given. Raises what `build`, `Folder` and `evaluate` raise.
     """
-    sam = build(name, checkpoint)
+    sam = build_sam(name, checkpoint)
     if folder is None:
-        samples: Sequence[Sample] = list(GeneratedScenes(images or 200, HELD_OUT_SEED))
+        samples: Sequence[MaskedImage] = list(GeneratedScenes(images or 200, HELD_OUT_SEED))
     else:
         samples = Folder(folder)
         if samples.skipped:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from prunekit.errors import DataError
 from prunekit.samples import Lazy, Skipped, none_in, within
 
-from .sample import Sample, bare, decode_image, decode_rle
+from .sample import MaskedImage, bare, decode_image, decode_rle
 from .scenes import bounding_box
 
 _PATTERN = "instances_*.json"
@@ -25,7 +25,7 @@ def annotation_files(folder: Path) -> list[Path]:
     return sorted([*folder.glob(_PATTERN), *(folder / "annotations").glob(_PATTERN)])
 
 
-class Coco(Lazy[Sample]):
+class Coco(Lazy[MaskedImage]):
     """The images that a COCO annotation file names, in the order of their names.
 
     The file is the only `instances_*.json`, or the one whose name holds `split`. Images lie in `folder`, in `images`,
@@ -69,7 +69,7 @@ class Coco(Lazy[Sample]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def _get(self, index: int) -> Sample:
+    def _get(self, index: int) -> MaskedImage:
         file = self.images[index]
         try:
             data = file.read_bytes()
@@ -86,7 +86,7 @@ class Coco(Lazy[Sample]):
             what = f"cannot use the annotations of {file.name} in {self.file}: {reason}"
             raise DataError(what, hint="every annotation needs a 'segmentation' of polygons or RLE") from error
         masks, points, boxes = zip(*segments, strict=True)
-        return Sample(file.stem, image, np.stack(masks), np.array(points, np.float32), np.array(boxes, np.float32))
+        return MaskedImage(file.stem, image, np.stack(masks), np.array(points, np.float32), np.array(boxes, np.float32))
 
 
 def deepest(mask: NDArray[np.bool_]) -> tuple[float, float]:

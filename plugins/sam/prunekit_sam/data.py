@@ -12,10 +12,10 @@ from prunekit.samples import Lazy, Skipped, none_in, within
 from . import scenes
 from .coco import Coco
 from .coco import annotation_files as coco_files
-from .sample import Sample, annotated, bare, decode_image, decode_rle
+from .sample import MaskedImage, annotated, bare, decode_image, decode_rle
 from .tars import Tars
 
-__all__ = ["Coco", "Folder", "GeneratedScenes", "Sample", "Tars", "decode_rle", "found_in"]
+__all__ = ["Coco", "Folder", "GeneratedScenes", "MaskedImage", "Tars", "decode_rle", "found_in"]
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 
@@ -37,7 +37,7 @@ def found_in(path: Path, split: str, limit: int | None = None, part: str = "all"
     return Tars(tars, masks, limit, part) if tars else Folder(path, masks, part)
 
 
-class GeneratedScenes(Lazy[Sample]):
+class GeneratedScenes(Lazy[MaskedImage]):
     """`count` scenes of `size` x `size` pixels from the stream `seed`; points lie deepest inside their segments."""
 
     def __init__(self, count: int, seed: int = 0, size: int = 128) -> None:
@@ -49,14 +49,14 @@ class GeneratedScenes(Lazy[Sample]):
     def __len__(self) -> int:
         return self._count
 
-    def _get(self, index: int) -> Sample:
+    def _get(self, index: int) -> MaskedImage:
         scene = scenes.scene(self.seed, index, self.size)
         points = np.array([scenes.point_inside(mask) for mask in scene.masks], np.float32)
         boxes = np.array([scenes.bounding_box(mask) for mask in scene.masks], np.float32)
-        return Sample(f"scene-{self.seed}-{index}", scene.image, scene.masks, points, boxes)
+        return MaskedImage(f"scene-{self.seed}-{index}", scene.image, scene.masks, points, boxes)
 
 
-class Folder(Lazy[Sample]):
+class Folder(Lazy[MaskedImage]):
     """A folder in the SA-1B layout, `NAME.jpg` beside `NAME.json`, in the order of the names.
 
     With `masks=False` only the images are read, and may lack a JSON file. What has lost its other half is left out and
@@ -96,16 +96,16 @@ class Folder(Lazy[Sample]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def _get(self, index: int) -> Sample:
+    def _get(self, index: int) -> MaskedImage:
         file = self.images[index]
-        image = decode_image(_content(file), str(file))
+        image = decode_image(_content_of(file), str(file))
         if not self.masks:
             return bare(file.stem, image)
         notes = file.with_suffix(".json")
-        return annotated(file.stem, image, _content(notes), str(notes))
+        return annotated(file.stem, image, _content_of(notes), str(notes))
 
 
-def _content(file: Path) -> bytes:
+def _content_of(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:

@@ -11,7 +11,7 @@ from segment_anything.modeling import Sam
 
 from prunekit.errors import InputError
 
-from .data import Sample
+from .data import MaskedImage
 from .examination import examine
 from .promptable import DISC, Promptable, Prompted, Trivial, encode
 from .prompts import ask, parsed
@@ -38,7 +38,7 @@ class Evaluation:
 
 def evaluate(
     sam: Sam,
-    samples: Sequence[Sample],
+    samples: Sequence[MaskedImage],
     prompt: Prompt = "point",
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -56,7 +56,7 @@ def evaluate(
 
 def both(
     sam: Sam,
-    samples: Sequence[Sample],
+    samples: Sequence[MaskedImage],
     prompts: Sequence[Prompt],
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -70,17 +70,17 @@ def both(
         sam.train(was_training)
 
 
-def filled_box_miou(samples: Sequence[Sample], limit: int | None = None) -> float:
+def filled_box_miou(samples: Sequence[MaskedImage], limit: int | None = None) -> float:
     """The score of answering every annotation with its filled box. A model prompted with boxes must be above it."""
     return _evaluated(Trivial(), samples, ("box",), limit)[0].miou
 
 
-def disc_miou(samples: Sequence[Sample], fraction: float = DISC, limit: int | None = None) -> float:
+def disc_miou(samples: Sequence[MaskedImage], fraction: float = DISC, limit: int | None = None) -> float:
     """The score of answering with a disc of `fraction` of the image's area round the point of each annotation."""
     return _evaluated(Trivial(fraction), samples, ("point",), limit)[0].miou
 
 
-def predict(sam: Sam, sample: Sample, prompt: Prompt) -> Masks:
+def predict(sam: Sam, sample: MaskedImage, prompt: Prompt) -> Masks:
     """(n, H, W) masks, one a point (or box) of the sample, at the image's own size."""
     masks: Masks = Prompted(sam).predict(sample.image, [ask(parsed(prompt)[0], sample)])[0][:, 0]
     return masks
@@ -88,7 +88,7 @@ def predict(sam: Sam, sample: Sample, prompt: Prompt) -> Masks:
 
 def _evaluated(
     model: Promptable,
-    samples: Sequence[Sample],
+    samples: Sequence[MaskedImage],
     prompts: Sequence[Prompt],
     limit: int | None,
     progress: Callable[[int, int], None] | None = None,

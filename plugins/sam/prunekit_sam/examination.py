@@ -15,7 +15,7 @@ from prunekit.errors import DataError, InputError
 from prunekit.plugins import Examination, Examined
 from prunekit.samples import Usable
 
-from .data import Sample, found_in
+from .data import MaskedImage, found_in
 from .promptable import Promptable, Prompted, Trivial
 from .promptable_hf import PromptedHF, is_hf
 from .prompts import Protocol, ask, parsed
@@ -28,15 +28,15 @@ class Images(Seam):
     """Samples in order, ``len`` of them or, where some cannot be used, fewer."""
 
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Sample]: ...
+    def __iter__(self) -> Iterator[MaskedImage]: ...
 
 
-def real(sample: Sample) -> tuple[Sample, int]:
+def real(sample: MaskedImage) -> tuple[MaskedImage, int]:
     """The annotations that have a mask at all, and the number of those that have none: nothing can point at them."""
     if sample.masks is None:
         raise DataError(f"{sample.name} comes without masks to score against", hint="use Folder(path, masks=True)")
     full = sample.masks.any((1, 2))
-    kept = Sample(sample.name, sample.image, sample.masks[full], sample.points[full], sample.boxes[full])
+    kept = MaskedImage(sample.name, sample.image, sample.masks[full], sample.points[full], sample.boxes[full])
     return kept, int((~full).sum())
 
 
@@ -72,7 +72,9 @@ def examine(
     return marks, left_out
 
 
-def _marked(answers: Sequence[Masks], protocols: Sequence[Protocol], sample: Sample, boundary: bool) -> Iterator[Marks]:
+def _marked(
+    answers: Sequence[Masks], protocols: Sequence[Protocol], sample: MaskedImage, boundary: bool
+) -> Iterator[Marks]:
     assert sample.masks is not None
     edges = boundaries(sample.masks) if boundary else None
     share = sample.masks.mean((1, 2))

@@ -20,7 +20,7 @@ _NANO_PATCH, _NANO_WIDTH, _NANO_DEPTH, _NANO_HEADS, _NANO_NECK = 8, 128, 4, 4, 1
 _SHOWN = 3  # faulty keys of each kind that an error lists
 
 
-def build(name: str, checkpoint: str | Path | None = None) -> Sam:
+def build_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
     """The SAM model `name` (see `NAMES`), in evaluation mode, on the CPU.
 
     `vit_b`, `vit_l` and `vit_h` are segment_anything's own, with random weights unless `checkpoint` names a file.
@@ -84,7 +84,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     Raises `CheckpointError` for a file that is missing or unreadable and for keys or shapes that are not the model's.
     """
     path = Path(path)
-    state = _read(path)
+    state = _read_weights(path)
     faults = _faults(model.state_dict(), state)
     if faults:
         raise CheckpointError(
@@ -94,7 +94,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(state)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}", hint="give the path of a .safetensors, .pth or .pt file")
     try:
@@ -125,8 +125,8 @@ def _faults(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list
         if key in given and given[key].shape != value.shape
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    return [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds if keys]
+    return [f"{len(keys)} {kind} ({_first_few(keys)})" for kind, keys in kinds if keys]
 
 
-def _some(keys: list[str]) -> str:
+def _first_few(keys: list[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

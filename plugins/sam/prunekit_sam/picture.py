@@ -14,7 +14,7 @@ from torch import nn
 
 from prunekit.samples import Samples
 
-from .data import Sample
+from .data import MaskedImage
 from .evaluation import predict
 
 ROWS, SIDE, GAP, HEAD = 6, 192, 6, 18
@@ -33,7 +33,7 @@ def masks_picture(before: nn.Module, after: nn.Module, samples: Samples, path: P
     for column, title in enumerate(COLUMNS):
         draw.text((GAP + column * (SIDE + GAP), 4), title, fill="black")
     for row in range(rows):
-        sample = largest(samples.items[row])
+        sample = most_in_view(samples.items[row])
         if sample is None:
             continue
         panels = [
@@ -43,18 +43,20 @@ def masks_picture(before: nn.Module, after: nn.Module, samples: Samples, path: P
             overlay(sample.image, predict(cast(Sam, after), sample, "point")[0]),
         ]
         for column, panel in enumerate(panels):
-            tile = fitted(panel)
+            tile = scaled(panel)
             sheet.paste(tile, (GAP + column * (SIDE + GAP), HEAD + GAP + row * (SIDE + GAP)))
     sheet.save(path)
 
 
-def largest(sample: Sample) -> Sample | None:
+def most_in_view(sample: MaskedImage) -> MaskedImage | None:
     """The sample with its largest segment only; None without any."""
     if sample.masks is None or not len(sample.masks) or not sample.masks.any():
         return None
     best = int(sample.masks.sum((1, 2)).argmax())
     pick: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda values: values[best : best + 1]  # noqa: E731
-    return Sample(sample.name, sample.image, sample.masks[best : best + 1], pick(sample.points), pick(sample.boxes))
+    return MaskedImage(
+        sample.name, sample.image, sample.masks[best : best + 1], pick(sample.points), pick(sample.boxes)
+    )
 
 
 def overlay(image: Pixels, mask: NDArray[np.bool_]) -> Pixels:
@@ -64,7 +66,7 @@ def overlay(image: Pixels, mask: NDArray[np.bool_]) -> Pixels:
     return out.astype(np.uint8)
 
 
-def prompted(sample: Sample) -> Pixels:
+def prompted(sample: MaskedImage) -> Pixels:
     """The image with its first point marked."""
     image = Image.fromarray(sample.image)
     draw = ImageDraw.Draw(image)
@@ -74,7 +76,7 @@ def prompted(sample: Sample) -> Pixels:
     return np.array(image)
 
 
-def fitted(pixels: Pixels) -> Image.Image:
+def scaled(pixels: Pixels) -> Image.Image:
     """The image within SIDE x SIDE, its shape kept, on white."""
     image = Image.fromarray(pixels)
     scale = SIDE / max(image.size)

@@ -35,7 +35,7 @@ TRAIN_STREAM, VAL_STREAM = 500_000, 700_000
 GENERATED_SIDE = 128  # pixels of a scene; larger models resize it
 
 
-def preprocessed(sam: nn.Module, samples: Sequence[data.Sample]) -> Tensor:
+def preprocessed(sam: nn.Module, samples: Sequence[data.MaskedImage]) -> Tensor:
     """Samples as the image encoder reads them: float (B, 3, S, S), longest side S, normalised, padded; on the CPU."""
     model = cast(Sam, sam)
     transform = ResizeLongestSide(model.image_encoder.img_size)
@@ -59,7 +59,7 @@ def sa1b(sam: nn.Module, folder: Path | None, split: str, count: int | None, see
     # validation takes other samples in the place of bad ones, and so must know of more than it needs
     found = data.found_in(folder, split, None if split == "val" else count, part)
     skipped = list(found.skipped)
-    items: Sequence[data.Sample]
+    items: Sequence[data.MaskedImage]
     if split == "val":
         items = Checked(found, found.names, skipped, count)
     else:
@@ -80,7 +80,7 @@ def decode_once(model: nn.Module) -> object:
 
 def _entry(name: str) -> ModelEntry:
     return ModelEntry(
-        factory=lambda checkpoint: models.build(name, checkpoint),
+        factory=lambda checkpoint: models.build_sam(name, checkpoint),
         part="image_encoder",
         rest=decode_once,
         dataset="sa1b",

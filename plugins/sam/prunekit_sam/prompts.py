@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prunekit.errors import InputError
 
-from .data import Sample
+from .data import MaskedImage
 from .scores import Masks
 
 KINDS = ("point", "box", "points", "multimask", "multimask-own")
@@ -55,7 +55,7 @@ def parsed(text: str) -> tuple[Protocol, ...]:
     return tuple(found.values())
 
 
-def ask(protocol: Protocol, sample: Sample, seed: int = 0) -> Prompts:
+def ask(protocol: Protocol, sample: MaskedImage, seed: int = 0) -> Prompts:
     """The prompts for the annotations of ``sample``; its masks must not be empty where points are drawn inside."""
     if protocol.kind == "box":
         return Prompts(None, sample.boxes)

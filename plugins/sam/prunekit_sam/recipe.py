@@ -6,9 +6,11 @@ out with a notice, such as the embedding of a model that returns it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from prunekit.recipes import COMMON, Distil, Evaluate, Prune, Recipe, Term
+from prunekit.recipes import COMMON, Distil, Evaluate, Even, Falling, Prune, Recipe, Term
+
+from .ablations import Ablations, arranged
 
 EMBEDDING = "embedding"
 ATTENTION = "attention.head_dim"
@@ -27,21 +29,21 @@ SLIMSAM = Recipe(
         Distil(
             "align the bottleneck",
             (
-                Term("bottleneck", "a", roles=(ATTENTION, MLP)),
-                Term("output", "1-a"),
+                Term("bottleneck", roles=(ATTENTION, MLP), aligning=True),
+                Term("output"),
             ),
-            schedule="constant",
+            weighting=Even(),
         ),
         Prune("prune the bottleneck", ((ATTENTION,), (MLP,)), {MLP: "heads"}),
         # Eq. 7-8: the embedding has the widths of the model before this cut, the output those of the original too
         Distil(
             "align the embedding",
             (
-                Term("embedding", "a", roles=(EMBEDDING,), teacher="previous"),
-                Term("previous output", "a", teacher="previous"),
-                Term("output", "1-a"),
+                Term("embedding", roles=(EMBEDDING,), teacher="previous", aligning=True),
+                Term("previous output", teacher="previous", aligning=True),
+                Term("output"),
             ),
-            schedule="linear",
+            weighting=Falling(),
         ),
         AFTER,
     ),
@@ -50,11 +52,11 @@ SLIMSAM = Recipe(
         "ranking": "global",
         "images": 1000,
         "train_images": 10000,
-        "alpha": "",  # constant | linear, for both alignments, or one for each: constant,linear
-        "without": "",  # terms that the losses leave out: bottleneck, embedding, previous output
-        "scratch": False,  # weights are drawn anew after every cut
+        **asdict(Ablations()),
     },
     optional=(EMBEDDING, ATTENTION, MLP),
+    own=Ablations,
+    arrange=arranged,
 )
 GLOBAL = replace(
     SLIMSAM,
@@ -75,7 +77,7 @@ ONESTEP = replace(
     stages=(
         BEFORE,
         Prune("prune", ((EMBEDDING,), (ATTENTION,), (MLP,)), {EMBEDDING: "heads", MLP: "heads"}),
-        Distil("align the output", (Term("output", "1-a"),)),
+        Distil("align the output", (Term("output"),)),
         AFTER,
     ),
     settings={**SLIMSAM.settings, "align_epochs": 0},

@@ -16,7 +16,7 @@ from prunekit.errors import DataError
 
 
 @dataclass(frozen=True)
-class Sample:
+class MaskedImage:
     """One image, and per segment a mask, a point inside it and its box. Coordinates are pixels of the image.
 
     `masks` is None where they were not asked for; `points` and `boxes` then have no rows.
@@ -29,9 +29,9 @@ class Sample:
     boxes: NDArray[np.float32]  # (n, 4) x0, y0, x1, y1
 
 
-def bare(name: str, image: NDArray[np.uint8]) -> Sample:
+def bare(name: str, image: NDArray[np.uint8]) -> MaskedImage:
     """A sample without masks."""
-    return Sample(name, image, None, np.zeros((0, 2), np.float32), np.zeros((0, 4), np.float32))
+    return MaskedImage(name, image, None, np.zeros((0, 2), np.float32), np.zeros((0, 4), np.float32))
 
 
 def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
@@ -46,7 +46,7 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
         ) from error
 
 
-def annotated(name: str, image: NDArray[np.uint8], text: bytes, where: str) -> Sample:
+def annotated(name: str, image: NDArray[np.uint8], text: bytes, where: str) -> MaskedImage:
     """The sample of `image` and its SA-1B annotations, the JSON `text` that came from `where`. Raises `DataError`."""
     size = (image.shape[0], image.shape[1])
     try:
@@ -63,7 +63,7 @@ def annotated(name: str, image: NDArray[np.uint8], text: bytes, where: str) -> S
             hint="every annotation needs a COCO RLE 'segmentation', an XYWH 'bbox' and 'point_coords'",
         ) from error
     boxes[:, 2:] += boxes[:, :2]
-    return Sample(name, image, masks, points, boxes)
+    return MaskedImage(name, image, masks, points, boxes)
 
 
 def decode_rle(rle: Any, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from typing import Any
 from prunekit.errors import DataError, InputError
 from prunekit.samples import Skipped
 
-from .sample import Sample, annotated, bare, decode_image
+from .sample import MaskedImage, annotated, bare, decode_image
 from .tars import IMAGES, NOTES, halves
 
 
@@ -21,7 +21,7 @@ def stream(
     *,
     masks: bool = True,
     note: Callable[[Skipped], object] | None = None,
-) -> Iterator[Sample]:
+) -> Iterator[MaskedImage]:
     """Samples of the tars that are this rank's, and this worker's where a torch DataLoader iterates.
 
     Every tar is read by exactly one worker of one rank, in the order given. An image and its JSON file need not be
@@ -43,15 +43,17 @@ def stream(
     if len(tars) < ranks:
         raise DataError(f"{len(tars)} tars for {ranks} ranks", hint="give at least one tar a rank")
     mine = [str(tar) for tar in tars][rank::ranks]
-    return _read(webdataset, mine, masks, note or (lambda skipped: None))
+    return _read_members(webdataset, mine, masks, note or (lambda skipped: None))
 
 
-def _read(webdataset: Any, tars: list[str], masks: bool, note: Callable[[Skipped], object]) -> Iterator[Sample]:
+def _read_members(
+    webdataset: Any, tars: list[str], masks: bool, note: Callable[[Skipped], object]
+) -> Iterator[MaskedImage]:
     for tar in webdataset.split_by_worker(tars):
         yield from _paired(webdataset, tar, masks, note)
 
 
-def _paired(webdataset: Any, tar: str, masks: bool, note: Callable[[Skipped], object]) -> Iterator[Sample]:
+def _paired(webdataset: Any, tar: str, masks: bool, note: Callable[[Skipped], object]) -> Iterator[MaskedImage]:
     """The samples of one tar, each as soon as both its halves are read."""
 
     def broken(error: Exception) -> bool:

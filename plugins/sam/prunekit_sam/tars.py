@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prunekit.errors import DataError
 from prunekit.samples import Lazy, Skipped, none_in, within
 
-from .sample import Sample, annotated, bare, decode_image
+from .sample import MaskedImage, annotated, bare, decode_image
 
 IMAGES = (".jpg", ".jpeg", ".png")
 NOTES = ".json"
@@ -76,7 +76,7 @@ def halves(name: str) -> tuple[str, str]:
     return str(path.with_suffix("")), path.suffix.lower()
 
 
-class Tars(Lazy[Sample]):
+class Tars(Lazy[MaskedImage]):
     """The images of several tars with random access, tars in the order given and members by name.
 
     Tars are indexed in turn until `limit` images are found. With `masks=False` images may lack a JSON file. What has
@@ -146,7 +146,7 @@ class Tars(Lazy[Sample]):
         tar = self._tars[number]
         return tar, index_of(tar), int(self._usable[number][index - start])
 
-    def _get(self, index: int) -> Sample:
+    def _get(self, index: int) -> MaskedImage:
         tar, table, row = self.place(index)
         member = table.names[row].decode()
         stem = PurePosixPath(member).stem

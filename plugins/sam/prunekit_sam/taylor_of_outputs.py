@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from prunekit.scorers.needs import BACKWARD, Needs
-from prunekit.scorers.product_scores import score_products
-from prunekit.scorers.saliency import SquaredOutput
+from prunekit.scorers import BACKWARD, Needs, SquaredOutput, score_products
 
 if TYPE_CHECKING:
-    from prunekit.coupling.groups import Group
+    from prunekit.coupling import Group
     from prunekit.scorers import Statistics
 
 

@@ -41,7 +41,7 @@ _LOW = NANO_SIZE // 2  # side of the masks that the decoder answers with
 
 
 @dataclass(frozen=True)
-class Settings:
+class TeacherSettings:
     """`dense_steps` of stage 1, then `steps` of stage 2; `queries` are dense ones, `prompts` go through the decoder."""
 
     dense_steps: int = 800
@@ -57,7 +57,7 @@ class Settings:
 class _Batches(Dataset[dict[str, Tensor]]):
     """Training examples by index: pixels, soft (16, 64, 64) segments, and random queries, points and boxes."""
 
-    def __init__(self, settings: Settings, first: int, count: int) -> None:
+    def __init__(self, settings: TeacherSettings, first: int, count: int) -> None:
         self.settings, self.first, self.count = settings, first, count
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ def dense_logits(sam: Sam, embedding: Tensor, queries: Tensor) -> Tensor:
     return torch.einsum("bkc,bchw->bkhw", wanted, keys)
 
 
-def prompted(sam: Sam, embedding: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def with_prompts(sam: Sam, embedding: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """(B, P, 4, 64, 64) logits and (B, P, 4) predicted IoU for (B, p, 2) points and (B, q, 4) boxes, P = p + q.
 
     The mask decoder's own forward takes one image a call; this is the same computation for a batch of images.
@@ -127,7 +127,7 @@ def mask_loss(logits: Tensor, soft: Tensor) -> Tensor:
     return focal + dice
 
 
-def step_loss(sam: Sam, batch: dict[str, Tensor], settings: Settings, dense_only: bool) -> Tensor:
+def step_loss(sam: Sam, batch: dict[str, Tensor], settings: TeacherSettings, dense_only: bool) -> Tensor:
     """The loss of one batch, a scalar: dense, and past stage 1 also that of prompted masks and their predicted IoU."""
     embedding = sam.image_encoder(sam.preprocess(batch["pixels"].float()))
     rows = torch.arange(len(embedding))[:, None]
@@ -136,7 +136,7 @@ def step_loss(sam: Sam, batch: dict[str, Tensor], settings: Settings, dense_only
         dense = mask_loss(dense_logits(sam, embedding, batch["queries"]), batch["soft"][rows, batch["asked"]]).mean()
     if dense_only:
         return dense
-    logits, quality = prompted(sam, embedding, batch["points"], batch["boxes"])
+    logits, quality = with_prompts(sam, embedding, batch["points"], batch["boxes"])
     soft = batch["soft"][rows, batch["chosen"]][:, :, None].expand_as(logits)
     losses = mask_loss(logits, soft)
     with torch.no_grad():
@@ -146,14 +146,16 @@ def step_loss(sam: Sam, batch: dict[str, Tensor], settings: Settings, dense_only
     return losses[:, :, 0].mean() + 0.2 * several + 0.3 * F.mse_loss(quality, iou) + settings.dense_weight * dense
 
 
-def rate_at(step: int, settings: Settings) -> float:
+def rate_at(step: int, settings: TeacherSettings) -> float:
     """Warm-up, then a constant rate in stage 1, then a cosine to nothing over stage 2."""
     if step < settings.dense_steps:
         return settings.rate * min(1.0, (step + 1) / 100)
     return settings.rate * (0.5 + 0.5 * math.cos(math.pi * (step - settings.dense_steps) / settings.steps))
 
 
-def train(out: Path, settings: Settings, report: Report, every: int = 250, workers: int = 1, held_out: int = 32) -> Sam:
+def train(
+    out: Path, settings: TeacherSettings, report: Report, every: int = 250, workers: int = 1, held_out: int = 32
+) -> Sam:
     """Train, resuming from `out`'s state file where there is one; every `every` steps write both and report.
 
     A report has the step, the mean loss and, on `held_out` scenes of another seed, the mean IoU so far.
@@ -219,7 +221,7 @@ def _save(sam: Sam, optimiser: torch.optim.Optimizer, out: Path, step: int, seco
     os.replace(out.with_suffix(".new"), out)
 
 
-def _report(line: Mapping[str, float]) -> None:
+def _lines_told(line: Mapping[str, float]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
@@ -231,12 +233,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that generate scenes")
     parser.add_argument("--every", type=int, default=250, help="steps between snapshots")
-    for name, default in vars(Settings()).items():
+    for name, default in vars(TeacherSettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     given = vars(parser.parse_args())
     torch.set_num_threads(given.pop("threads"))
     out, workers, every = given.pop("out"), given.pop("workers"), given.pop("every")
-    train(out, Settings(**given), _report, every, workers)
+    train(out, TeacherSettings(**given), _lines_told, every, workers)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import typer
 from prunekit_sam import models
+from prunekit_sam.ablations import ALPHAS
 from prunekit_sam.plugin import plugin, sa1b
 from prunekit_sam.recipe import ONESTEP, SLIMSAM
 
 import prunekit
 from prunekit.cli.app import app
 from prunekit.cli.app import run as command
-from prunekit.cli.pruning import shares
 from prunekit.errors import RecipeError
+from prunekit.options.shares import read_shares
 from prunekit.recipes import Distil, override, parse, stages_of
 from prunekit.registry import known_recipes, names, scorer
 from prunekit.runs.prune_stage import Batches, structure_of
@@ -45,7 +46,7 @@ def resolved(options: dict[str, Any]):
     """The recipe, its settings overridden, its stages written out and its criterion; nothing is built."""
     recipe = override(known_recipes()[options["recipe"]], parse(options["settings"] or []))
     assert options["model"] in names()
-    shares(options["ratio"] or "0.5")
+    read_shares(options["ratio"] or "0.5")
     if options["target"]:
         parse_target(options["target"])
     taken = {name: recipe.settings[name] for name in ("accumulation", "seed")}
@@ -88,7 +89,8 @@ def test_a_command_that_has_rotted_would_be_found(line):
 def losses(line: str) -> list[tuple[str, tuple[str, ...]]]:
     """(schedule, terms) of each distillation."""
     stages = [stage for stage in resolved(parsed(line))[1] if isinstance(stage, Distil)]
-    return [(stage.schedule, tuple(term.name for term in stage.terms)) for stage in stages]
+    names = {weighting: name for name, weighting in ALPHAS.items()}
+    return [(names[stage.weighting], tuple(term.name for term in stage.terms)) for stage in stages]
 
 
 FIRST, SECOND = ("bottleneck", "output"), ("embedding", "previous output", "output")
@@ -143,7 +145,7 @@ def test_scratch_forgets_what_was_learned():
 
 
 def test_output_taylor_is_the_product_of_weight_and_gradient_of_the_squared_output():
-    sam = models.build("nano")
+    sam = models.build_sam("nano")
     samples = sa1b(sam, None, "train", 1, 0)
     part = sam.image_encoder
     group = next(g for g in structure_of(part, samples).groups if g.role == "mlp.hidden")

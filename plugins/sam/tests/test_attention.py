@@ -74,7 +74,7 @@ def test_of_the_scores_of_an_image_nothing_is_kept_for_the_backward_pass():
 
 
 def test_the_model_is_as_it_was_afterwards_also_where_the_block_raised():
-    encoder = models.build("nano").image_encoder
+    encoder = models.build_sam("nano").image_encoder
     before = copy.deepcopy({name: dict(m.__dict__) for name, m in encoder.named_modules()})
     swapped = []
 
@@ -90,7 +90,7 @@ def test_the_model_is_as_it_was_afterwards_also_where_the_block_raised():
 
 
 def test_a_whole_encoder_gives_the_same():
-    encoder = models.build("nano").image_encoder.eval()
+    encoder = models.build_sam("nano").image_encoder.eval()
     image = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         stock = encoder(image)
@@ -100,7 +100,7 @@ def test_a_whole_encoder_gives_the_same():
 
 
 def test_what_training_needs_is_still_counted_beforehand():
-    encoder = models.build("nano").image_encoder.eval()
+    encoder = models.build_sam("nano").image_encoder.eval()
     image = torch.zeros(1, 3, 128, 128)
     stock = counted(encoder, image, {})
     with lean_attention(encoder):
@@ -111,7 +111,7 @@ def test_what_training_needs_is_still_counted_beforehand():
 
 
 def test_blocks_that_are_run_again_in_the_backward_pass_give_the_same_gradients():
-    encoder = models.build("nano").image_encoder.eval()
+    encoder = models.build_sam("nano").image_encoder.eval()
     image = torch.randn(1, 3, 128, 128)
     found = []
     for wanted in (False, True):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from prunekit_sam.data import GeneratedScenes, Sample
+from prunekit_sam.data import GeneratedScenes, MaskedImage
 from prunekit_sam.evaluation import disc_miou, encode, evaluate, filled_box_miou, iou, predict
-from prunekit_sam.models import build
+from prunekit_sam.models import build_sam
 from segment_anything import SamPredictor
 
 from prunekit.errors import DataError, InputError
@@ -11,7 +11,7 @@ from prunekit.errors import DataError, InputError
 
 @pytest.fixture(scope="module")
 def sam():
-    return build("nano")
+    return build_sam("nano")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def test_against_segment_anythings_own_predictor_one_prompt_at_a_time(sam, promp
                 found.append((answer & mask).sum() / (answer | mask).sum())
         expected.append(np.mean(found))
     cut = [
-        Sample(s.name, s.image[: size // 2 * 2 - 8], s.masks[:, : size // 2 * 2 - 8], s.points, s.boxes) for s in data
+        MaskedImage(s.name, s.image[: size // 2 * 2 - 8], s.masks[:, : size // 2 * 2 - 8], s.points, s.boxes)
+        for s in data
     ]
     assert evaluate(sam, cut, prompt).per_image == pytest.approx(
         expected, abs=3e-4
@@ -69,14 +70,14 @@ def test_nano_beats_both_baselines(sam, held):
 def test_baselines_by_hand():
     masks = np.zeros((1, 10, 10), bool)
     masks[0, 2:6, 2:4] = masks[0, 2:4, 2:6] = True  # an L: 12 of the 16 pixels of its box
-    sample = Sample("l", np.zeros((10, 10, 3), np.uint8), masks, np.float32([[3, 3]]), np.float32([[2, 2, 6, 6]]))
+    sample = MaskedImage("l", np.zeros((10, 10, 3), np.uint8), masks, np.float32([[3, 3]]), np.float32([[2, 2, 6, 6]]))
     assert filled_box_miou([sample]) == pytest.approx(12 / 16)
     assert disc_miou([sample], fraction=0.01) == pytest.approx(1 / 12)
 
 
 def test_empty_annotations_are_counted_and_left_out(sam, held):
     sample = held[0]
-    more = Sample(
+    more = MaskedImage(
         sample.name,
         sample.image,
         np.concatenate([sample.masks, np.zeros_like(sample.masks[:1])]),
@@ -93,13 +94,13 @@ def test_what_cannot_be_scored(sam, held):
         evaluate(sam, held, "circle")
     with pytest.raises(DataError, match="nothing to score"):
         evaluate(sam, [])
-    bare = Sample("bare", held[0].image, None, np.zeros((0, 2), np.float32), np.zeros((0, 4), np.float32))
+    bare = MaskedImage("bare", held[0].image, None, np.zeros((0, 2), np.float32), np.zeros((0, 4), np.float32))
     with pytest.raises(DataError, match="bare comes without masks"):
         evaluate(sam, [bare])
 
 
 def test_the_mode_is_put_back(held):
-    model = build("nano").train()
+    model = build_sam("nano").train()
     evaluate(model, held, limit=1)
     assert model.training
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from prunekit_sam.data import Folder, GeneratedScenes, Sample
+from prunekit_sam.data import Folder, GeneratedScenes, MaskedImage
 from prunekit_sam.examination import compared, examine
-from prunekit_sam.models import build, nano
+from prunekit_sam.models import build_sam, nano
 from prunekit_sam.promptable import CHUNK_CPU, Prompted, Trivial
 from prunekit_sam.prompts import Prompts, ask, drawn, parsed
 from prunekit_sam.scores import means
@@ -25,7 +25,7 @@ EVERY = parsed("point,box,points:3,multimask,multimask-own")
 
 @pytest.fixture(scope="module")
 def sam():
-    return build("nano")
+    return build_sam("nano")
 
 
 def crowded(masks=44):
@@ -36,7 +36,7 @@ def crowded(masks=44):
     assert len(found) == masks
     points = np.concatenate([s.points for s in samples])[:masks]
     boxes = np.concatenate([s.boxes for s in samples])[:masks]
-    return Sample("crowded", one.image, found, points, boxes)
+    return MaskedImage("crowded", one.image, found, points, boxes)
 
 
 def annotated_folder(path, count=12):
@@ -156,7 +156,7 @@ def test_every_model_is_built_in_its_turn_and_trivial_answers_are_a_row(folder):
     def make(name):
         built.append(name)
         torch.manual_seed(0)
-        return nano() if name == "random" else build("nano")
+        return nano() if name == "random" else build_sam("nano")
 
     done = compared(
         {name: (lambda name=name: make(name)) for name in ("nano", "random")},

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from prunekit_sam import models
-from prunekit_sam.data import Sample
+from prunekit_sam.data import MaskedImage
 from prunekit_sam.exports import onnx_graphs as onnx_format
 from prunekit_sam.exports import original as sam_format
 from prunekit_sam.exports.geometry import uniform
@@ -91,7 +91,7 @@ def test_transformers_loads_it_and_gives_the_same(same, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)  # not resized, but padded
     pixels = SamProcessor.from_pretrained(tmp_path / "out")(images=image, return_tensors="pt")["pixel_values"]
     empty = np.zeros((0, 96, 128), dtype=bool)
-    sample = Sample("", image, empty, np.zeros((0, 2)), np.zeros((0, 4)))
+    sample = MaskedImage("", image, empty, np.zeros((0, 2)), np.zeros((0, 4)))
     torch.testing.assert_close(pixels, preprocessed(sam, [sample]), rtol=0, atol=1e-5)
 
 
@@ -195,7 +195,7 @@ def test_widths_that_differ_are_refused_with_the_setting_that_would_do(mixed, tm
 
 @pytest.mark.parametrize("to", ["hf", "sam"])
 def test_an_attention_of_another_width_than_the_embedding_is_refused(tmp_path, to):
-    sam = models.build("nano")
+    sam = models.build_sam("nano")
     result = prunekit.prune(sam.image_encoder, ratio=0.5, roles=["embedding"], align=4)
     folder = save(Bundle(sam, result.plan, result.report, "sam:nano", part="image_encoder"), tmp_path / "in")
     with pytest.raises(ExportError, match=r"4 x 32 = 128, the embedding 64(.|\n)*--set ranking=local"):

@@ -135,7 +135,7 @@ def test_a_tar_that_breaks_off_is_used_up_to_there_and_named(tmp_path):
 
 def test_faults_in_a_tar_are_noted_and_training_needs_no_json(tmp_path):
     tar = write_tar(tmp_path / "t.tar", broken_members())
-    sam = models.build("nano")
+    sam = models.build_sam("nano")
     val = sa1b(sam, tar, "val", None, 0)
     assert [sample.name for sample in val.items] == ["a", "f"]
     assert {fault.name.rpartition("/")[2]: fault.reason for fault in val.skipped}.keys() == FAULTS.keys()
@@ -374,7 +374,7 @@ def test_the_coco_file_of_the_split_is_taken(tmp_path):
 )
 def test_a_broken_segment_costs_its_image_only(tmp_path, segmentation):
     write_coco(tmp_path, extra=[{"image_id": 1, "segmentation": segmentation}])
-    samples = sa1b(models.build("nano"), tmp_path, "val", None, 0)
+    samples = sa1b(models.build_sam("nano"), tmp_path, "val", None, 0)
     assert [sample.name for sample in samples.items] == ["b"]
     assert "a.png" in {Path(fault.name).name for fault in samples.skipped}
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from prunekit_sam.models import NAMES, build, load_checkpoint, nano
+from prunekit_sam.models import NAMES, build_sam, load_checkpoint, nano
 from safetensors.torch import save_file
 
 from prunekit.errors import CheckpointError, RegistryError
@@ -15,11 +15,11 @@ def state():
 def test_names_and_a_near_miss():
     assert NAMES == ("vit_b", "vit_l", "vit_h", "nano")
     with pytest.raises(RegistryError, match="did you mean"):
-        build("nanoo")
+        build_sam("nanoo")
 
 
 def test_nano_ships_with_weights():
-    first, again = build("nano"), build("nano")
+    first, again = build_sam("nano"), build_sam("nano")
     assert not first.training
     for key, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
@@ -31,7 +31,7 @@ def test_nano_ships_with_weights():
 def test_checkpoints_load(tmp_path, state, suffix):
     path = tmp_path / f"w{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    loaded = build("nano", path).state_dict()
+    loaded = build_sam("nano", path).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
 
 

@@ -1,8 +1,8 @@
 import pytest
-from prunekit_sam.data import GeneratedScenes, Sample
+from prunekit_sam.data import GeneratedScenes, MaskedImage
 from prunekit_sam.exports.config import model_config
 from prunekit_sam.exports.hf_folder import renamed
-from prunekit_sam.models import build
+from prunekit_sam.models import build_sam
 from prunekit_sam.promptable import Prompted
 from prunekit_sam.promptable_hf import PromptedHF
 from prunekit_sam.prompts import ask, parsed
@@ -11,13 +11,13 @@ transformers = pytest.importorskip("transformers")
 
 
 def test_answers_like_the_same_weights_in_segment_anything():
-    sam = build("nano")
+    sam = build_sam("nano")
     config = {k: v for k, v in model_config(sam).items() if k not in ("model_type", "architectures")}
     model = transformers.SamModel(transformers.SamConfig(**config)).eval()
     model.load_state_dict(renamed(sam, sam.state_dict()), strict=True)
     whole = GeneratedScenes(1, seed=5, size=150)[0]
     assert whole.masks is not None
-    sample = Sample("wide", whole.image[:100], whole.masks[:, :100], whole.points, whole.boxes)
+    sample = MaskedImage("wide", whole.image[:100], whole.masks[:, :100], whole.points, whole.boxes)
     encoded = []
     model.vision_encoder.register_forward_hook(lambda *_: encoded.append(1))
     asked = [ask(protocol, sample) for protocol in parsed("point,box,multimask")]

@@ -31,7 +31,9 @@ def cut_in_turn(part, samples, ratio, scorer, settings=LOCAL):
     for stage in SLIMSAM.stages:
         if isinstance(stage, Prune):
             structure = structure_of(part, samples)
-            plans.append(cut(part, stage, structure, samples, Asked(scorer, ratio, settings), lambda *_: None)[0])
+            plans.append(
+                cut(part, stage, structure, samples, Asked.of(settings, scorer=scorer, ratio=ratio), lambda *_: None)[0]
+            )
     return plans
 
 
@@ -60,7 +62,7 @@ def test_published_widths_and_counts(ratio, embedding, mlp, head, encoder, whole
 
 
 def test_what_lies_outside_the_encoder_is_counted():
-    sam = models.build("nano")
+    sam = models.build_sam("nano")
     cost = count_rest(Built(sam, "sam:nano", {}, plugin.models["nano"], plugin), sam.image_encoder)
     outside = [p for n, p in sam.named_parameters() if not n.startswith("image_encoder")]
     assert cost.params == sum(p.numel() for p in outside)
@@ -70,7 +72,7 @@ def test_what_lies_outside_the_encoder_is_counted():
 @pytest.mark.parametrize("number", [0, 1])
 def test_each_term_of_both_alignments_teaches_local_and_global_blocks(number):
     torch.manual_seed(0)
-    sam = models.build("nano")
+    sam = models.build_sam("nano")
     samples = sa1b(sam, None, "train", 2, 0)
     student, original = sam.image_encoder, copy.deepcopy(sam.image_encoder)
     previous = original
@@ -78,7 +80,7 @@ def test_each_term_of_both_alignments_teaches_local_and_global_blocks(number):
     for stage in cuts[: number + 1]:
         previous = copy.deepcopy(student)
         structure = structure_of(student, samples)
-        cut(student, stage, structure, samples, Asked(Magnitude(), 0.5, LOCAL), lambda *_: None)
+        cut(student, stage, structure, samples, Asked.of(LOCAL, scorer=Magnitude(), ratio=0.5), lambda *_: None)
     stage = [stage for stage in SLIMSAM.stages if isinstance(stage, Distil)][number]
     structure = structure_of(student, samples)
     taps = {term.name: structure.taps(term.roles) if term.roles else () for term in stage.terms}

@@ -1,22 +1,22 @@
 import json
 
 import torch
-from prunekit_sam.models import build, nano
+from prunekit_sam.models import build_sam, nano
 from prunekit_sam.promptable import decode
 from prunekit_sam.prompts import Prompts
-from prunekit_sam.training import Settings, prompted, rate_at, train
+from prunekit_sam.training import TeacherSettings, rate_at, train, with_prompts
 from safetensors.torch import load_file
 
-TINY = Settings(dense_steps=1, steps=2, batch=2, queries=3, prompts=2)
+TINY = TeacherSettings(dense_steps=1, steps=2, batch=2, queries=3, prompts=2)
 
 
 def test_the_batched_decoder_is_segment_anythings():
-    sam = build("nano")
+    sam = build_sam("nano")
     torch.manual_seed(0)
     embedding, points = torch.randn(2, 128, 16, 16), torch.rand(2, 3, 2) * 128
     boxes = torch.tensor([[[8.0, 8, 60, 70]], [[20.0, 30, 100, 90]]])
     with torch.no_grad():
-        logits, _ = prompted(sam, embedding, points, boxes)
+        logits, _ = with_prompts(sam, embedding, points, boxes)
         for image in range(2):
             one = embedding[image : image + 1]
             at, _ = decode(sam, one, Prompts(points[image][:, None].numpy(), None), (128, 128))
@@ -26,7 +26,7 @@ def test_the_batched_decoder_is_segment_anythings():
 
 
 def test_rates():
-    settings = Settings(dense_steps=500, steps=100, rate=1.0)
+    settings = TeacherSettings(dense_steps=500, steps=100, rate=1.0)
     assert rate_at(0, settings) == 0.01
     assert rate_at(499, settings) == 1
     assert rate_at(500, settings) == 1

@@ -2,6 +2,5 @@
 
 from prunekit.runs.distillation.loop import distil
 from prunekit.runs.distillation.losses import floats, term_losses
-from prunekit.runs.distillation.settings import Settings
 
-__all__ = ["Settings", "distil", "floats", "term_losses"]
+__all__ = ["distil", "floats", "term_losses"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prunekit.errors import RecipeError
 from prunekit.runs.distillation.checkpointing import blocks_of
-from prunekit.runs.distillation.settings import Settings
+from prunekit.recipes.records import Training
 from prunekit.runs.ranks import Ranks
 
 
@@ -35,7 +35,7 @@ class Joint:
 
 
 @contextmanager
-def joined(student: nn.Module, ranks: Ranks, settings: Settings, *, penalised: bool = False) -> Iterator[Joint]:
+def joined(student: nn.Module, ranks: Ranks, settings: Training, *, penalised: bool = False) -> Iterator[Joint]:
     """The student, alone or joined to those of the other ranks until the end of the block.
 
     Raises RecipeError for what cannot be divided.
@@ -49,7 +49,7 @@ def joined(student: nn.Module, ranks: Ranks, settings: Settings, *, penalised: b
             yield Joint(student, wrapper, lambda: ranks.accelerator.no_sync(wrapper))
 
 
-def _divided(student: nn.Module, ranks: Ranks, settings: Settings, *, penalised: bool) -> Joint:
+def _divided(student: nn.Module, ranks: Ranks, settings: Training, *, penalised: bool) -> Joint:
     """A copy whose weights, gradients and moments are divided among the ranks, block by block.
 
     A copy, since torch has no way back: its modules keep the hooks and class that ``fully_shard`` gives them.

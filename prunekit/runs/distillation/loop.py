@@ -20,16 +20,15 @@ from prunekit.samples.tasks import Samples
 from prunekit.runs.caches import remade
 from prunekit.runs.distillation.checkpointing import recomputed
 from prunekit.runs.distillation.encoded import Encoded, with_next
-from prunekit.runs.distillation.joint import joined
+from prunekit.runs.distillation.joint import Joint, joined
 from prunekit.runs.distillation.losses import term_losses, weight
-from prunekit.runs.distillation.memory import GIB
-from prunekit.runs.distillation.memory import checked as preflight
+from prunekit.runs.distillation.memory import GIB, preflight
 from prunekit.runs.distillation.rate import Rate, batches, own_share, steps_in
-from prunekit.runs.distillation.settings import Settings
+from prunekit.recipes.records import Training
 from prunekit.runs.distillation.state import State, restored, state_of
-from prunekit.runs.distillation.teachers import Disk, Memory, Store, Teacher, mixed
+from prunekit.runs.distillation.teachers import Disk, Memory, Store, Teacher, cache_bytes, dtype_of, mixed
 from prunekit.runs.ranks import ALONE, Ranks
-from prunekit.recipes.stages import Distil
+from prunekit.recipes.stages import Distil, Term
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 TapsOf = Callable[[Sequence[str]], Sequence[Tap]]
@@ -63,7 +62,7 @@ def distil(
     stage: Distil,
     samples: Samples,
     taps_of: TapsOf,
-    settings: Settings,
+    settings: Training,
     progress: Progress,
     penalty: Callable[[float], Tensor] | None = None,
     *,
@@ -88,48 +87,76 @@ def distil(
 
     Raises RecipeError where student and teacher features differ in shape and where a loss is not finite.
     """
-    taps = {term.name: tuple(taps_of(term.roles)) if term.roles else () for term in stage.terms}
-    for term in stage.terms:
-        if term.roles and not taps[term.name]:
-            raise RecipeError(f"no feature carries {' or '.join(term.roles)}", where=f"{stage.title}, {term.name}")
+    taps = _taps(stage, taps_of)
     student.eval()
     total = steps_in(len(samples), settings, ranks.count)
-    frozen = _frozen(teachers, settings, len(samples), folder)
+    frozen = _frozen_teachers(teachers, settings, len(samples), folder)
     with Encoded(samples, next(student.parameters()).device) as reader, ExitStack() as stack:
         needed = preflight(student, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
         joint = stack.enter_context(joined(student, ranks, settings, penalised=penalty is not None))
         course = _Course(joint.model, stage, settings, total, ranks)
         first = course.restore(start)
         progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
-        saved = time.monotonic()
-        caches = remade(joint.model, lambda: joint.call(reader([0])))
+        passes = _Passes(joint, frozen, stage.terms, taps, settings, reader)
         with recomputed(joint.model, settings.checkpointing):
             for step, mine, share in _shares(reader, settings, first, total, ranks):
-                for cache in caches:
-                    cache.clear()
-                alpha = course.alpha(step)
+                aligning = course.aligning(step)
                 ends = (step + 1) % settings.accumulate == 0 or step + 1 == total
                 with joint.apart() if not ends else nullcontext():
-                    with mixed(reader.device, settings.dtype):
-                        given = (frozen, stage.terms, taps, alpha, reader(mine), mine, joint.call)
-                        losses = term_losses(joint.model, *given, late=settings.checkpointing)
-                        loss = course.total_loss(losses, alpha, penalty, step)
-                    course.learn(loss, losses, share, step, ends=ends)
+                    losses, loss = passes.losses(mine, aligning, lambda found: course.total_loss(found, penalty))
+                    course.learn(loss, losses, share, ends=ends)
                 progress(step + 1, total, {"loss": course.epoch.means["loss"], "lr": course.rate(step)})
-                due = keep is not None and ends and step + 1 < total
-                if due and ranks.agreed(time.monotonic() - saved >= 60 * settings.save_minutes):
-                    assert keep is not None
+                if keep is not None and ends and step + 1 < total and course.is_due():
                     joint.publish()
-                    keep(course.state(step + 1))
-                    saved = time.monotonic()
-        for cache in caches:
-            cache.clear()
+                    keep(course.state())
+        passes.forget()
         joint.publish()
     return course.epoch.means
 
 
+def _taps(stage: Distil, taps_of: TapsOf) -> dict[str, tuple[Tap, ...]]:
+    """Where each term reads its features. Raises RecipeError for a term whose roles nothing carries."""
+    taps = {term.name: tuple(taps_of(term.roles)) if term.roles else () for term in stage.terms}
+    for term in stage.terms:
+        if term.roles and not taps[term.name]:
+            raise RecipeError(f"no feature carries {' or '.join(term.roles)}", where=f"{stage.title}, {term.name}")
+    return taps
+
+
+class _Passes:
+    """Forward passes of student and teachers over batches of a stage."""
+
+    def __init__(
+        self,
+        joint: Joint,
+        teachers: Mapping[str, Teacher],
+        terms: Sequence[Term],
+        taps: Mapping[str, Sequence[Tap]],
+        settings: Training,
+        reader: Encoded,
+    ) -> None:
+        self.joint, self.teachers, self.terms, self.taps = joint, teachers, terms, taps
+        self.settings, self.reader = settings, reader
+        self.caches = remade(joint.model, lambda: joint.call(reader([0])))
+
+    def losses(
+        self, mine: list[int], aligning: float, summed: Callable[[dict[str, Tensor]], Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses by term, and what ``summed`` makes of them, on the samples ``mine``."""
+        self.forget()
+        with mixed(self.reader.device, dtype_of(self.settings.precision)):
+            given = (self.teachers, self.terms, self.taps, aligning, self.reader(mine), mine, self.joint.call)
+            losses = term_losses(self.joint.model, *given, late=self.settings.checkpointing)
+            return losses, summed(losses)
+
+    def forget(self) -> None:
+        """Empties what the student derives from its weights and keeps."""
+        for cache in self.caches:
+            cache.clear()
+
+
 def _shares(
-    reader: Encoded, settings: Settings, first: int, total: int, ranks: Ranks
+    reader: Encoded, settings: Training, first: int, total: int, ranks: Ranks
 ) -> Iterator[tuple[int, list[int], float]]:
     """(step, this rank's samples, their part of the batch) from step ``first`` on; ``reader`` hears of them ahead."""
     order = islice(enumerate(batches(len(reader.samples), settings, total, ranks.count)), first, None)
@@ -140,8 +167,8 @@ def _shares(
         yield share
 
 
-def _frozen(
-    teachers: Mapping[str, nn.Module], settings: Settings, count: int, folder: Path | None
+def _frozen_teachers(
+    teachers: Mapping[str, nn.Module], settings: Training, count: int, folder: Path | None
 ) -> dict[str, Teacher]:
     def store() -> Store | None:
         if settings.teacher_cache == "off":
@@ -152,7 +179,7 @@ def _frozen(
             return Disk(folder)
         return Memory()
 
-    limit = settings.cache_bytes * (2 if settings.teacher_cache == "disk" else 1)  # half precision on disk
+    limit = cache_bytes(settings) * (2 if settings.teacher_cache == "disk" else 1)  # half precision on disk
     return {
         name: Teacher(
             teacher,
@@ -161,7 +188,7 @@ def _frozen(
             count=count,
             epochs=min(settings.epochs, settings.align_epochs),
             name=name,
-            dtype=settings.dtype,
+            dtype=dtype_of(settings.precision),
         )
         for name, teacher in teachers.items()
     }
@@ -170,7 +197,7 @@ def _frozen(
 class _Course:
     """The optimiser of one stage, its schedules, and how far it has come."""
 
-    def __init__(self, student: nn.Module, stage: Distil, settings: Settings, total: int, ranks: Ranks) -> None:
+    def __init__(self, student: nn.Module, stage: Distil, settings: Training, total: int, ranks: Ranks) -> None:
         self.student, self.stage, self.settings, self.total, self.ranks = student, stage, settings, total, ranks
         self.weights = [p for p in student.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.weights, lr=settings.lr)
@@ -178,34 +205,39 @@ class _Course:
         self.scaler = torch.amp.GradScaler(device, enabled=settings.precision == "fp16")
         self.rate = Rate(settings.lr, settings.lr_schedule, total)
         self.epoch = Epoch()
+        self.step, self.aligned, self.saved = 0, 0.0, time.monotonic()
 
-    def alpha(self, step: int) -> float:
-        """The weight a at ``step``; a run cut short by ``steps`` still passes every epoch of the schedule."""
+    def is_due(self) -> bool:
+        """Whether the ranks agree that it is time to keep a state."""
+        late = time.monotonic() - self.saved >= 60 * self.settings.save_minutes
+        return bool(self.ranks.agreed(late))
+
+    def aligning(self, step: int) -> float:
+        """What aligning terms count at ``step``; a run cut short by ``steps`` still passes every epoch of the schedule."""
         now = step * self.settings.epochs // self.total
         if now != self.epoch.number:
             self.rate.epoch_done(self.epoch.means.get("output", self.epoch.means.get("loss", 0.0)))
             self.epoch = Epoch(now)
-        return self.stage.alpha(now, self.settings.align_epochs)
+        self.step, self.aligned = step, self.stage.weighting.weight(now, self.settings.align_epochs)
+        return self.aligned
 
-    def total_loss(
-        self, losses: dict[str, Tensor], alpha: float, penalty: Callable[[float], Tensor] | None, step: int
-    ) -> Tensor:
+    def total_loss(self, losses: dict[str, Tensor], penalty: Callable[[float], Tensor] | None) -> Tensor:
         """The weighted sum; a penalty joins ``losses`` under its name."""
-        parts = [weight(term, alpha) * losses[term.name] for term in self.stage.terms if term.name in losses]
+        parts = [weight(term, self.aligned) * losses[term.name] for term in self.stage.terms if term.name in losses]
         loss = torch.stack(parts).sum()
         if penalty is None:
             return loss
-        losses["penalty"] = self.settings.penalty * penalty((step + 1) / self.total)
+        losses["penalty"] = self.settings.penalty * penalty((self.step + 1) / self.total)
         return loss + losses["penalty"]
 
-    def learn(self, loss: Tensor, losses: Mapping[str, Tensor], share: float, step: int, *, ends: bool) -> None:
+    def learn(self, loss: Tensor, losses: Mapping[str, Tensor], share: float, *, ends: bool) -> None:
         """Backward, and an optimiser step where ``ends``. ``share``: this rank's part of the batch."""
         named = {**losses, "loss": loss}
         values = torch.stack([value.detach().double() for value in named.values()]) * share
         values = self.ranks.total(values)
         if not bool(torch.isfinite(values[-1])):
             raise RecipeError(
-                f"the loss is not finite at step {step} of {self.total}",
+                f"the loss is not finite at step {self.step} of {self.total}",
                 where=self.stage.title,
                 hint="lower it: --set lr=1e-5",
             )
@@ -219,15 +251,16 @@ class _Course:
             self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.weights, self.settings.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate(step)
+            group["lr"] = self.rate(self.step)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
 
-    def state(self, step: int) -> State:
-        """Everything that decides what comes after ``step`` steps."""
+    def state(self) -> State:
+        """Everything that decides what comes after this step."""
+        self.saved = time.monotonic()
         progress = {
-            "step": step,
+            "step": self.step + 1,
             "rate": self.rate.state(),
             "epoch": {"number": self.epoch.number, "steps": self.epoch.steps, "sums": dict(self.epoch.sums)},
             "scaler": self.scaler.state_dict(),

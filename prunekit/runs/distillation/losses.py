@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,14 +50,14 @@ def term_losses(
     teachers: Mapping[str, nn.Module | Teacher],
     terms: Sequence[Term],
     taps: Mapping[str, Sequence[Tap]],
-    alpha: float,
+    aligning: float,
     batch: Tensor,
     indices: Sequence[int] | None = None,
     call: Callable[..., Any] | None = None,
     *,
     late: bool = False,
 ) -> dict[str, Tensor]:
-    """The unweighted loss of every term that counts at ``alpha``, by name, from one pass of the student.
+    """The unweighted loss of every term that counts where aligning terms count ``aligning``, by name, from one pass.
 
     A term over features is the mean over its taps of the mean squared error. A teacher's features live until the
     student's are there, and then hold the difference that the backward pass needs.
@@ -69,51 +70,74 @@ def term_losses(
 
     Raises RecipeError where student and teacher features differ in shape.
     """
-    live = [term for term in terms if weight(term, alpha)]
-    expected: dict[tuple[str, Tap], list[Tensor]] = {}  # by term; a module may run more than once in a pass
-    finals: dict[str, list[Tensor]] = {}
-    for name in dict.fromkeys(term.teacher for term in live):
-        readers = [term for term in live if term.teacher == name]
-        teacher = teachers[name]
-        known = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
-        wanted = tuple(dict.fromkeys(tap for term in readers for tap in taps[term.name]))
-        features, finals[name] = known(batch, wanted, indices)
-        for term in readers:
-            for tap in taps[term.name]:
-                values = features.pop(tap, None)  # the first that reads it has it to itself
-                again = (
-                    [v.clone() for t in readers for v in expected.get((t.name, tap), ())] if values is None else values
-                )
-                expected[term.name, tap] = again
-    sums: dict[str, list[Tensor]] = {term.name: [] for term in live if term.roles}
+    live = [term for term in terms if weight(term, aligning)]
+    asked = _Asked.of(live, teachers, taps, batch, indices)
+    caught: list[tuple[Tap, Tensor]] = []
+    read = (lambda tap, feature: caught.append((tap, feature.clone()))) if late else asked.compare
+    with tapped(student, dict.fromkeys(tap for term in live for tap in taps[term.name]), read):
+        final = floats((call or student)(batch))
+    for tap, feature in caught:
+        asked.compare(tap, feature)
+    losses = {name: torch.stack(values).mean() for name, values in asked.sums.items() if values}
+    for term in live:
+        if not term.roles:
+            pairs = zip(final, asked.finals[term.teacher], strict=True)
+            each = [nn.functional.mse_loss(mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
+            losses[term.name] = torch.stack(each).mean()
+    return losses
 
-    def compare(tap: Tap, feature: Tensor) -> None:
-        for term in live:
-            if tap not in taps[term.name]:
+
+@dataclass(eq=False)
+class _Asked:
+    """What the teachers gave for one batch, and what the student's features came to beside it.
+
+    ``expected`` are features by term and tap, several where a module runs more than once in a pass; ``finals`` the
+    outputs by teacher; ``sums`` the losses of each tap by term.
+    """
+
+    terms: Sequence[Term]
+    taps: Mapping[str, Sequence[Tap]]
+    expected: dict[tuple[str, Tap], list[Tensor]]
+    finals: dict[str, list[Tensor]]
+    sums: dict[str, list[Tensor]]
+
+    @classmethod
+    def of(
+        cls,
+        live: Sequence[Term],
+        teachers: Mapping[str, nn.Module | Teacher],
+        taps: Mapping[str, Sequence[Tap]],
+        batch: Tensor,
+        indices: Sequence[int] | None,
+    ) -> _Asked:
+        asked = cls(live, taps, {}, {}, {term.name: [] for term in live if term.roles})
+        for name in dict.fromkeys(term.teacher for term in live):
+            teacher = teachers[name]
+            known = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
+            readers = [term for term in live if term.teacher == name]
+            wanted = tuple(dict.fromkeys(tap for term in readers for tap in taps[term.name]))
+            features, asked.finals[name] = known(batch, wanted, indices)
+            for term in readers:
+                for tap in taps[term.name]:
+                    values = features.pop(tap, None)  # the first that reads it has it to itself
+                    if values is None:
+                        values = [v.clone() for t in readers for v in asked.expected.get((t.name, tap), ())]
+                    asked.expected[term.name, tap] = values
+        return asked
+
+    def compare(self, tap: Tap, feature: Tensor) -> None:
+        """A feature of the student with each teacher's."""
+        for term in self.terms:
+            if tap not in self.taps[term.name]:
                 continue
-            theirs = expected[term.name, tap].pop(0)
+            theirs = self.expected[term.name, tap].pop(0)
             if theirs.shape != feature.shape:
                 raise RecipeError(
                     f"the teacher's feature is {tuple(theirs.shape)}, the student's {tuple(feature.shape)}",
                     where=f"the {tap.side} of {tap.module}",
                     hint="align roles that the teacher and the student have at equal widths",
                 )
-            sums[term.name].append(mean_square(feature, theirs))
-
-    caught: list[tuple[Tap, Tensor]] = []
-    read = (lambda tap, feature: caught.append((tap, feature.clone()))) if late else compare
-    with tapped(student, dict.fromkeys(tap for term in live for tap in taps[term.name]), read):
-        final = floats((call or student)(batch))
-    for tap, feature in caught:
-        compare(tap, feature)
-    losses = {name: torch.stack(values).mean() for name, values in sums.items() if values}
-    for term in live:
-        if not term.roles:
-            pairs = zip(final, finals[term.teacher], strict=True)
-            losses[term.name] = torch.stack(
-                [nn.functional.mse_loss(mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
-            ).mean()
-    return losses
+            self.sums[term.name].append(mean_square(feature, theirs))
 
 
 def floats(output: Any) -> list[Tensor]:
@@ -121,6 +145,6 @@ def floats(output: Any) -> list[Tensor]:
     return [t for t in tensors_in(output) if t.is_floating_point()]
 
 
-def weight(term: Term, alpha: float) -> float:
-    """What the term counts at ``alpha``."""
-    return alpha if term.weight == "a" else 1 - alpha
+def weight(term: Term, aligning: float) -> float:
+    """What the term counts where aligning terms count ``aligning``."""
+    return aligning if term.aligning else 1 - aligning

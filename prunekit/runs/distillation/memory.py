@@ -14,8 +14,9 @@ from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.inputs import tensors_in
 from prunekit.runs.distillation.checkpointing import blocks_of
-from prunekit.runs.distillation.settings import Settings
+from prunekit.recipes.records import Training
 from prunekit.recipes.stages import Distil
+from prunekit.runs.distillation.teachers import cache_bytes
 from prunekit.runs.features import tapped
 from prunekit.tracing.standin import swapped
 
@@ -114,14 +115,14 @@ def counted(student: nn.Module, batch: Tensor, taps: Mapping[str, Sequence[Tap]]
     return Counted(total(), sum(inside.values()), widest, inputs, features, outputs, largest)
 
 
-def need(student: nn.Module, one: Counted, settings: Settings, count: int, teachers: int, shards: int = 1) -> Need:
+def need(student: nn.Module, one: Counted, settings: Training, count: int, teachers: int, shards: int = 1) -> Need:
     """What training on ``count`` samples under ``settings`` takes, when one costs ``one``, with so many teachers.
 
     A student in ``shards`` parts is one more copy of it, all of it divided.
     """
     trained = sum(p.numel() * p.element_size() for p in student.parameters() if p.requires_grad)
     kept = one.kept - one.blocks + one.block + one.inputs if settings.checkpointing else one.kept
-    half = 1.0 if settings.dtype is None else _HALF
+    half = 1.0 if settings.precision == "fp32" else _HALF
     features = one.features * (2 if settings.checkpointing else 1)
     return Need(
         # gradients and two moments
@@ -132,20 +133,20 @@ def need(student: nn.Module, one: Counted, settings: Settings, count: int, teach
     )
 
 
-def _remembered(one: Counted, settings: Settings, count: int) -> int:
+def _remembered(one: Counted, settings: Training, count: int) -> int:
     """Bytes of what a teacher gives that stay in memory; see ``Teacher``."""
     if settings.teacher_cache != "memory":
         return 0
     both, outputs = count * (one.features + one.outputs), count * one.outputs
-    return next((size for size in (both, outputs) if size <= settings.cache_bytes), 0)
+    return next((size for size in (both, outputs) if size <= cache_bytes(settings)), 0)
 
 
-def checked(
+def preflight(
     student: nn.Module,
     stage: Distil,
     batch: Tensor,
     taps: Mapping[str, Sequence[Tap]],
-    settings: Settings,
+    settings: Training,
     count: int,
     shards: int = 1,
 ) -> Need | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from prunekit.runs.distillation.settings import Settings
+from prunekit.recipes.records import Training
 
 PATIENCE, FACTOR = 3, 0.5  # of the plateau schedule, in epochs
 
@@ -49,13 +49,13 @@ class Rate:
         return cls(**{**state, "best": math.inf if state["best"] is None else state["best"]})
 
 
-def steps_in(count: int, settings: Settings, ranks: int) -> int:
+def steps_in(count: int, settings: Training, ranks: int) -> int:
     """Batches of a stage over ``count`` samples, each of ``settings.batch`` samples on every rank."""
     whole = settings.epochs * math.ceil(count / (settings.batch * ranks))
     return min(settings.steps, whole) if settings.steps else whole
 
 
-def batches(count: int, settings: Settings, total: int, ranks: int) -> Iterator[list[int]]:
+def batches(count: int, settings: Training, total: int, ranks: int) -> Iterator[list[int]]:
     """``total`` batches of indices over all ranks: a fresh order every pass over the samples, decided by the seed."""
     generator = torch.Generator().manual_seed(settings.seed)
     size, given = settings.batch * ranks, 0
@@ -67,7 +67,7 @@ def batches(count: int, settings: Settings, total: int, ranks: int) -> Iterator[
                 given += 1
 
 
-def own_share(indices: list[int], settings: Settings, rank: int) -> tuple[list[int], float]:
+def own_share(indices: list[int], settings: Training, rank: int) -> tuple[list[int], float]:
     """A rank's samples of a batch and what part of it they are; where there is none, one that counts nothing."""
     mine = indices[rank * settings.batch : (rank + 1) * settings.batch]
     return (mine, len(mine) / len(indices)) if mine else (indices[:1], 0.0)

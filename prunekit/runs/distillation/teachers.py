@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Tap
 from prunekit.inputs import tensors_in
+from prunekit.recipes.records import Training
 from prunekit.runs.features import tapped
 
 logger = logging.getLogger(__name__)
@@ -178,3 +179,13 @@ def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
         a.shape == b.shape and bool((a.float() - b.float()).abs().max() <= _CLOSE * b.float().abs().max())
         for a, b in zip(one, other, strict=True)
     )
+
+
+def dtype_of(precision: str) -> torch.dtype | None:
+    """What products are computed in, where it is not the weights' own."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
+def cache_bytes(settings: Training) -> int:
+    """What is remembered of a teacher, at most."""
+    return int(settings.cache_gb * 2**30)

@@ -12,8 +12,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from prunekit.errors import ExportError
-from prunekit.exports.agreement import agreeing
-from prunekit.exports.requirements import only_fp32, optional
+from prunekit.exports import agreeing, only_fp32, optional
 from prunekit.plugins import Compared
 
 from ..promptable_hf import quiet
@@ -23,7 +22,7 @@ from .probing import NAMES, answers, probe
 from .scale import rescaled_state
 
 if TYPE_CHECKING:
-    from prunekit.plans.bundle import Bundle
+    from prunekit.plans import Bundle
 
 # segment_anything's name -> transformers' name, in order
 RENAMES = (
@@ -61,11 +60,11 @@ def hf(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Comp
     slimmed = whole_sam(bundle.model)
     buildable(slimmed, "hf")
     transformers = optional("transformers", "prunekit-sam[hf]")
-    model = transformers.SamModel(transformers.SamConfig(**_plain(model_config(slimmed)))).eval()
+    model = transformers.SamModel(transformers.SamConfig(**_as_json(model_config(slimmed)))).eval()
     model.load_state_dict(renamed(slimmed, rescaled_state(slimmed)), strict=True)
     with quiet(transformers):
         model.save_pretrained(folder)
-        again = _read(transformers, folder)
+        again = _read_back(transformers, folder)
     write_preprocessor(slimmed, folder)
     given = probe(slimmed)
     wanted, found = answers(slimmed, given), _answers(again, given)
@@ -90,11 +89,11 @@ def renamed(sam: Sam, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("model_type", "architectures")}
 
 
-def _read(transformers: Any, folder: Path) -> Any:
+def _read_back(transformers: Any, folder: Path) -> Any:
     model, info = transformers.SamModel.from_pretrained(folder, output_loading_info=True)
     faults = {kind: sorted(names) for kind, names in info.items() if names}
     if faults:

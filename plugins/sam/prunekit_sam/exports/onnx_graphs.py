@@ -13,8 +13,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from prunekit.errors import ExportError
-from prunekit.exports.agreement import agreeing, compare
-from prunekit.exports.requirements import optional
+from prunekit.exports import agreeing, difference_of, optional
 from prunekit.plugins import Compared
 
 from .config import model_config, write_preprocessor
@@ -24,7 +23,7 @@ from .precision import SUFFIXES, half, quantized
 from .probing import answers, probe
 
 if TYPE_CHECKING:
-    from prunekit.plans.bundle import Bundle
+    from prunekit.plans import Bundle
 
 INSTALL = "prunekit-sam[onnx]"
 LARGEST = 2_000_000_000  # bytes: no ONNX file, being one protocol buffer, can be of 2 GiB
@@ -109,7 +108,7 @@ def _compared(folder: Path, precision: str, expected: Mapping[str, Tensor]) -> l
         session = runtime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
         values = session.run(list(OUTPUTS[name]), {key: known[key] for key in INPUTS[name]})
         known |= dict(zip(OUTPUTS[name], values, strict=True))
-        check = agreeing if precision == "fp32" else compare
+        check = agreeing if precision == "fp32" else difference_of
         out += [check(f"{file}: {key}", expected[key], torch.from_numpy(known[key])) for key in OUTPUTS[name]]
     return out
 

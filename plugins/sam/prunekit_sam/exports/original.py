@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 
-from prunekit.exports.agreement import agreeing
-from prunekit.exports.requirements import only_fp32
+from prunekit.exports import agreeing, only_fp32
 from prunekit.plugins import Compared
 
 from . import loading
@@ -20,7 +19,7 @@ from .sam_arguments import arguments
 from .scale import rescaled_state
 
 if TYPE_CHECKING:
-    from prunekit.plans.bundle import Bundle
+    from prunekit.plans import Bundle
 
 
 def sam(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Compared]:

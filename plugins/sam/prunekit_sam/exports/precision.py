@@ -6,7 +6,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from prunekit.exports.requirements import optional
+from prunekit.exports import optional
 
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized"}
 

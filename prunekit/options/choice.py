@@ -1,0 +1,61 @@
+"""How what goes is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prunekit.options.fields import said
+from prunekit.options.types import Align, Ranking, Rounding
+
+if TYPE_CHECKING:  # the command's help shows these fields and must not wait for torch
+    from prunekit.scorers import Scorer
+    from prunekit.scorers.normalisers import Normaliser
+
+
+def _normalisers() -> tuple[str, ...]:
+    from prunekit.scorers.normalisers import NORMALISERS
+
+    return tuple(NORMALISERS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How what goes is chosen."""
+
+    scorer: Scorer | None = field(
+        default=None, metadata=said("the criterion: which units matter; ``Magnitude()`` if None.")
+    )
+    ranking: Ranking = field(
+        default="local",
+        metadata=said(
+            "``local`` removes the same share everywhere; ``global`` ranks all units together, ``role`` those of a "
+            "role, ``isomorphic`` those of groups with the same structure.",
+            flag="local, global, role or isomorphic.",
+            setting="local",
+            choices=("local", "global", "role", "isomorphic"),
+        ),
+    )
+    normaliser: str | Normaliser = field(
+        default="gaussian",
+        metadata=said(
+            "makes scores of groups comparable before they are ranked together: a name out of "
+            "``scorers/normalisers.py``, or a function (units,) -> (units,).",
+            setting="gaussian",
+            choices=_normalisers,
+        ),
+    )
+    align: Align = field(
+        default=None,
+        metadata=said(
+            "widths are kept at multiples of this; 8 from 64 units on if None, and 1 inside attention.", setting=0
+        ),
+    )
+    rounding: Rounding = field(
+        default="nearest", metadata=said("to the ``nearest`` width that alignment allows, or ``down`` to the next one.")
+    )
+    pools: Sequence[Collection[str]] | None = field(
+        default=None, metadata=said("roles that ``global`` ranks together; all of them by default.")
+    )
+    seed: int = field(default=0, metadata=said("of generated inputs and of the symmetry check.", setting=0))

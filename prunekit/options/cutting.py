@@ -1,0 +1,63 @@
+"""How it is cut and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prunekit.errors import InputError
+from prunekit.options.fields import said
+from prunekit.options.schedules import Schedule, portions
+from prunekit.options.types import OnStep, Verify
+
+if TYPE_CHECKING:  # the command's help shows these fields and must not wait for torch
+    from prunekit.quantities.latency_table import LatencyTable
+    from prunekit.surgery.refitting import Compensation
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How it is cut and checked. Raises InputError for a number of steps, a schedule or a name that does not exist."""
+
+    steps: int = field(default=1, metadata=said("remove in so many steps, each scored on what the last one left."))
+    schedule: Schedule = field(
+        default="cubic",
+        metadata=said(
+            "how much is gone after step k of n: ``linear`` k/n, ``cubic`` 1 - (1 - k/n)^3, of all that goes."
+        ),
+    )
+    on_step: OnStep | None = field(
+        default=None,
+        metadata=said("called as ``on_step(model, k, n)`` after every step, e.g. to train in between."),
+    )
+    compensate: str | Compensation | None = field(
+        default=None,
+        metadata=said(
+            '``"ridge"`` refits what reads removed units by least squares on ``data``, without training.',
+            flag="ridge: refit by least squares after every cut.",
+            setting="",
+            choices=("", "ridge"),
+        ),
+    )
+    verify: Verify = field(
+        default="auto",
+        metadata=said(
+            "``shapes`` rehearses the pruned model on the meta device; ``full`` also checks that units are "
+            "interchangeable, on real numbers; ``auto`` does so where a forward pass takes at most 50 GMACs.",
+            setting="auto",
+            choices=("auto", "full", "shapes"),
+        ),
+    )
+    latency: LatencyTable | None = field(
+        default=None,
+        metadata=said("a table of operator times for targets on latency, kept over several calls; a new one if None."),
+    )
+
+    def __post_init__(self) -> None:
+        if self.verify not in ("auto", "full", "shapes"):
+            raise InputError(f"verify={self.verify!r} is unknown", hint="use 'auto', 'full' or 'shapes'")
+        portions(self.steps, self.schedule)
+        if self.compensate is not None:
+            from prunekit.surgery.refitting import compensation
+
+            compensation(self.compensate)

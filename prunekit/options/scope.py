@@ -1,0 +1,67 @@
+"""What goes: how much, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prunekit.errors import InputError
+from prunekit.options.fields import said
+from prunekit.options.shares import DEFAULT_RATIO, exact_ratio, read_shares
+from prunekit.options.types import Ratio
+from prunekit.quantities.limits import Target, parse_target
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What goes. Raises InputError for read_shares and targets that cannot be."""
+
+    ratio: Ratio | None = field(
+        default=None,
+        metadata=said(
+            "share of the units of every group to remove, in [0, 1); or a mapping from roles to read_shares. 0.5 where "
+            "neither it nor a target is given.",
+            flag="Share of units to remove, in [0, 1), or ROLE=SHARE,ROLE=SHARE. [default: 0.5]",
+            read=read_shares,
+        ),
+    )
+    target: Target | None = field(
+        default=None,
+        metadata=said(
+            'limits instead of a ratio, e.g. ``"macs<=2.3G, params<=50%"``; the widest model that keeps them all. '
+            "Quantities: params, macs, layer_macs, memory (bytes of parameters and buffers), latency (measured here).",
+            flag="Limits instead of a ratio: 'macs<=50%, params<=9.1M, latency<=15ms'.",
+        ),
+    )
+    include: Sequence[str] | str | None = field(
+        default=None,
+        metadata=said(
+            "globs over parameters, modules, roles and group names; one that matches nothing is an error.",
+            flag="Glob over parameters, modules, roles; repeat.",
+            repeats=True,
+        ),
+    )
+    exclude: Sequence[str] | str | None = field(
+        default=None,
+        metadata=said("globs over what to leave alone.", flag="Glob over what to leave alone; repeat.", repeats=True),
+    )
+    roles: Sequence[str] | str | None = field(default=None, metadata=said("prune only groups of these roles."))
+    min_ratio: Ratio | None = field(
+        default=None, metadata=said("the share that any group loses at least, as ``ratio`` is written.")
+    )
+    max_ratio: Ratio | None = field(
+        default=None, metadata=said("the share that any group loses at most, as ``ratio`` is written.")
+    )
+
+    def __post_init__(self) -> None:
+        if self.ratio is not None and self.target is not None:
+            raise InputError("ratio and target both say how much goes", where="target", hint="give one of them")
+        if self.target is not None:
+            parse_target(self.target)
+        for share in self.share.values() if isinstance(self.share, Mapping) else [self.share]:
+            exact_ratio(share)
+
+    @property
+    def share(self) -> Ratio:
+        """The ratio, where no target is given."""
+        return DEFAULT_RATIO if self.ratio is None else self.ratio

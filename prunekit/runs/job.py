@@ -1,0 +1,63 @@
+"""What a run is given, before anything is read or built: it does not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunekit.options import Options, Scope
+from prunekit.options.together import from_settings
+from prunekit.recipes.records import Reporting, Sampling, Training
+from prunekit.recipes.stages import Recipe, Stage
+from prunekit.registry.building import Built
+from prunekit.runs.outcome import Listener
+from prunekit.runs.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """A recipe's settings, typed; they were checked when they were set."""
+
+    options: Options
+    sampling: Sampling
+    training: Training
+    reporting: Reporting
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], options: Options) -> RunSettings:
+        """``options`` are the user's; those among the settings replace theirs."""
+        typed = options.replaced(**from_settings(settings))
+        return cls(typed, Sampling.of(settings), Training.of(settings), Reporting.of(settings))
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of a recipe on a model, as it was asked for.
+
+    Attributes:
+        built: the model; its part is pruned in place.
+        stages: of the recipe, written out.
+        settings: of the recipe, typed; with the user's options.
+        data, val: folders of training and validation samples; None generates them.
+        folder: where the run is kept while it is under way; None keeps nothing.
+    """
+
+    built: Built
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    settings: RunSettings
+    data: Path | None
+    val: Path | None
+    device: torch.device
+    listen: Listener
+    ranks: Ranks
+    folder: Path | None
+
+    @property
+    def scope(self) -> Scope:
+        """What goes."""
+        return self.settings.options.scope

@@ -1,0 +1,94 @@
+"""From what was asked to a run that can begin, or go on: samples, structure, the original, the stages that fit."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+from torch import nn
+
+from prunekit.errors import RecipeError
+from prunekit.runs.fitting import fitted
+from prunekit.runs.goals import Shares
+from prunekit.runs.image_data import NOT_VALIDATED, dataset_for, parts
+from prunekit.runs.job import Job
+from prunekit.runs.keeping import RunFolder, weights_digest
+from prunekit.runs.metrics import evaluator_for
+from prunekit.runs.position import PREVIOUS, Position
+from prunekit.runs.prune_stage import structure_of
+from prunekit.runs.under_way import UnderWay, sizes_of
+from prunekit.samples.tasks import Samples
+
+logger = logging.getLogger(__name__)
+# Settings that decide nothing about the result, and so may differ when a run is gone on with
+FREE = ("save_minutes", "latency")
+
+
+def begun(job: Job, *, resume: bool) -> UnderWay:
+    """A run before its first stage, or where an interrupted one was.
+
+    Raises DataError for unusable folders, RecipeError for a recipe that does not fit the model or a run in the way.
+    """
+    train, val = _samples(job)
+    model = job.built.model.eval().to(job.device)
+    job.ranks.same(model)
+    part = model.get_submodule(job.built.part)
+    structure = structure_of(part, train)
+    fit = fitted(job.stages, job.recipe.optional, structure, job.scope)
+    original = copy.deepcopy(model)
+    teachers = {"original": original.get_submodule(job.built.part)}
+    kept = None if job.folder is None else RunFolder(job.folder, _identity(job, model, train))
+    going_on = kept is not None and kept.begun
+    if going_on and not resume:
+        raise RecipeError(
+            "a run was interrupted here", where=str(job.folder), hint="--resume goes on with it; or remove that folder"
+        )
+    told = kept.kept() if kept is not None and going_on else None
+    if told is None:
+        shares = Shares.of(job.scope, fit.present, part, structure)
+    else:
+        shares = Shares.again(job.scope, fit.present, part, structure, told.position["shares"])
+    evaluate, sizes = evaluator_for(job.built, original), {"original": sizes_of(structure)}
+    run = UnderWay(train, val, model, part, structure, fit, original, teachers, {**sizes}, evaluate, kept, shares)
+    if told is not None:
+        _restore(run, told.position, told.tensors)
+    return run
+
+
+def _restore(run: UnderWay, values: Any, tensors: Any) -> None:
+    run.position = Position.of(values, tensors)
+    if any(name.startswith(PREVIOUS) for name in tensors):
+        run.teachers["previous"] = copy.deepcopy(run.part)
+        run.position.restore_previous(run.teachers["previous"], tensors)
+        run.sizes["previous"] = sizes_of(structure_of(run.teachers["previous"], run.train))
+    run.position.restore(run.part, tensors)
+
+
+def _samples(job: Job) -> tuple[Samples, Samples]:
+    sampling, seed = job.settings.sampling, job.settings.options.choice.seed
+    dataset = dataset_for(job.built)
+    # A folder is used whole unless train_images says otherwise; generated images have no natural number
+    count = sampling.train_images or (None if job.data else sampling.images)
+    needed = None if count is None else max(count, sampling.images)
+    train_part, val_folder, val_part = parts(job.data, job.val, split=sampling.split)
+    train = dataset(job.built.model, job.data, "train", needed, seed, train_part)
+    val = dataset(job.built.model, val_folder, "val", sampling.val_images, seed, val_part)
+    if val.generated and not train.generated:
+        logger.warning(NOT_VALIDATED)
+    train.batch([0])  # a folder without a readable sample is worth knowing before anything is built or copied
+    return train, val
+
+
+def _identity(job: Job, model: nn.Module, train: Samples) -> dict[str, Any]:
+    """What must be the same for a run to be gone on with."""
+    return {
+        "model": job.built.spec,
+        "weights": weights_digest(model),
+        "recipe": job.recipe.name,
+        "settings": {name: value for name, value in job.recipe.settings.items() if name not in FREE},
+        "scorer": repr(job.settings.options.choice.scorer),
+        "goal": repr(job.scope),
+        "samples": len(train),
+        "ranks": job.ranks.count,
+    }

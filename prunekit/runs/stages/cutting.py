@@ -1,0 +1,48 @@
+"""Cutting the part: rank 0 decides, every rank cuts."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+from prunekit.coupling.structure import Structure
+from prunekit.plans.contents import Plan
+from prunekit.recipes.stages import Distil, Prune
+from prunekit.runs.job import Job
+from prunekit.runs.prune_stage import Asked, applied, drafted, structure_of, verified_by
+from prunekit.runs.under_way import UnderWay, counter, lean, sizes_of
+
+
+def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, Any]:
+    """Plans the cut of the part as it stands, and cuts it. What it was before becomes the previous teacher."""
+    structure = structure_of(run.part, run.train)
+    if job.settings.training.distill and any(isinstance(later, Distil) for later in run.fit.stages[number:]):
+        run.teachers["previous"] = copy.deepcopy(run.part)
+    run.sizes["previous"] = sizes_of(structure)
+    progress, asked = counter(job, number, stage.title, "images"), asked_of(job, run, stage, structure)
+
+    def decide() -> tuple[str, dict[str, Any]]:
+        made = drafted(run.part, stage, structure, run.train, asked, progress)
+        return made.plan.to_json(), verified_by(made)
+
+    text, verified = job.ranks.decided(decide)
+    plan = Plan.from_json(text)
+    applied(run.part, plan, run.train, asked)
+    job.ranks.same(run.part)
+    run.position.plans.append(plan)
+    run.position.verified.append(verified)
+    return {"groups": len(plan.widths)}
+
+
+def asked_of(job: Job, run: UnderWay, stage: Prune, structure: Structure) -> Asked:
+    """What ``stage`` is to do with the part as it stands."""
+    ratio, target = run.shares.asked(stage, structure)
+    return Asked(
+        options=job.settings.options.replaced(ratio=ratio, target=target),
+        images=job.settings.sampling.images,
+        baseline=run.shares.baseline,
+        sizes=run.shares.sizes,
+        lean=partial(lean, job),
+        reinitialise=stage.reinitialise,
+    )

@@ -1,0 +1,80 @@
+"""Training the part towards frozen teachers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from prunekit.coupling.structure import Structure
+from prunekit.errors import RecipeError
+from prunekit.planning.candidates import choose
+from prunekit.recipes.stages import Distil, Prune
+from prunekit.runs.distillation import distil
+from prunekit.runs.fitting import comparable
+from prunekit.runs.job import Job
+from prunekit.runs.outcome import Event
+from prunekit.runs.penalties import Penalty, penalty
+from prunekit.runs.prune_stage import drafted, reached, structure_of
+from prunekit.runs.stages.cutting import asked_of
+from prunekit.runs.under_way import UnderWay, keep, lean
+
+
+def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str, Any]:
+    """The last epoch's mean of every loss; the part is trained in place."""
+    structure = structure_of(run.part, run.train)
+    stage = comparable(stage, structure, run.sizes)
+    wanted = {str(term.teacher) for term in stage.terms}
+    teachers = {name: teacher for name, teacher in run.teachers.items() if name in wanted}
+    asked = job.settings.sampling.train_images
+    train = run.train.first(asked) if asked else run.train
+    cache = None if job.folder is None else job.folder / "teachers" / str(number)
+    penalised = _penalty(job, run, number, stage, structure)
+
+    def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
+        job.listen(Event(number, stage.title, done, total, "steps", figures))
+
+    try:
+        with lean(job, run.part, *teachers.values()):
+            return distil(
+                run.part,
+                teachers,
+                stage,
+                train,
+                structure.taps,
+                job.settings.training,
+                progress,
+                penalised,
+                ranks=job.ranks,
+                start=run.position.loop,
+                keep=lambda state: keep(job, run, state),
+                folder=cache,
+            )
+    finally:
+        if cache is not None and job.ranks.first:
+            shutil.rmtree(cache, ignore_errors=True)
+
+
+def _penalty(job: Job, run: UnderWay, number: int, stage: Distil, structure: Structure) -> Penalty | None:
+    """The stage's penalty on the groups of the next cut; ``growing`` asks it what would go."""
+    if not stage.penalty:
+        return None
+    later = [each for each in run.fit.stages[number:] if isinstance(each, Prune)]
+    if not later:
+        raise RecipeError("a penalty prepares a cut, and none follows", where=stage.title)
+    groups = choose(structure, replace(job.scope, roles=reached(structure, later[0])))
+    if stage.penalty == "growing" and run.position.doomed is None:
+        asked = asked_of(job, run, later[0], structure)
+
+        def decide() -> dict[str, list[int]]:
+            made = drafted(run.part, later[0], structure, run.train, asked, lambda done, total: None)
+            return {
+                g.name: sorted({*range(g.size)} - {*made.kept[g.name].tolist()}) for g in groups if g.name in made.kept
+            }
+
+        run.position.doomed = job.ranks.decided(decide)
+    doomed = {name: torch.tensor(units, dtype=torch.long) for name, units in (run.position.doomed or {}).items()}
+    return penalty(stage.penalty, run.part, groups, doomed)

@@ -1,0 +1,69 @@
+"""One word for one thing: no module bears a function's name, and no import changes what a public name is."""
+
+import ast
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from support.walls import modules
+
+import prunekit
+
+ROOTS = (Path(prunekit.__file__).parent, Path(__file__).parents[2] / "plugins" / "sam" / "prunekit_sam")
+# Words that are said twice on purpose
+TWICE = {
+    "prune": "the call, and the command of its name",
+    "compare": "the call, and the command of its name",
+    "export": "the call, and the command of its name",
+    "evaluate": "the command, and what it does for whole models",
+    "main": "what runs a script",
+    "run": "a recipe, and the command line: both are the field's word",
+}
+
+
+def defined(*kinds):
+    """Top-level names of the given syntax by the modules that define them."""
+    found = defaultdict(list)
+    for root in ROOTS:
+        for module, file in modules(root).items():
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, kinds):
+                    found[node.name].append(module)
+    return found
+
+
+def test_no_module_bears_the_name_of_a_public_function():
+    functions = {name for name in defined(ast.FunctionDef) if not name.startswith("_")}
+    named = [module for root in ROOTS for module in modules(root) if module.rpartition(".")[2] in functions]
+    assert named == []
+
+
+def test_no_name_is_defined_twice():
+    twice = {name: where for name, where in defined(ast.FunctionDef, ast.ClassDef).items() if len(where) > 1}
+    assert {name: where for name, where in twice.items() if name not in TWICE} == {}
+    assert TWICE.keys() <= twice.keys(), "an exception that is none any more"
+
+
+WALK = """
+import importlib, pkgutil, sys, prunekit
+assert type(prunekit).__name__ == "module"
+public = {name: getattr(prunekit, name) for name in prunekit.__all__} if FIRST else {}
+names = [i.name for i in pkgutil.walk_packages(prunekit.__path__, "prunekit.") if not i.name.endswith("__main__")]
+for name in sorted(names, reverse=BACKWARDS):
+    importlib.import_module(name)
+assert len(names) > 200, len(names)
+for name in prunekit.__all__:
+    value = getattr(prunekit, name)
+    assert type(value).__name__ != "module", name
+    assert public.get(name, value) is value, name
+"""
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("first", [False, True], ids=["before any name was asked for", "after"])
+def test_no_import_changes_what_a_public_name_is(first, backwards):
+    code = WALK.replace("FIRST", str(first)).replace("BACKWARDS", str(backwards))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
