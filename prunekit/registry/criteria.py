@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prunekit.errors import RegistryError
@@ -19,23 +18,7 @@ def known_scorers(plugins: Iterable[Plugin] | None = None) -> dict[str, Callable
     """Every criterion by name: prunekit's own and those of the plug-ins."""
     from prunekit import scorers  # criteria are no part of building a model, and loading one should not wait for them
 
-    own: dict[str, Callable[..., Scorer]] = {
-        "activation": scorers.Activation,
-        "apoz": partial(scorers.Activation, measure="apoz"),
-        "batch_norm_scale": scorers.BatchNormScale,
-        "disturbed_taylor": scorers.DisturbedTaylor,
-        "fisher": scorers.Fisher,
-        "fpgm": scorers.FPGM,
-        "group_norm": scorers.GroupNorm,
-        "lamp": scorers.LAMP,
-        "magnitude": scorers.Magnitude,
-        "magnitude_l1": partial(scorers.Magnitude, p=1),
-        "obd": scorers.OBD,
-        "random": scorers.Random,
-        "saliency": scorers.Saliency,
-        "taylor": scorers.Taylor,
-        "wanda": scorers.Wanda,
-    }
+    own = dict(scorers.OWN)
     for plugin in discover() if plugins is None else plugins:
         own |= plugin.scorers
     return own

@@ -1,5 +1,8 @@
 """Criteria: how much every unit of a group matters. One small file each."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 from prunekit.scorers.activation import Activation
 from prunekit.scorers.batch_norm_scale import BatchNormScale
 from prunekit.scorers.contract import Scorer
@@ -19,6 +22,25 @@ from prunekit.scorers.statistics import Statistics
 from prunekit.scorers.taylor import Taylor
 from prunekit.scorers.wanda import Wanda
 
+# What the command and recipes call each
+OWN: Mapping[str, Callable[..., Scorer]] = {
+    "activation": Activation,
+    "apoz": partial(Activation, measure="apoz"),
+    "batch_norm_scale": BatchNormScale,
+    "disturbed_taylor": DisturbedTaylor,
+    "fisher": Fisher,
+    "fpgm": FPGM,
+    "group_norm": GroupNorm,
+    "lamp": LAMP,
+    "magnitude": Magnitude,
+    "magnitude_l1": partial(Magnitude, p=1),
+    "obd": OBD,
+    "random": Random,
+    "saliency": Saliency,
+    "taylor": Taylor,
+    "wanda": Wanda,
+}
+
 __all__ = [
     "BACKWARD",
     "CURVATURE",
@@ -35,6 +57,7 @@ __all__ = [
     "Magnitude",
     "Needs",
     "OBD",
+    "OWN",
     "Objective",
     "Random",
     "Saliency",
