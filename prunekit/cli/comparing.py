@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,6 +107,9 @@ def _contest(
     listen: Callable[[int, int, str], None],
 ) -> tuple[Comparison, list[Skipped]]:
     """The comparison, and the samples that could not be used."""
+    import copy
+    import logging
+
     from prunekit.comparison import compare, needs_no_labels
     from prunekit.runs.image_data import NOT_VALIDATED, dataset_for
     from prunekit.runs.metrics import evaluator_for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -28,6 +27,8 @@ def list_names(
     with heard(None if as_json else console):
         rows = _rows(kind)
     if as_json:
+        import json
+
         console.file.write(json.dumps(rows, indent=1) + "\n")
         return
     columns = ("name", "what it is", "needs", "costs") if kind == "scorers" else ("name", "what it is")

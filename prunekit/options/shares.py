@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from prunekit.errors import InputError
+
+if TYPE_CHECKING:  # the command's help must not wait for it
+    from fractions import Fraction
 
 DEFAULT_RATIO = 0.5
 
 
 def exact_ratio(value: float, where: str = "ratio") -> Fraction:
     """The share to remove, as the decimal that was written: 0.9 of 10 units leaves 1, not 0.99999. In [0, 1)."""
+    from fractions import Fraction
+
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from prunekit.errors import InputError
@@ -31,6 +30,8 @@ class Options:
 
     def replaced(self, **keywords: Any) -> Options:
         """These options with some replaced. Raises what ``of`` raises."""
+        from difflib import get_close_matches
+
         homes = {each.name: home for home, record in RECORDS.items() for each in fields(record)}
         for name in keywords:
             if name not in homes:

@@ -61,8 +61,9 @@ for name in prunekit.__all__:
 """
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("first", [False, True], ids=["before any name was asked for", "after"])
+@pytest.mark.parametrize(
+    ("first", "backwards"), [(True, False), (False, True)], ids=["after names were asked", "before"]
+)
 def test_no_import_changes_what_a_public_name_is(first, backwards):
     code = WALK.replace("FIRST", str(first)).replace("BACKWARDS", str(backwards))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
