@@ -72,5 +72,5 @@ def export(
             raise ExportError("nothing was compared: the model gives no tensors", where=to)
         files = tuple(sorted(str(file.relative_to(draft)) for file in draft.rglob("*") if file.is_file()))
         done = Exported(to, spec, bundle.part, files, compared)
-        (draft / RECORD).write_text(json.dumps({"format": "prunekit.exports/1", **asdict(done)}, indent=1) + "\n")
+        (draft / RECORD).write_text(json.dumps({"format": "prunekit.export/1", **asdict(done)}, indent=1) + "\n")
     return done

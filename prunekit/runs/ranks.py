@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,6 +122,11 @@ def ranks_of(device: torch.device) -> Ranks:
 
 
 def leave() -> None:
-    """Leaves the process group, where there is one: a process that ends inside may be aborted by its threads."""
+    """Leaves the process group, where there is one: a process that ends inside may be aborted by its threads.
+
+    What still holds a part of the group is let go of first, while its threads can be joined.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()
         torch.distributed.destroy_process_group()
+        gc.collect()
