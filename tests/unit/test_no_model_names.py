@@ -86,3 +86,11 @@ def test_no_file_names_a_family(path):
 def test_a_name_would_be_found(tmp_path, code):
     (tmp_path / "rule.py").write_text(code)
     assert words(tmp_path / "rule.py") & classes()
+
+
+@pytest.mark.parametrize("room", ["recipes", "runs", "options", "planning"])
+def test_settings_that_one_recipe_alone_has_are_no_word_of_the_core(room):
+    for path in (ROOT / room).rglob("*.py"):
+        assert not words(path) & {"alphas", "ALPHAS", "scratch", "slimsam", "SLIMSAM"}, path
+        if room in ("recipes", "runs"):
+            assert "alpha" not in words(path), path
