@@ -19,6 +19,7 @@ from prunekit.options.keywords import takes_options
 from prunekit.options.types import as_json
 from prunekit.planning.drafting import Draft, draft
 from prunekit.planning.iteration import Done, cut_in_steps
+from prunekit.planning.naming import by_name
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.plans.contents import Plan
 from prunekit.registry.rules import coupled
@@ -100,6 +101,7 @@ def plan(
     options = (options or Options()).replaced(**keywords)
     options.refuse("prunekit.plan", STEPWISE)
     model = unwrap(model)
+    options = by_name(options, model)
     with eager(model):
         return draft(model, structure or trace(model, example_inputs), options, data=data).plan
 
@@ -136,6 +138,7 @@ def prune(
     start = time.perf_counter()
     options = (options or Options()).replaced(**keywords)
     model = unwrap(model)
+    options = by_name(options, model)
     if any(p.is_meta for p in model.parameters()):
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
     with eager(model):

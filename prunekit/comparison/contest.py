@@ -26,6 +26,7 @@ from prunekit.options import Options
 from prunekit.options.keywords import takes_options
 from prunekit.planning.candidates import choose, nothing_to_prune
 from prunekit.planning.drafting import Draft, draft
+from prunekit.planning.naming import by_name
 from prunekit.planning.symmetry_check import check_symmetry
 from prunekit.registry.criteria import known_scorers, scorer
 from prunekit.scorers import Scored, Scorer, Statistics
@@ -86,6 +87,7 @@ def compare(
     options = (options or Options()).replaced(**keywords)
     options.refuse("prunekit.compare", NO_USE)
     model = unwrap(model)
+    options = by_name(options, model)
     with eager(model):
         structure = structure or trace(model, example_inputs)
         settled, groups = _groups_settled(model, structure, options.replaced(seed=seeds[0]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from prunekit.options.checks import check_align, check_call, check_pools, check_scorer, check_seed, check_word
 from prunekit.options.fields import said
 from prunekit.options.types import Align, Ranking, Rounding
 
@@ -24,8 +25,9 @@ def _normalisers() -> tuple[str, ...]:
 class Choice:
     """How what goes is chosen."""
 
-    scorer: Scorer | None = field(
-        default=None, metadata=said("the criterion: which units matter; ``Magnitude()`` if None.")
+    scorer: Scorer | str | None = field(
+        default=None,
+        metadata=said("the criterion, or its name: which units matter; ``Magnitude()`` if None."),
     )
     ranking: Ranking = field(
         default="local",
@@ -59,3 +61,13 @@ class Choice:
         default=None, metadata=said("roles that ``global`` ranks together; all of them by default.")
     )
     seed: int = field(default=0, metadata=said("of generated inputs and of the symmetry check.", setting=0))
+
+    def __post_init__(self) -> None:
+        check_scorer("scorer", self.scorer)
+        check_word("ranking", self.ranking, get_args(Ranking))
+        check_word("rounding", self.rounding, get_args(Rounding))
+        check_align("align", self.align)
+        check_pools("pools", self.pools)
+        check_seed("seed", self.seed)
+        if not isinstance(self.normaliser, str):
+            check_call("normaliser", self.normaliser, "(units,) -> (units,), or a name")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from prunekit.errors import InputError
+from prunekit.options.checks import check_call, check_word
 from prunekit.options.fields import said
 from prunekit.options.schedules import Schedule, portions
 from prunekit.options.types import OnStep, Verify
@@ -54,8 +54,8 @@ class Cutting:
     )
 
     def __post_init__(self) -> None:
-        if self.verify not in ("auto", "full", "shapes"):
-            raise InputError(f"verify={self.verify!r} is unknown", hint="use 'auto', 'full' or 'shapes'")
+        check_word("verify", self.verify, get_args(Verify))
+        check_call("on_step", self.on_step, "(model, step, steps)")
         portions(self.steps, self.schedule)
         if self.compensate is not None:
             from prunekit.surgery.refitting import compensation

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prunekit.errors import InputError
+from prunekit.options.checks import check_names, check_ratio, refuse
 from prunekit.options.fields import said
-from prunekit.options.shares import DEFAULT_RATIO, exact_ratio, read_shares
+from prunekit.options.shares import DEFAULT_RATIO, read_shares
 from prunekit.options.types import Ratio
 from prunekit.quantities.limits import Target, parse_target
 
@@ -57,9 +58,13 @@ class Scope:
         if self.ratio is not None and self.target is not None:
             raise InputError("ratio and target both say how much goes", where="target", hint="give one of them")
         if self.target is not None:
+            if not isinstance(self.target, (str, Mapping)):
+                refuse("target", self.target, 'limits such as "macs<=2.3G, params<=50%", or a mapping')
             parse_target(self.target)
-        for share in self.share.values() if isinstance(self.share, Mapping) else [self.share]:
-            exact_ratio(share)
+        for name in ("ratio", "min_ratio", "max_ratio"):
+            check_ratio(name, getattr(self, name))
+        for name in ("include", "exclude", "roles"):
+            check_names(name, getattr(self, name))
 
     @property
     def share(self) -> Ratio:

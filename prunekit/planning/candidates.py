@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
@@ -10,22 +10,35 @@ from prunekit.errors import NothingToPruneError
 from prunekit.options import Scope
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.selection import filter_groups
+from prunekit.selection.ratio import most_specific
 
 
 def choose(structure: Structure, scope: Scope | None = None) -> tuple[Group, ...]:
     """The groups that ``scope`` reaches. Of two groups that share coordinates (heads and positions within a head) only
-    one is taken unless roles or include names both: by the preference of their roles, then the one with more units."""
+    one is taken unless roles name both: the one that a key of the ratio names more closely, then by the preference of
+    their roles, then the one with more units. A ratio that names both by role or by name takes both."""
     scope = scope or Scope()
     found = filter_groups(structure.groups, scope.include, scope.exclude, scope.roles)
     if scope.roles is not None:
         return found
-    ranked = sorted(found, key=lambda g: (g.role.preferred, -g.size))
+    ranked = sorted(found, key=lambda g: (-_named(scope, g), g.role.preferred, -g.size))
     overlap = structure.overlaps()
     taken: set[str] = set()
     for g in ranked:
-        if not overlap.get(g.name, set()) & taken:
+        if _named(scope, g) == _BY_NAME or not overlap.get(g.name, set()) & taken:
             taken.add(g.name)
     return tuple(g for g in found if g.name in taken)
+
+
+_BY_NAME = 2
+
+
+def _named(scope: Scope, group: Group) -> int:
+    """How closely the ratio names a group: not at all or with all others, by a pattern, or by its role or name."""
+    key = most_specific(scope.ratio, group) if isinstance(scope.ratio, Mapping) else None
+    if key is None or key == "*":
+        return 0
+    return _BY_NAME if key in (group.name, group.role) else 1
 
 
 def nothing_to_prune(

@@ -22,7 +22,8 @@ from prunekit.planning.symmetry_check import Symmetry, check_symmetry
 from prunekit.planning.targeted import select_for_target
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline, Gauge
-from prunekit.scorers import Magnitude, Scorer
+from prunekit.registry import criterion
+from prunekit.scorers import Scorer
 from prunekit.selection import Conditions
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def draft(
         chosen = tuple(g for g in chosen if g.name not in checked.broken)
     if options.scope.target is not None and not chosen:
         raise nothing_to_prune(structure, checked)
-    scorer = options.choice.scorer or Magnitude()
+    scorer = criterion(options.choice.scorer)
     scores = scores_of(model, structure, chosen, scorer, data, options.choice.seed, progress)
     conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
     settle = _at_ratio if options.scope.target is None else _within_target

@@ -32,3 +32,10 @@ def scorer(name: str, plugins: Iterable[Plugin] | None = None, **options: Any) -
         raise RegistryError.unknown("scorer", name, known)
     taken = inspect.signature(known[plain]).parameters
     return known[plain](**{key: value for key, value in options.items() if key in taken})
+
+
+def criterion(given: Scorer | str | None) -> Scorer:
+    """What an option asks for: a criterion, the one of that name, or ``Magnitude()``."""
+    from prunekit.scorers import Magnitude
+
+    return Magnitude() if given is None else scorer(given) if isinstance(given, str) else given

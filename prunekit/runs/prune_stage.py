@@ -27,11 +27,12 @@ from prunekit.planning.candidates import choose
 from prunekit.planning.drafting import Draft, draft
 from prunekit.quantities.gauge import Baseline
 from prunekit.samples.tasks import Samples
+from prunekit.registry import criterion
 from prunekit.roles import HEADS
 from prunekit.runs.fitting import lacking
 from prunekit.recipes.records import Sampling
 from prunekit.recipes.stages import Prune
-from prunekit.scorers import Magnitude, Scored, Statistics
+from prunekit.scorers import Scored, Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def _drafted(
     )
     aligned: Align = steps_of(structure, groups, stage.align)
     with asked.lean(part):
-        scored = Scored.of(options.choice.scorer or Magnitude(), groups, statistics)
+        scored = Scored.of(criterion(options.choice.scorer), groups, statistics)
     options = options.replaced(scorer=scored, align=aligned or options.choice.align)
     if stage.pools:
         options = options.replaced(pools=stage.pools, rounding="down")

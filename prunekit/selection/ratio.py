@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import TypeVar, cast
@@ -16,6 +16,7 @@ from prunekit.options.types import Align, Ratio, Rounding
 
 T = TypeVar("T")
 
+_WILD = "*?["
 DEFAULT_STEP = 8
 ALIGNED_FROM = 64
 
@@ -23,7 +24,7 @@ ALIGNED_FROM = 64
 def ratios(groups: Sequence[Group], ratio: Ratio) -> dict[str, Fraction | None]:
     """Share to remove for each group name; None where a mapping says nothing about the group.
 
-    Keys of a mapping are a group name, a role, or a glob over both; the most exact one counts, then the first.
+    Keys of a mapping are a group name, a role, a glob over both, or a module's path; the most specific one counts.
     Raises InputError where a ratio is outside [0, 1) or a key matches nothing.
     """
     if not isinstance(ratio, Mapping):
@@ -59,16 +60,27 @@ def default_step(group: Group) -> int:
 
 
 def pick(settings: Mapping[str, T], group: Group) -> T | None:
-    """The setting for a group: its name, else its role, else the first glob over either."""
-    for key in (group.name, group.role):
-        if key in settings:
-            return settings[key]
-    return next((value for key, value in settings.items() if matches(key, group)), None)
+    """The setting for a group, by the most specific key that matches it, whatever the order; None without any."""
+    key = most_specific(settings, group)
+    return None if key is None else settings[key]
+
+
+def most_specific(keys: Iterable[str], group: Group) -> str | None:
+    """Of the keys that match a group: its name, else its role, else the one with the most letters that are no
+    wildcards, else the first."""
+    return max((key for key in keys if matches(key, group)), key=lambda key: _specificity(key, group), default=None)
+
+
+def _specificity(key: str, group: Group) -> tuple[bool, bool, int, int]:
+    wild = sum(key.count(mark) for mark in _WILD)
+    return (key == group.name, key == group.role, len(key) - wild, -wild)
 
 
 def matches(pattern: str, group: Group) -> bool:
-    """Whether a glob matches the group's name or role."""
-    return fnmatchcase(group.name, pattern) or fnmatchcase(group.role, pattern)
+    """Whether a pattern matches a group: a glob over its name or role, or the path of a module that its name is in."""
+    if fnmatchcase(group.name, pattern) or fnmatchcase(group.role, pattern):
+        return True
+    return not any(mark in pattern for mark in _WILD) and group.name.startswith(f"{pattern}.")
 
 
 def check_keys(settings: Mapping[str, object], groups: Sequence[Group], what: str) -> None:

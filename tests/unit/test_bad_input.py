@@ -1,0 +1,127 @@
+"""A wrong argument is refused by prunekit's own error: short, with the option's name; nothing happens to the model."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import prunekit
+from prunekit.errors import InputError, PrunekitError
+
+WRONG = [
+    ("scorer", prunekit.Magnitude),
+    ("scorer", 3),
+    ("scorer", "magnitud"),
+    ("seed", math.nan),
+    ("seed", 2**70),
+    ("seed", -1),
+    ("seed", True),
+    ("seed", "0"),
+    ("target", 5),
+    ("target", ["macs<=50%"]),
+    ("target", "macs<=half"),
+    ("ratio", "half"),
+    ("ratio", "0.5"),
+    ("ratio", {}),
+    ("ratio", [0.5]),
+    ("ratio", {"mlp.hidden": 2}),
+    ("min_ratio", {}),
+    ("max_ratio", 1.5),
+    ("include", 5),
+    ("exclude", 5),
+    ("exclude", [3]),
+    ("roles", {"a": 1}),
+    ("ranking", None),
+    ("ranking", 3),
+    ("rounding", "up"),
+    ("align", -8),
+    ("align", "8"),
+    ("align", {"*": 0}),
+    ("pools", "mlp"),
+    ("pools", [3]),
+    ("normaliser", 3),
+    ("steps", 0),
+    ("steps", 1.5),
+    ("on_step", 3),
+    ("schedule", "cubik"),
+    ("verify", "yes"),
+    ("verify", None),
+    ("compensate", "rigde"),
+]
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)), torch.randn(3, 4)
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda x: str(x)[:24])
+def test_a_wrong_value_is_refused_by_the_name_of_its_option(name, value):
+    model, x = network()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(PrunekitError) as caught:
+        prunekit.prune(model, x, **{name: value}, **({"steps": 2} if name == "schedule" else {}))
+    said = str(caught.value)
+    assert name in said
+    assert len(said) < 600
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_a_criterion_may_be_named():
+    model, x = network()
+    named = prunekit.plan(model, x, scorer="random", ratio=0.5)
+    assert named.to_json() == prunekit.plan(model, x, scorer=prunekit.Random(), ratio=0.5).to_json()
+
+
+def test_a_module_is_as_good_as_its_name():
+    model, x = network()
+    with pytest.raises(PrunekitError, match="nothing can be pruned"):
+        prunekit.plan(model, x, exclude=[model[0]])
+    assert prunekit.plan(model, x, ratio={model[0]: 0.25}).widths[0].after == 12
+    assert prunekit.plan(model, x, include=model[2]).widths[0].after == 8
+    with pytest.raises(InputError, match="no module inside"):
+        prunekit.plan(model, x, exclude=[nn.Linear(2, 2)])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.head_dim = 4, 4
+        self.qkv, self.proj, self.head = nn.Linear(16, 48), nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(*qkv).transpose(1, 2)
+        return self.head(self.proj(y.reshape(*x.shape[:2], self.num_heads * self.head_dim)))
+
+
+class TestRatios:
+    def wide(self):
+        torch.manual_seed(0)
+        stem, body = nn.Sequential(nn.Linear(4, 16), nn.ReLU()), nn.Sequential(nn.Linear(16, 32), nn.ReLU())
+        return nn.Sequential(stem, nn.Sequential(body, nn.ReLU()), nn.Linear(32, 2))
+
+    @pytest.mark.parametrize("turned", [False, True])
+    @pytest.mark.parametrize(
+        ("ratio", "widths"),
+        [
+            ({"*": 0.25, "1.*": 0.5}, [12, 16]),
+            ({"*": 0.25, "1": 0.5}, [12, 16]),
+            ({"*": 0.25, "1.0.0": 0.5, "1.*": 0.75}, [12, 16]),
+            ({"mlp.hidden": 0.25, "1.0.0.weight:0": 0.5, "*": 0.9}, [12, 16]),
+            ({"mlp.*": 0.25, "mlp.h*": 0.5}, [8, 16]),
+        ],
+    )
+    def test_the_most_specific_pattern_wins_whatever_the_order(self, ratio, widths, turned):
+        ratio = dict(reversed(ratio.items())) if turned else ratio
+        plan = prunekit.plan(self.wide(), torch.ones(1, 4), ratio=ratio)
+        assert [width.after for width in plan.widths] == widths
+
+    def test_heads_are_pruned_where_the_ratio_names_them(self):
+        model, x = Attention().eval(), torch.randn(2, 3, 16)
+        (heads,) = prunekit.plan(model, x, ratio={"attention.heads": 0.5}).widths
+        assert (heads.role, heads.after) == ("attention.heads", 2)
+        roles = [w.role for w in prunekit.plan(model, x, ratio={"*": 0.5}).widths]
+        assert "attention.head_dim" in roles
+        assert "attention.heads" not in roles
