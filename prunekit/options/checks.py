@@ -73,7 +73,7 @@ def check_word(name: str, value: Any, words: Iterable[str]) -> None:
     """One of the words."""
     known = tuple(words)
     if not isinstance(value, str) or value not in known:
-        refuse(name, value, " or ".join([", ".join(map(repr, known[:-1])), repr(known[-1])]))
+        raise InputError(f"{name}={value!r} is not a {name}", where=name, hint=f"one of {', '.join(map(repr, known))}")
 
 
 def check_pools(name: str, value: Any) -> None:

@@ -20,7 +20,7 @@ class Fisher:
     """I = 1/2 w^2 mean_i (dL_i/dw)^2: the diagonal of the empirical Fisher matrix (Theis et al. 2018, Eq. 9).
 
     Args:
-        loss: ``loss(output, target) -> scalar``; required.
+        loss: ``loss(output, target) -> scalar``; without, the loss that the model itself returns.
         across, within: how weights become units; the second-order change adds up, so ``within`` is a sum.
         images: use the first so many samples; None means all.
     """

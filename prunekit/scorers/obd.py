@@ -24,7 +24,7 @@ class OBD:
     samples is taken before the absolute value.
 
     Args:
-        loss: ``loss(output, target) -> scalar``; required.
+        loss: ``loss(output, target) -> scalar``; without, the loss that the model itself returns.
         probes: random sign vectors for every sample, >= 1; the error falls with the root of probes x samples.
         seed: of the signs.
         across, within: how weights become units; the second-order change adds up, so both are sums.

@@ -21,7 +21,7 @@ class Taylor:
     """I = |w dL/dw| per weight, gathered per unit (Molchanov et al. 2019, Eq. 8, on weights).
 
     Args:
-        loss: ``loss(output, target) -> scalar``; required.
+        loss: ``loss(output, target) -> scalar``; without, the loss that the model itself returns.
         accumulation: abs, squared or signed over samples; see ``scorers/accumulate.py``.
         across: a reducer over the parameters of a group; see ``scorers/reducers.py``.
         within: mean or sum over a unit's elements in one parameter.
