@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from prunekit.coupling.structure import Structure
-from prunekit.errors import PlanError
+from prunekit.errors import InputError, PlanError
 from prunekit.inputs import infer, normalise
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.operators import TABLE, Operator
@@ -22,6 +22,8 @@ from prunekit.planning.iteration import Done, cut_in_steps
 from prunekit.planning.naming import by_name
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.plans.contents import Plan
+from prunekit.plans.lines import width_lines
+from prunekit.quantities.lines import report_lines
 from prunekit.registry.rules import coupled
 from prunekit.surgery.cutting import apply
 from prunekit.tracing.collector import paused_collector
@@ -52,8 +54,11 @@ class Report:
     seconds: float
     latency: dict[str, float] | None = None
 
+    def __repr__(self) -> str:
+        return "\n".join(report_lines(self))
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """A pruned model (the same object, changed in place), its plan and report; ``undo()`` restores it bit for bit."""
 
@@ -65,14 +70,24 @@ class Result:
     def undo(self) -> None:
         self._undo()
 
+    def __repr__(self) -> str:
+        return "\n".join([f"pruned {type(self.model).__name__}", *report_lines(self.report), *width_lines(self.plan)])
 
-def trace(model: nn.Module, example_inputs: Any = None, *, operators: Iterable[Operator] = ()) -> Structure:
+
+def trace(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    operators: Iterable[Operator] = (),
+    free_outputs: bool = False,
+) -> Structure:
     """The structure of ``model``: groups, frozen widths and their reasons, ties, costs and taps.
 
     Args:
         example_inputs: a tensor, a tuple of args, or a dict of kwargs; inferred from the model if None.
         operators: what is known of operators that prunekit has no rule for (``docs/operators.md``), beside those that
             installed plug-ins bring.
+        free_outputs: whether widths of what the model returns may shrink too.
 
     Raises:
         InputError: if example inputs cannot be inferred.
@@ -81,7 +96,7 @@ def trace(model: nn.Module, example_inputs: Any = None, *, operators: Iterable[O
     model = unwrap(model)
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
     with eager(model), paused_collector():
-        return coupled(record(model, inputs), inputs, TABLE.with_(operators))
+        return coupled(record(model, inputs), inputs, TABLE.with_(operators), free_outputs=free_outputs)
 
 
 @takes_options(without=STEPWISE)
@@ -103,7 +118,7 @@ def plan(
     model = unwrap(model)
     options = by_name(options, model)
     with eager(model):
-        return draft(model, structure or trace(model, example_inputs), options, data=data).plan
+        return draft(model, _given_or_traced(model, example_inputs, structure, options), options, data=data).plan
 
 
 @takes_options()
@@ -142,7 +157,7 @@ def prune(
     if any(p.is_meta for p in model.parameters()):
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
     with eager(model):
-        structure = structure or trace(model, example_inputs)
+        structure = _given_or_traced(model, example_inputs, structure, options)
         done = cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure))
         took = _latency(model, done)
     return Result(model, done.plan, _report(structure, done.drafts, options, start, took), done.undo)
@@ -150,7 +165,21 @@ def prune(
 
 def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:
     """Traces again with what was known for ``structure``."""
-    return lambda model, inputs: trace(model, inputs, operators=structure.brought)
+    known: dict[str, Any] = {"operators": structure.brought, "free_outputs": structure.free_outputs}
+    return lambda model, inputs: trace(model, inputs, **known)
+
+
+def _given_or_traced(model: nn.Module, example_inputs: Any, structure: Structure | None, options: Options) -> Structure:
+    wanted = options.scope.free_outputs
+    if structure is None:
+        return trace(model, example_inputs, free_outputs=wanted)
+    if wanted and not structure.free_outputs:
+        raise InputError(
+            "the structure was traced with outputs that keep their widths",
+            where="free_outputs",
+            hint="trace(model, example_inputs, free_outputs=True), or leave structure out",
+        )
+    return structure
 
 
 def _latency(model: nn.Module, done: Done) -> dict[str, float] | None:

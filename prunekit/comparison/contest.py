@@ -89,7 +89,7 @@ def compare(
     model = unwrap(model)
     options = by_name(options, model)
     with eager(model):
-        structure = structure or trace(model, example_inputs)
+        structure = structure or trace(model, example_inputs, free_outputs=options.scope.free_outputs)
         settled, groups = _groups_settled(model, structure, options.replaced(seed=seeds[0]))
         refit = compensation(options.cutting.compensate)
         contest = _Contest(model, structure, settled, groups, refit, evaluate, listen or (lambda *_: None))

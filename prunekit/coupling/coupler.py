@@ -18,6 +18,7 @@ class Coupler(Labelling):
 
     trace: Trace
     table: Table = field(default_factory=lambda: TABLE)
+    free_outputs: bool = False
 
     def run(self) -> None:
         for ref in self.trace.state.values():
@@ -34,7 +35,7 @@ class Coupler(Labelling):
         for left, right in self.trace.agreed:
             self.agree(left, right)
             self.agree(right, left)
-        for ref, place in zip(self.trace.outputs, self.trace.places, strict=True):
+        for ref, place in () if self.free_outputs else zip(self.trace.outputs, self.trace.places, strict=True):
             for axis in self.of(ref):
                 self.labels.freeze(axis, "it is an output of the model", place)
 

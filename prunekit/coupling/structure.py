@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from prunekit.coupling.assembly import Assembly, assemble
 from prunekit.coupling.cost import Cost, CostTerm, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
-from prunekit.coupling.groups import Frozen, Group, Tap, Tie
+from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
 from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
 from prunekit.graph.nodes import Trace, packet
@@ -51,6 +52,27 @@ class Structure:
     def brought(self) -> tuple[Operator, ...]:
         """What was known of operators beyond prunekit's own table."""
         return self.coupler.table.brought
+
+    @property
+    def free_outputs(self) -> bool:
+        """Whether widths of what the model returns may shrink."""
+        return self.coupler.free_outputs
+
+    def in_outputs(self, name: str) -> tuple[Member, ...]:
+        """Axes of outputs that a group runs through: ``tensor`` is the output's number, in the order of the trace."""
+        number = next(n for n, group in enumerate(self.groups) if group.name == name)
+        found = []
+        for output, ref in enumerate(self.trace.outputs):
+            for at, axis in enumerate(self.coupler.of(ref)):
+                if axis is None:
+                    continue
+                owners = self.fates.owners[self.fates.fate[axis]]
+                units = np.append(self.assembly.unit_of, -1)
+                mine = np.append(self.assembly.group_of, -1)[owners] == number
+                unit_of = np.where(mine, units[owners], -1).max(axis=1)
+                if (unit_of >= 0).any():
+                    found.append(Member(str(output), at, torch.from_numpy(unit_of.astype(np.int64))))
+        return tuple(found)
 
     def group(self, name: str) -> Group:
         return next(g for g in self.groups if g.name == name)
@@ -140,9 +162,19 @@ class Structure:
         return find_taps(self.trace, self.coupler, self.fates, self.assembly, self.groups, wanted)
 
 
-def couple(trace: Trace, inputs: Inputs, table: Table = TABLE, roles: Sequence[Role] = ROLES) -> Structure:
-    """Groups of units that live and die together, found from one trace by the rules of ``table``."""
-    coupler = Coupler(trace=trace, table=table)
+def couple(
+    trace: Trace,
+    inputs: Inputs,
+    table: Table = TABLE,
+    roles: Sequence[Role] = ROLES,
+    *,
+    free_outputs: bool = False,
+) -> Structure:
+    """Groups of units that live and die together, found from one trace by the rules of ``table``.
+
+    ``free_outputs`` lets widths of what the model returns shrink too.
+    """
+    coupler = Coupler(trace=trace, table=table, free_outputs=free_outputs)
     coupler.run()
     fates = resolve(coupler.labels)
     fates = find_ties(coupler, fates).settle(coupler, fates)

@@ -53,6 +53,13 @@ class Scope:
     max_ratio: Ratio | None = field(
         default=None, metadata=said("the share that any group loses at most, as ``ratio`` is written.")
     )
+    free_outputs: bool = field(
+        default=False,
+        metadata=said(
+            "whether widths of what the model returns may shrink too, as those of a backbone's features; its outputs "
+            "then have other shapes."
+        ),
+    )
 
     def __post_init__(self) -> None:
         if self.ratio is not None and self.target is not None:

@@ -21,11 +21,11 @@ def choose(structure: Structure, scope: Scope | None = None) -> tuple[Group, ...
     found = filter_groups(structure.groups, scope.include, scope.exclude, scope.roles)
     if scope.roles is not None:
         return found
-    ranked = sorted(found, key=lambda g: (-_named(scope, g), g.role.preferred, -g.size))
+    ranked = sorted(found, key=lambda g: (-_closeness(scope, g), g.role.preferred, -g.size))
     overlap = structure.overlaps()
     taken: set[str] = set()
     for g in ranked:
-        if _named(scope, g) == _BY_NAME or not overlap.get(g.name, set()) & taken:
+        if _closeness(scope, g) == _BY_NAME or not overlap.get(g.name, set()) & taken:
             taken.add(g.name)
     return tuple(g for g in found if g.name in taken)
 
@@ -33,7 +33,7 @@ def choose(structure: Structure, scope: Scope | None = None) -> tuple[Group, ...
 _BY_NAME = 2
 
 
-def _named(scope: Scope, group: Group) -> int:
+def _closeness(scope: Scope, group: Group) -> int:
     """How closely the ratio names a group: not at all or with all others, by a pattern, or by its role or name."""
     key = most_specific(scope.ratio, group) if isinstance(scope.ratio, Mapping) else None
     if key is None or key == "*":

@@ -8,15 +8,15 @@ told apart too.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunekit.coupling.groups import Group
+from prunekit.coupling.groups import Group, Member
 from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.inputs import Inputs
@@ -43,22 +43,30 @@ class Symmetry:
         return not self.broken
 
 
-def symmetry(model: nn.Module, groups: Sequence[Group], inputs: Inputs, *, seed: int = 0) -> Symmetry:
+def symmetry(
+    model: nn.Module,
+    groups: Sequence[Group],
+    inputs: Inputs,
+    *,
+    seed: int = 0,
+    seen: Mapping[str, Sequence[Member]] | None = None,
+) -> Symmetry:
     """Permutes the units of all groups at once; where the output changes, the culprits are found by halving.
 
-    The model is run in eval mode on perturbed copies of its tensors and left as it was.
+    The model is run in eval mode on perturbed copies of its tensors and left as it was. ``seen`` are the axes of
+    outputs that groups run through, see ``Structure.in_outputs``: these are permuted as the units are.
 
     Raises:
         VerificationError: if the perturbed model yields values that are not finite, so that nothing can be compared.
     """
-    check = _Check(model, inputs, seed)
+    check = _Check(model, inputs, seed, seen or {})
     error = check.error(groups)
     if check.is_exact:
         check.settle(error)
     if error <= (check.tolerance if check.is_exact else QUICK_TOLERANCE):
         return Symmetry(error, ())
     if not check.is_exact:
-        exact = _Check(model, inputs, seed, torch.float64)
+        exact = _Check(model, inputs, seed, seen or {}, torch.float64)
         try:
             found = exact.error(groups)
             exact.settle(found)
@@ -72,8 +80,15 @@ def symmetry(model: nn.Module, groups: Sequence[Group], inputs: Inputs, *, seed:
 
 
 class _Check:
-    def __init__(self, model: nn.Module, inputs: Inputs, seed: int, dtype: torch.dtype | None = None) -> None:
-        self.model, self.seed, self.dtype = model, seed, dtype
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        seed: int,
+        seen: Mapping[str, Sequence[Member]],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.seed, self.seen, self.dtype = model, seed, seen, dtype
         self.tolerance = TOLERANCE
         self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
         self.base: list[Tensor] | None = None
@@ -104,7 +119,10 @@ class _Check:
                 )
         permuted = self._run(_permutations(groups, self.seed))
         worst = 0.0
-        for a, b in zip(self.base, permuted, strict=True):
+        moved = _permutations([replace(g, members=tuple(self.seen.get(g.name, ()))) for g in groups], self.seed)
+        for number, (a, b) in enumerate(zip(self.base, permuted, strict=True)):
+            for (output, axis), index in moved.items():
+                a = a.index_select(axis, index.to(a.device)) if output == str(number) else a
             scale = float(a.abs().max()) or 1.0
             difference = float((a - b).abs().max()) / scale
             worst = max(worst, difference if difference == difference else float("inf"))
@@ -220,7 +238,8 @@ def check_symmetry(
         return None
     if options.cutting.verify == "auto" and structure.cost().macs > SYMMETRY_MACS:
         return None
-    return symmetry(model, chosen, structure.inputs, seed=options.choice.seed)
+    seen = {group.name: structure.in_outputs(group.name) for group in chosen} if structure.free_outputs else {}
+    return symmetry(model, chosen, structure.inputs, seed=options.choice.seed, seen=seen)
 
 
 def is_meta(model: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prunekit.coupling.groups import Frozen
 from prunekit.errors import PlanError
 from prunekit.modules.walk import state_tensors
+from prunekit.plans.lines import width_lines
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +67,7 @@ class Fold:
     factor: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What is kept, which attributes change, and the structure that the plan was made for."""
 
@@ -97,6 +98,9 @@ class Plan:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(f"the text is not a plan: {error}", hint="pass a plan.json that prunekit wrote") from error
+
+    def __repr__(self) -> str:
+        return "\n".join([f"plan of {len(self.widths)} widths, {len(self.cuts)} cuts", *width_lines(self)])
 
     def explain(self) -> str:
         """One line per group, edit and frozen width, for people."""
