@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from prunekit.checkpoints.damage import check_damage
 from prunekit.checkpoints.description import PLAN, REPORT, WEIGHTS, describe, json_in, text_of
 from prunekit.errors import CheckpointError, PlanError
 from prunekit.files.weights import load_state, read_state
@@ -36,6 +37,7 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
     """
     folder = Path(folder)
     description = describe(folder)
+    check_damage(folder)
     plan = _plan(folder)
     report = json_in(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
     state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken

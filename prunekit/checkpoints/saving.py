@@ -10,10 +10,13 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from prunekit.checkpoints.damage import CHECKSUMS, checksums
 from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHTS
+from prunekit.checkpoints.respec import check_spec
 from prunekit.files.folders import new_folder
 from prunekit.files.weights import write_state
 from prunekit.plans.contents import Plan
+from prunekit.surgery.history import cut_so_far
 
 
 class Saveable(Protocol):
@@ -41,22 +44,29 @@ def save(
     Args:
         result: what ``prunekit.prune`` returned, or a ``Bundle``.
         folder: a new or empty folder, or one with an earlier result, which is then replaced.
-        spec: the model's name for ``prunekit.registry.build``, so that ``load`` needs no model.
+        spec: the model's name for ``prunekit.registry.build``, so that ``load`` needs no model. It is built to see that
+            it gives this model back, cut; with the arguments that it was made with: ``timm:resnet18?num_classes=10``.
         extras: more files: name -> a function that writes the path it is given.
 
-    Raises CheckpointError where the folder cannot be used or the model's state holds more than tensors.
+    Raises CheckpointError where the folder cannot be used, the model's state holds more than tensors, or ``spec`` names
+    another model.
     """
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT,
         "spec": spec if spec is not None else getattr(result, "spec", ""),
         "options": dict(getattr(result, "options", {})),
         "part": getattr(result, "part", ""),
     }
+    part = result.model.get_submodule(description["part"])
+    plan = cut_so_far(part) or result.plan  # a model that was pruned in several rounds is rebuilt by all of them
+    if spec and spec != getattr(result, "spec", ""):
+        check_spec(spec, description["options"], description["part"], result.model, plan)
     with new_folder(Path(folder)) as draft:
         write_state(result.model, draft / WEIGHTS)
-        (draft / PLAN).write_text(result.plan.to_json())
+        (draft / PLAN).write_text(plan.to_json())
         (draft / REPORT).write_text(_json(_as_mapping(result.report)))
         (draft / MODEL).write_text(_json(description))
+        (draft / CHECKSUMS).write_text(_json(checksums(draft)))
         for name, write in (extras or {}).items():
             write(draft / name)
     return Path(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str | Path
             f"{source} does not fit {type(model).__name__}: {'; '.join(faults)}",
             hint="check that the weights belong to this model",
         )
-    model.load_state_dict(dict(state), strict=True)
+    fitting = OrderedDict(state)
+    # modules that changed their layout between versions ask which one this is: it fits, so it is their own
+    fitting._metadata = getattr(expected, "_metadata", {})  # type: ignore[attr-defined]
+    model.load_state_dict(fitting, strict=True)
 
 
 def write_state(model: nn.Module, path: Path) -> None:

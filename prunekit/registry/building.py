@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -13,11 +13,9 @@ from prunekit.errors import RegistryError
 from prunekit.files.weights import load_state, read_state
 from prunekit.plugins.contract import ModelEntry, Plugin
 from prunekit.plugins.discovery import discover
-
-if TYPE_CHECKING:
-    pass
 from prunekit.registry.lookup import names
 from prunekit.registry.sources import SOURCES
+from prunekit.registry.specs import parts_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ def build(
     """The model that ``spec`` names, in evaluation mode on the CPU.
 
     Args:
-        spec: ``timm:NAME``, ``torchvision:NAME``, ``python:pkg.mod:factory`` or ``<plug-in>:NAME``.
+        spec: ``timm:NAME``, ``torchvision:NAME``, ``python:pkg.mod:factory`` or ``<plug-in>:NAME``; with arguments as
+            ``timm:resnet18?num_classes=10&in_chans=1``.
         checkpoint: weights to load, strictly; without, what the factory gives (random for timm and torchvision).
         plugins: the plug-ins to look in; by default every installed one.
         options: keyword arguments for the factory of a library or Python model.
@@ -53,7 +52,8 @@ def build(
     Raises RegistryError for an unknown name (with the nearest) and CheckpointError for weights that do not fit.
     """
     known = tuple(discover() if plugins is None else plugins)
-    source, _, name = spec.partition(":")
+    source, name, written = parts_of(spec)
+    options = written | options
     plugin = next((p for p in known if p.name == source), None)
     if plugin is not None and name:
         if name not in plugin.models:
@@ -68,4 +68,5 @@ def build(
     model = SOURCES[source](name, options)
     if checkpoint is not None:
         load_state(model, read_state(checkpoint), checkpoint)
-    return Built(model.eval(), spec, dict(options))
+    # what stands in the spec is said there
+    return Built(model.eval(), spec, {key: value for key, value in options.items() if key not in written})

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prunekit.plugins.contract import Foreign, ModelEntry, Plugin
 from prunekit.plugins.discovery import discover
-
-if TYPE_CHECKING:
-    pass
 
 
 def home(spec: str, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, ModelEntry] | None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from prunekit.errors import RegistryError
-
-if TYPE_CHECKING:
-    pass
 
 
 def _timm(name: str, options: Mapping[str, Any]) -> nn.Module:

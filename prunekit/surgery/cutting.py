@@ -14,6 +14,7 @@ from prunekit.errors import InputError, PlanError
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
+from prunekit.surgery.history import remember
 from prunekit.surgery.refitting import Compensation, compensation, reference, refit
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def apply(
             _edit(model, edit, steps)
         for _, module in named_modules(model):
             _recompute(module, steps)
+        steps.append(remember(model, plan))
         if original is not None:
             logger.info("%d products were refitted", refit(model, original))
     except BaseException:
