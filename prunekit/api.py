@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from prunekit.coupling.siblings import UnreadError
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import infer, normalise
@@ -28,6 +30,8 @@ from prunekit.registry.rules import coupled
 from prunekit.surgery.cutting import apply
 from prunekit.tracing.collector import paused_collector
 from prunekit.tracing.recorder import record
+
+logger = logging.getLogger(__name__)
 
 STEPWISE = ("steps", "schedule", "on_step", "compensate")  # what a plan alone cannot do
 
@@ -95,8 +99,14 @@ def trace(
     """
     model = unwrap(model)
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
+    table = TABLE.with_(operators)
     with eager(model), paused_collector():
-        return coupled(record(model, inputs), inputs, TABLE.with_(operators), free_outputs=free_outputs)
+        recorded = record(model, inputs)
+        try:
+            return coupled(recorded, inputs, table, free_outputs=free_outputs)
+        except UnreadError as error:
+            logger.info("followed from the outside where it reads values: %s", error.what)
+            return coupled(record(model, inputs, follow_values=False), inputs, table, free_outputs=free_outputs)
 
 
 @takes_options(without=STEPWISE)

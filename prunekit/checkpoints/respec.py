@@ -39,7 +39,7 @@ def check_spec(spec: str, options: Mapping[str, Any], part: str, model: nn.Modul
         raise CheckpointError(
             f"{spec} does not give this model back: {', '.join(faults[:_SHOWN])}{more}",
             where="spec",
-            hint="give the arguments that it was made with, e.g. timm:resnet18?num_classes=10, or leave spec out",
+            hint="give the arguments that it was made with, e.g. SOURCE:NAME?num_classes=10, or leave spec out",
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from prunekit.coupling.siblings import couple_unread
 from prunekit.graph.nodes import Call, Op, Trace, packet
 from prunekit.labels.labelling import Labelling
 from prunekit.operators import TABLE, Table
@@ -32,6 +33,8 @@ class Coupler(Labelling):
             self.where = f"{call.module} {call.source}".strip()
             shape_equations(self, call)
         self.where = ""
+        if self.trace.decisions:
+            couple_unread(self, self.trace)
         for left, right in self.trace.agreed:
             self.agree(left, right)
             self.agree(right, left)

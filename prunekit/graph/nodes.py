@@ -87,7 +87,8 @@ class Trace:
 
     ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
     compared and found equal. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
-    the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index.
+    the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index. ``decisions`` are the
+    values that forward read, where it was followed on real numbers.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -101,3 +102,4 @@ class Trace:
     opaque: dict[str, str] = field(default_factory=dict)
     sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     lists: bool = False
+    decisions: tuple[tuple[str, Any], ...] = ()

@@ -121,8 +121,44 @@ def _as_strided(c: Labelling, op: Op) -> None:
     same_shape = not offset and list(op.args[1]) == list(base.shape)
     if same_shape and all(s == 1 or a == b for s, a, b in zip(base.shape, base.strides, strides, strict=True)):
         c.set(out, c.of(base))
+    elif not offset:
+        _windows(c, op)
     else:
         c.refuse(op, "aten.as_strided")
+
+
+def _windows(c: Labelling, op: Op) -> None:
+    """Windows over some axes, as in windowed attention: features that lie next to each other pass through, what the
+    windows slide over stays. Strides that are written as numbers are found by the rehearsal."""
+    base, out, strides = op.args[0], op.outputs[0], op.args[2]
+    axes: list[Axis] = [None] * len(out.shape)
+    sizes = op.call.args[1] if op.call is not None and len(op.call.args) > 1 else None
+    sizes = op.call.kwargs.get("size", sizes) if op.call is not None else sizes
+    for j, axis in enumerate(c.of(base)):
+        at = [k for k, s in enumerate(strides) if s == base.strides[j] == 1 and out.shape[k] == base.shape[j]]
+        if len(at) == 1 and isinstance(sizes, (tuple, list)) and len(sizes) == len(out.shape):
+            axes[at[0]] = axis
+            c.equate(sizes[at[0]], axis, base.shape[j])
+        else:
+            c.freeze(axis, "windows slide over it")
+    c.set(out, axes)
+
+
+def _resize(c: Labelling, op: Op) -> None:
+    """Written again at the size that it has already, as observers do with what they hold."""
+    base, out = op.args[0], op.outputs[0]
+    if list(out.shape) != list(base.shape):
+        c.refuse(op, "aten.resize")
+        return
+    sizes = op.call.args[1:] if op.call is not None else ()
+    if sizes and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    for k, axis in enumerate(c.of(base)):
+        if len(sizes) == len(out.shape):
+            c.equate(sizes[k], axis, base.shape[k])
+        else:
+            c.freeze(axis, "its size is written as a constant in forward")
+    c.set(out, c.of(base))
 
 
 def _repeat(c: Labelling, op: Op) -> None:
@@ -228,6 +264,7 @@ def _freeze_spatial(c: Labelling, base: Ref, axes: list[Axis], start: int) -> No
 
 
 OPERATORS = (
+    Operator(("aten.resize",), _resize),
     Operator(
         ("aten.view",),
         _reshape,

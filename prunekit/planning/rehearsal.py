@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
-from prunekit.graph.nodes import Op, Trace
+from prunekit.graph.nodes import Op, Trace, packet
 from prunekit.operators import TABLE
 from prunekit.plans.contents import Plan
 from prunekit.tracing.recorder import record
@@ -34,6 +34,7 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
         opaque=tuple(structure.trace.opaque),
         brief=True,
         lists=structure.trace.lists,
+        decisions=structure.trace.decisions,
     )
     shapes_agree(structure, shapes, trace)
     return trace
@@ -48,6 +49,7 @@ def shapes_agree(structure: Structure, predicted: Mapping[int, tuple[int, ...]],
                 where=before.where if before else after.module if after else "",
                 hint="the control flow depends on a width; exclude the groups of this module",
             )
+        _check_strides(before, after)
         for old, new in zip(before.outputs, after.outputs, strict=True):
             want = predicted.get(old.id, old.shape)
             if want != new.shape:
@@ -59,6 +61,20 @@ def shapes_agree(structure: Structure, predicted: Mapping[int, tuple[int, ...]],
     for old, new in zip(structure.trace.outputs, trace.outputs, strict=True):
         if predicted.get(old.id, old.shape) != new.shape:
             raise VerificationError(f"an output would change its shape from {old.shape} to {new.shape}")
+
+
+def _check_strides(before: Op, after: Op) -> None:
+    """Strides that forward asks for must be as large a part of the tensor's own as they were: none may be a number."""
+    if packet(before) != "aten.as_strided":
+        return
+    old, new = before.args[0].strides, after.args[0].strides
+    for was, now in zip(before.args[2], after.args[2], strict=True):
+        if not any(was * b == now * a for a, b in zip(old, new, strict=True)):
+            raise VerificationError(
+                f"a stride of {was} stays {now} where the tensor's own become {new}",
+                where=before.where,
+                hint="it is written as a number; exclude the groups of this module",
+            )
 
 
 def changed_scalars(before: Trace, after: Trace) -> list[tuple[Op, float, float]]:

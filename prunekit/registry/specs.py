@@ -17,13 +17,13 @@ def parts_of(spec: str) -> tuple[str, str, dict[str, Any]]:
         key, equals, text = pair.partition("=")
         if not equals or not key.isidentifier() or key in found:
             raise RegistryError(
-                f"{spec} is not written as a model's name", hint="timm:resnet18?num_classes=10&in_chans=1"
+                f"{spec} is not written as a model's name", hint="SOURCE:NAME?num_classes=10&in_chans=1"
             )
-        found[key] = _value(text)
+        found[key] = _literal(text)
     return source, name, found
 
 
-def _value(text: str) -> Any:
+def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

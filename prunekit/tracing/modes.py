@@ -20,6 +20,7 @@ from prunekit.graph.nodes import Call, Op, Ref
 from prunekit.graph.provenance import TracedInt
 from prunekit.graph.tree import mapped, meta_tensors, of_type
 from prunekit.tracing import quick
+from prunekit.tracing.numbers import MISSING, on_zeros
 from prunekit.tracing.tape import VALUE_LIMIT, Recording, source
 
 
@@ -49,12 +50,14 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args, kwargs = mapped(args, to_meta), mapped(kwargs or {}, to_meta)
         stripped = r.strip(args), r.strip(kwargs)
         known = self._evaluate(func, *stripped, inputs)
-        if func is torch.ops.aten._local_scalar_dense.default:
-            if known is None:
-                self._refuse(func)
-            return known
+        real = MISSING if r.numbers is None else r.numbers.evaluate(func, args, kwargs)
         dynamic = torch.Tag.dynamic_output_shape in func.tags  # it may be: an index of numbers keeps its shape
-        if dynamic and known is not None:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return self._told(func, args, known, real)
+        result = self._by_number(func, args, kwargs, real, dynamic)
+        if result is not NotImplemented:
+            pass
+        elif dynamic and known is not None:
             result = mapped(known, lambda t: torch.empty_like(t, device="meta") if isinstance(t, Tensor) else t)
         else:
             result = quick.result(func, args, kwargs)
@@ -62,6 +65,35 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if kwargs.get("device") is not None:
                     kwargs = {**kwargs, "device": torch.device("meta")}
                 result = self._run(func, args, kwargs, dynamic)
+        if r.numbers is not None and real is not MISSING:
+            r.numbers.carry(result, real)
+        return self._noted(func, stripped, result, known, inputs)
+
+    def _told(self, func: Any, args: Any, known: Any, real: Any) -> Any:
+        """What forward reads as a Python number."""
+        r = self.recording
+        if r.replay is not None:
+            return r.replay.result(func, args)
+        value = known if real is MISSING else real
+        if value is None:
+            self._refuse(func)
+        if r.numbers is not None:
+            r.numbers.decided(func, value)
+        return value
+
+    def _by_number(self, func: Any, args: Any, kwargs: Any, real: Any, dynamic: bool) -> Any:
+        """The result of an operator whose shape depends on values: from the real one, or as it was then."""
+        r = self.recording
+        if r.replay is not None:
+            return r.replay.result(func, args) if str(func) in r.replay.names else NotImplemented
+        if r.numbers is None or real is MISSING or not (dynamic or not _runs_on_meta(func, args, kwargs)):
+            return NotImplemented
+        r.numbers.decided(func, real)
+        return mapped(real, lambda t: torch.empty_like(t, device="meta") if isinstance(t, Tensor) else t)
+
+    def _noted(self, func: Any, stripped: tuple[Any, Any], result: Any, known: Any, inputs: list[Ref]) -> Any:
+        """Writes the operator down, and gives its result."""
+        r = self.recording
         outputs = self._outputs(result, known, any(i.kind != "constant" for i in inputs))
         where = r.call.source if r.call is not None else "" if r.brief else source()
         r.trace.ops.append(Op(func, *stripped, outputs, r.call, r.module, where, tuple(inputs)))
@@ -70,9 +102,11 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _run(self, func: Any, args: Any, kwargs: Any, dynamic: bool) -> Any:
         try:
             return func(*args, **kwargs)
-        except (NotImplementedError, RuntimeError):
+        except (NotImplementedError, RuntimeError) as error:
             if dynamic:
                 self._refuse(func)
+            if isinstance(error, NotImplementedError) and func.namespace == "aten":
+                return on_zeros(func, args, kwargs)  # there is no kernel that knows shapes alone
             raise
 
     def _refuse(self, func: Any) -> None:
@@ -122,6 +156,17 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except (RuntimeError, NotImplementedError, TypeError, IndexError):
             return None  # no kernel for this constant: it stays unknown, and what needs it is refused by name
         return None if sum(t.numel() for t in of_type(result, Tensor)) > VALUE_LIMIT else result
+
+
+def _runs_on_meta(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator of another library than torch has a kernel that knows shapes without numbers."""
+    if func.namespace in ("aten", "prims"):
+        return True
+    try:
+        func(*args, **kwargs)
+    except Exception:  # whatever a foreign kernel raises: it needs numbers
+        return False
+    return True
 
 
 def _value(leaf: Any) -> Any:

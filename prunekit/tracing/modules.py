@@ -80,7 +80,7 @@ def _followed(r: Recording, module: nn.Module, path: str, plain: Any, args: Any,
     try:
         return plain(module, *args, **kwargs)
     except Exception as error:
-        if r.brief or path == "" or not _needs_values(error) or id(module) not in r.paths:
+        if r.brief or r.numbers is not None or path == "" or not _needs_values(error) or id(module) not in r.paths:
             raise
         del r.trace.ops[mark[0] :], r.trace.calls[mark[1] :], r.trace.modules[mark[2] :]
         del r.stack[depth:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,8 +18,11 @@ from prunekit.graph.provenance import listening
 from prunekit.inputs import Inputs
 from prunekit.tracing.modes import CallMode, ListMode, OpMode, python_functionals_open
 from prunekit.tracing.modules import module_calls
+from prunekit.tracing.numbers import Numbers, Replay, ValueMode
 from prunekit.tracing.standin import AttributeKey, stand_in
 from prunekit.tracing.tape import VALUE_LIMIT, Recording, is_foreign
+
+logger = logging.getLogger(__name__)
 
 _LOCK = threading.RLock()
 
@@ -32,6 +36,8 @@ def record(
     opaque: Sequence[str] = (),
     brief: bool = False,
     lists: bool = False,
+    decisions: Sequence[tuple[str, Any]] = (),
+    follow_values: bool = True,
     max_ops: int = 200_000,
     max_seconds: float = 300.0,
 ) -> Trace:
@@ -43,12 +49,55 @@ def record(
         opaque: modules that are followed from the outside only, see ``Trace.opaque``.
         brief: only operators and shapes, without Python calls, module calls and source lines.
         lists: a brief trace follows lists of indices, see ``Trace.lists``.
+        decisions: what a brief trace reads where forward reads values, see ``Trace.decisions``.
+        follow_values: whether a forward that reads values is followed on real numbers; else the modules that read them
+            are opaque, see ``Trace.opaque``.
         max_ops, max_seconds: limits; a trace that passes them is refused with the module that it stood in.
 
     Raises:
         TraceError: if forward fails or cannot be followed; the model is as it was.
     """
-    recording = Recording(model, max_ops, max_seconds, sizes or {}, opaque, brief)
+    limits = (max_ops, max_seconds)
+    if brief:
+        replay = Replay(decisions) if decisions else None
+        return _recorded(
+            model, inputs, Recording(model, *limits, sizes or {}, opaque, True, None, replay), attributes, lists
+        )
+    plain = Recording(model, *limits, {}, opaque, False)
+    try:
+        found: Trace | TraceError = _recorded(model, inputs, plain, None, lists)
+    except TraceError as error:
+        found = error
+    if isinstance(found, Trace) and not found.opaque:
+        return found
+    numbered = _on_numbers_too(model, inputs, limits) if follow_values else None
+    if numbered is not None:
+        logger.info("forward read %d values: other inputs may decide otherwise", len(numbered.decisions))
+        return numbered
+    if isinstance(found, TraceError):
+        raise found
+    return found
+
+
+def _on_numbers_too(model: nn.Module, inputs: Inputs, limits: tuple[int, float]) -> Trace | None:
+    """The trace of a forward that reads values, on the real weights and the example inputs; None where it fails too."""
+    tensors = [*model.parameters(), *model.buffers()]
+    if not tensors or any(t.is_meta for t in tensors):
+        return None
+    numbers = Numbers(tensors[0].device)
+    recording = Recording(model, *limits, {}, (), False, numbers)
+    try:
+        trace = _recorded(model, inputs, recording, None, False)
+    except TraceError as error:
+        logger.debug("it cannot be followed on real numbers either: %s", error)
+        return None
+    trace.decisions = tuple(numbers.decisions)
+    return trace
+
+
+def _recorded(
+    model: nn.Module, inputs: Inputs, recording: Recording, attributes: Mapping[AttributeKey, int] | None, lists: bool
+) -> Trace:
     trace = recording.trace
 
     def as_input(x: Any) -> Any:
@@ -57,6 +106,8 @@ def record(
         meta = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
         known = not x.is_floating_point() and not x.is_meta and x.numel() <= VALUE_LIMIT
         recording.new_ref(meta, "input", value=x.detach().cpu().clone() if known else None)
+        if recording.numbers is not None:
+            recording.numbers.attach(meta, x.detach().to(recording.numbers.device, copy=True))
         return meta
 
     with _LOCK, contextlib.ExitStack() as scope:
@@ -94,6 +145,8 @@ def _enter(
     if not brief:
         trace.agreed = scope.enter_context(listening())
         scope.enter_context(CallMode(recording))
+    if recording.numbers is not None or recording.replay is not None:
+        scope.enter_context(ValueMode(recording.numbers, recording.replay, recording.to_meta))
     scope.enter_context(OpMode(recording))
 
 

@@ -16,6 +16,7 @@ from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Ref, Trace
 from prunekit.graph.tree import mapped
 from prunekit.modules.walk import named_modules, state_tensors
+from prunekit.tracing.numbers import Numbers, Replay
 
 VALUE_LIMIT = 1 << 20  # elements; larger constants are not worth evaluating
 OWN_FOLDERS = (torch.__path__[0] + "/", __file__.rsplit("/", 2)[0] + "/")
@@ -57,8 +58,11 @@ class Recording:
         sizes: Mapping[str, tuple[int, ...]],
         opaque: Sequence[str],
         brief: bool,
+        numbers: Numbers | None = None,
+        replay: Replay | None = None,
     ) -> None:
         self.trace = Trace()
+        self.numbers, self.replay = numbers, replay
         self.model, self.sizes, self.brief = model, sizes, brief
         self.max_ops, self.deadline, self.max_seconds = max_ops, time.monotonic() + max_seconds, max_seconds
         self.call: Call | None = None
@@ -98,6 +102,7 @@ class Recording:
         self.trace.state[name] = self.new_ref(meta, kind, name, value)
         self.foreign[id(tensor)] = meta
         self.keep.append(tensor)
+        self._number(meta, tensor if kind == "parameter" else tensor.detach().clone())
         return meta
 
     def to_meta(self, tensor: Tensor) -> Tensor:
@@ -110,7 +115,12 @@ class Recording:
             self.new_ref(meta, "constant", value=tensor.detach().cpu().clone() if known else None)
             self.foreign[id(tensor)] = meta
             self.keep.append(tensor)
+            self._number(meta, tensor)
         return self.foreign[id(tensor)]
+
+    def _number(self, meta: Tensor, real: Tensor) -> None:
+        if self.numbers is not None and not real.is_meta:
+            self.numbers.attach(meta, real.detach())
 
     def strip(self, tree: Any) -> Any:
         """Tensors of a tree replaced by their Refs."""

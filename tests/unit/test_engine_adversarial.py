@@ -229,8 +229,8 @@ def test_torch_attention_is_pruned_in_place(need_weights):
     assert (model.attention.embed_dim, model.attention.num_heads) == (8, 2)
 
 
-def test_control_flow_on_values_is_refused_by_place_and_the_model_is_untouched():
-    model, x = case(lambda s, x: x if x.sum() > 0 else -x, 8)
+def test_control_flow_on_values_that_leaves_a_part_out_is_refused_by_place_and_the_model_is_untouched():
+    model, x = case(lambda s, x: x if x.sum() > 0 else -x, 8)  # its scale is never read
     before = snapshot(model)
     with pytest.raises(TraceError) as caught:
         prunekit.prune(model, x)

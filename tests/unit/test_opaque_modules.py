@@ -1,13 +1,18 @@
-"""Modules whose control flow depends on values: they stay whole, the rest of the model is pruned."""
+"""Modules whose control flow depends on values: followed on real numbers, or from the outside where that fails."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
 from torch import nn
 
 import prunekit
-from prunekit.errors import NothingToPruneError, TraceError
+from prunekit.coupling.structure import couple
+from prunekit.errors import TraceError
+from prunekit.inputs import normalise
+from prunekit.tracing.recorder import record
 
 
 class Experts(nn.Module):
@@ -55,27 +60,69 @@ class Mixture(nn.Module):
         return self.outside(x)
 
 
-def test_the_rest_of_a_mixture_of_experts_is_pruned():
+def test_every_expert_shrinks_and_any_of_them_may_be_chosen_afterwards():
     torch.manual_seed(0)
     model, x = Mixture(), torch.randn(2, 6, 8)
-    before = {n: t.clone() for n, t in model.state_dict().items()}
+    visited = {op.module for op in prunekit.trace(model, x).trace.ops}
+    assert any(f"blocks.0.moe.experts.{n}.0" not in visited for n in range(4)), "choose a seed that leaves one out"
     result = prunekit.prune(model, x, ratio=0.5)
     assert result.report.verify["symmetry"] == "passed"
-    assert model.blocks[0].fc1.out_features == model.blocks[1].fc1.out_features == 16
-    assert {w.group for w in result.plan.widths} == {"blocks.0.fc1.weight:0", "blocks.1.fc1.weight:0"}
-    for n, t in model.state_dict().items():
-        if ".moe." in n:
-            assert torch.equal(t, before[n]), n
-    model(torch.randn(3, 7, 8)).sum().backward()
+    assert {e[0].out_features for block in model.blocks for e in block.moe.experts} == {12}
+    for number in range(4):  # the router is made to choose each in turn
+        with torch.no_grad():
+            model.blocks[0].moe.router.bias.copy_(1e3 * torch.eye(4)[number])
+        model(torch.randn(3, 7, 8)).sum().backward()
 
 
-def test_what_stays_whole_names_the_module_and_the_line():
-    structure = prunekit.trace(Mixture(), torch.randn(2, 6, 8))
+def test_a_pruned_mixture_is_the_masked_one():
+    torch.manual_seed(1)
+    model, x = Mixture().eval(), torch.randn(2, 6, 8)
+    masked = copy.deepcopy(model)
+    plan = prunekit.plan(model, x, ratio=0.5, include=["*.moe.experts.*.0.weight:0"])
+    for width in plan.widths:
+        gone = [unit for unit in range(width.before) if unit not in width.kept]
+        expert = masked.get_submodule(width.group.rpartition(".0.")[0])
+        with torch.no_grad():
+            expert[2].weight[:, gone] = 0
+    prunekit.apply(model, plan)
+    torch.testing.assert_close(model(x), masked(x))
+
+
+def test_what_stays_whole_without_values_names_the_module_and_the_line():
+    structure = outside(Mixture(), torch.randn(2, 6, 8))
     assert list(structure.trace.opaque) == ["blocks.0.moe", "blocks.1.moe"]
     assert "test_opaque_modules.py:" in structure.trace.opaque["blocks.0.moe"]
     frozen = {f.name: f for f in structure.frozen}
     assert "decides by the values" in frozen["inside.weight:0"].reason
     assert "test_opaque_modules.py:" in frozen["inside.weight:0"].where
+    plan = prunekit.plan(Mixture(), torch.randn(2, 6, 8), structure=structure)
+    assert {w.group for w in plan.widths} == {"blocks.0.fc1.weight:0", "blocks.1.fc1.weight:0"}
+
+
+def outside(model, x):
+    """The structure where modules that read values are followed from the outside."""
+    inputs = normalise(x)
+    return couple(record(model, inputs, follow_values=False), inputs)
+
+
+class Orphans(nn.Module):
+    """What it did not run has no sibling that ran: nobody knows what it would read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.rare, self.fc2 = nn.Linear(8, 16), nn.Linear(16, 16, bias=False), nn.Linear(16, 4)
+        self.inner = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc1(x)
+        if y.sum() > 1e6:
+            y = self.rare(y)
+        return self.inner(self.fc2(y))
+
+
+def test_a_part_that_was_not_reached_and_is_like_nothing_else_keeps_the_module_whole():
+    with pytest.raises(TraceError, match="reads a value that depends"):
+        prunekit.prune(Orphans(), torch.randn(2, 8))
 
 
 def test_tracing_leaves_the_model_and_the_random_state_alone():
@@ -102,32 +149,29 @@ class Halting(nn.Module):
         return self.fc2(y.relu() if y.sum() > 0 else y)
 
 
-def test_a_model_that_decides_at_the_top_is_refused_with_the_line():
-    model = Halting()
-    before = {n: t.clone() for n, t in model.state_dict().items()}
+def test_a_model_that_decides_at_the_top_is_followed_on_real_numbers():
+    torch.manual_seed(0)
+    model, x = Halting(), torch.randn(2, 8)
+    structure = prunekit.trace(model, x)
+    assert [name for name, _ in structure.trace.decisions] == ["aten._local_scalar_dense.default"]
+    prunekit.prune(model, x, ratio=0.5)
+    assert model.fc1.out_features == 4
+    for scale in (1, -1):  # either way
+        model(scale * x)
+
+
+def test_without_weights_there_is_nothing_to_decide_by():
+    with torch.device("meta"):
+        model = Halting()
     with pytest.raises(TraceError, match="reads a value that depends") as caught:
-        prunekit.prune(model, torch.randn(2, 8))
+        prunekit.plan(model, torch.randn(2, 8), scorer=prunekit.Random())
     assert "test_opaque_modules.py:" in caught.value.where
-    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
 
 def test_a_module_that_fails_for_another_reason_is_not_papered_over():
     model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(9, 4)))
     with pytest.raises(TraceError, match="forward failed"):
         prunekit.prune(model, torch.randn(2, 8))
-
-
-def test_nothing_left_names_the_opaque_module():
-    class Only(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = Halting()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(x)
-
-    with pytest.raises(NothingToPruneError, match="module inner decides by the values"):
-        prunekit.prune(Only(), torch.randn(2, 8))
 
 
 class Tokens(nn.Module):

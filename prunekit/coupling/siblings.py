@@ -1,0 +1,54 @@
+"""Parameters that forward did not read because of what it decided, such as experts that no token was sent to.
+
+Under other decisions they are read. What reads and writes them then is what does so with a sibling of theirs, a
+parameter of the same shape whose path differs in one name: the two are coupled axis by axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from itertools import takewhile
+
+from prunekit.errors import TraceError
+from prunekit.graph.nodes import Ref, Trace
+from prunekit.labels.labelling import Labelling
+
+
+class UnreadError(TraceError):
+    """A parameter that was not read has no sibling that was."""
+
+
+def couple_unread(c: Labelling, trace: Trace) -> None:
+    """Couples every parameter that was not read with its sibling. Raises UnreadError for one without."""
+    read = {ref.id for op in trace.ops for ref in op.inputs}
+    parameters = {name: ref for name, ref in trace.state.items() if ref.kind == "parameter"}
+    visited = {name for name, ref in parameters.items() if ref.id in read}
+    for name, ref in parameters.items():
+        if name in visited:
+            continue
+        sibling = _sibling(name, parameters, visited)
+        if sibling is None:
+            raise UnreadError(
+                f"{name} was not read for these inputs, and nothing like it was",
+                where=name,
+                hint="pass example inputs for which every part of the model runs",
+            )
+        for mine, theirs in zip(c.of(ref), c.of(parameters[sibling]), strict=True):
+            c.unite(mine, theirs, "a sibling of it, which these inputs did not reach, does")
+
+
+def _sibling(name: str, parameters: Mapping[str, Ref], visited: Collection[str]) -> str | None:
+    """The visited parameter of the same shape whose path differs in one name, the most alike."""
+    path = name.split(".")
+    best: tuple[int, str] | None = None
+    for other in visited:
+        theirs = other.split(".")
+        if len(theirs) != len(path) or parameters[other].shape != parameters[name].shape:
+            continue
+        apart = [k for k, (a, b) in enumerate(zip(path, theirs, strict=True)) if a != b]
+        if len(apart) == 1 and apart[0] < len(path) - 1:
+            both = zip(path[apart[0]], theirs[apart[0]], strict=False)
+            alike = len(list(takewhile(lambda pair: pair[0] == pair[1], both)))
+            if best is None or (alike, other) > best:
+                best = (alike, other)
+    return None if best is None else best[1]
