@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Wanda,
     )
     from prunekit.surgery.cutting import Undo, apply
+    from prunekit.surgery.optimizers import migrate_optimizer
 else:
     from prunekit.deferred import deferred_names
 
@@ -47,6 +48,7 @@ else:
             **dict.fromkeys(("Frozen", "Group", "Member", "Tap", "Tie"), "prunekit.coupling.groups"),
             "Structure": "prunekit.coupling.structure",
             "PrunekitError": "prunekit.errors",
+            "migrate_optimizer": "prunekit.surgery.optimizers",
             "LatencyTable": "prunekit.quantities.latency_table",
             **dict.fromkeys(
                 (
@@ -104,6 +106,7 @@ __all__ = [
     "compare",
     "compose",
     "load",
+    "migrate_optimizer",
     "plan",
     "prune",
     "save",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.coupling.siblings import UnreadError
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import infer, normalise
+from prunekit.modules.walk import state_tensors
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.operators import TABLE, Operator
 from prunekit.options import Options
@@ -64,11 +65,16 @@ class Report:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """A pruned model (the same object, changed in place), its plan and report; ``undo()`` restores it bit for bit."""
+    """A pruned model (the same object, changed in place), its plan and report; ``undo()`` restores it bit for bit.
+
+    ``replaced`` are the tensors that were there before, with their names, by id: what ``migrate_optimizer`` knows an
+    optimizer's parameters by.
+    """
 
     model: nn.Module
     plan: Plan
     report: Report
+    replaced: Mapping[int, tuple[Tensor, str]]
     _undo: Callable[[], None]
 
     def undo(self) -> None:
@@ -166,11 +172,12 @@ def prune(
     options = by_name(options, model)
     if any(p.is_meta for p in model.parameters()):
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
+    replaced = {id(tensor): (tensor, name) for name, tensor in state_tensors(model).items()}
     with eager(model):
         structure = _given_or_traced(model, example_inputs, structure, options)
         done = cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure))
         took = _latency(model, done)
-    return Result(model, done.plan, _report(structure, done.drafts, options, start, took), done.undo)
+    return Result(model, done.plan, _report(structure, done.drafts, options, start, took), replaced, done.undo)
 
 
 def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:

@@ -16,6 +16,7 @@ from prunekit.modules.wrappers import unwrap
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
 from prunekit.surgery.history import remember
 from prunekit.surgery.refitting import Compensation, compensation, reference, refit
+from prunekit.surgery.stale import dead
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def apply(
         raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
     original = reference(model, plan, data, how) if how is not None and data is not None else None
     replacements = _replacements(model, plan, original.names if original else ())
+    old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
     steps: list[Callable[[], None]] = []
     undo = Undo(steps)
     try:
@@ -79,6 +81,9 @@ def apply(
         for _, module in named_modules(model):
             _recompute(module, steps)
         steps.append(remember(model, plan))
+        steps.append(dead(old))
+        new = [replacements[id(tensor)] for tensor in old]
+        steps.append(lambda: dead(p for p in new if isinstance(p, nn.Parameter)) and None)
         if original is not None:
             logger.info("%d products were refitted", refit(model, original))
     except BaseException:

@@ -1,0 +1,50 @@
+"""Optimizers that would train parameters which a cut has replaced are stopped at their next step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from prunekit.errors import InputError
+
+_DEAD: dict[int, weakref.ref[nn.Parameter]] = {}
+_WATCHED: list[Any] = []
+
+
+def dead(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
+    """Notes that a cut has replaced ``parameters``; returns what takes that back."""
+    if not _WATCHED:
+        _WATCHED.append(register_optimizer_step_pre_hook(_refuse))  # torch's own way to hear of every step
+    noted = {id(parameter): weakref.ref(parameter, partial(_gone, id(parameter))) for parameter in parameters}
+    _DEAD.update(noted)
+
+    def alive() -> None:
+        for number, reference in noted.items():
+            if _DEAD.get(number) is reference:
+                del _DEAD[number]
+
+    return alive
+
+
+def _gone(number: int, reference: object) -> None:
+    _DEAD.pop(number, None)
+
+
+def _refuse(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    if not _DEAD:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            reference = _DEAD.get(id(parameter))
+            if reference is not None and reference() is parameter:
+                raise InputError(
+                    "the optimizer holds parameters that a cut has replaced, and would train nothing that runs",
+                    where="optimizer",
+                    hint="prunekit.migrate_optimizer(optimizer, result) after prune, or make a new one",
+                )
