@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -31,8 +32,20 @@ app.command("export")(export)
 app.command("list")(list_names)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from prunekit import __version__
+
+        sys.stdout.write(f"prunekit {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
     """Structured pruning for PyTorch: slim a model, keep what it can do."""
 
 

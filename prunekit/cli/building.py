@@ -33,3 +33,7 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise InputError(f"--device {device} cannot be used: {first}", hint="--device cpu always can") from error
+    if torch.device(device).type == "meta":
+        raise InputError(
+            "--device meta holds no weights to cut", hint="--device cpu always can; prunekit.plan needs none"
+        )

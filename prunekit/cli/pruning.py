@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +52,7 @@ def prune(
     from prunekit.cli.tables import show_report
     from prunekit.cli.widths_drawing import widths_picture
     from prunekit.files.folders import check_target
+    from prunekit.runs.keeping import discard
 
     quiet = int(os.environ.get("RANK", "0")) > 0  # of several ranks one talks and writes
     console = Console(quiet=quiet)
@@ -69,7 +69,7 @@ def prune(
             return
         extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
         save(result, out, extras=extras)
-        shutil.rmtree(run_folder(out), ignore_errors=True)
+        discard(run_folder(out))
     if as_json:
         import json
 

@@ -40,6 +40,11 @@ def new_folder(folder: Path, mark: str = RESULT) -> Iterator[Path]:
 
 def check_target(folder: Path, mark: str = RESULT) -> None:
     """Raise CheckpointError where ``folder`` exists and is neither empty nor an earlier result."""
+    if folder.is_symlink() and not folder.exists():
+        raise CheckpointError(f"{folder} is a link to nothing", hint="choose another output folder")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise CheckpointError(f"{above} is a file, and {folder} would lie in it", hint="choose another output folder")
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file, not a folder", hint="choose another output folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():

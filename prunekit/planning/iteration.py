@@ -21,7 +21,7 @@ from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
 from prunekit.quantities.limits import Target, parse_target
-from prunekit.surgery.cutting import apply
+from prunekit.surgery.cutting import apply, take_back
 from prunekit.surgery.refitting import Compensation, compensation
 
 Tracer = Callable[[nn.Module, Any], Structure]
@@ -42,8 +42,7 @@ class Done:
 
     def undo(self) -> None:
         """Takes everything back, the last step first. Works once."""
-        while self.undos:
-            self.undos.pop()()
+        take_back(self.undos)
 
 
 def cut_in_steps(

@@ -12,7 +12,7 @@ from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample, as_samples, generated
-from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
+from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta, not_finite
 from prunekit.scorers import Scorer, Statistics
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def scores_of(
     names = sorted({m.tensor for g in chosen for m in g.parameters})
     statistics = Statistics(model, samples, parameters=names, progress=progress)
     if not is_meta(model):
+        _check_buffers(model, chosen)
         for name in names:  # a scorer that reads no weights would not notice one that is NaN
             statistics.parameter(name)
     try:
@@ -49,6 +50,14 @@ def scores_of(
                 hint="pass a scorer that reads none, such as prunekit.Random(seed=0), or build the model on a device",
             ) from error
         raise
+
+
+def _check_buffers(model: nn.Module, chosen: Sequence[Group]) -> None:
+    """Raises ScorerError for a buffer of a group, such as a running variance, that is not finite."""
+    bad = set(not_finite(model))
+    found = sorted({m.tensor for g in chosen for m in g.members if m.is_buffer and m.tensor in bad})
+    if found:
+        raise ScorerError(f"{found[0]} holds NaN or infinity", where=found[0], hint="check the checkpoint")
 
 
 class _Generated(Sequence[Sample]):

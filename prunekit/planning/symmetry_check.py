@@ -21,6 +21,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
+from prunekit.modules.walk import state_tensors
 from prunekit.options import Options
 from prunekit.tracing.recorder import output_tensors
 from prunekit.tracing.standin import swapped
@@ -79,6 +80,12 @@ def symmetry(
     return Symmetry(error, tuple(g.name for g in check.culprits(list(groups))))
 
 
+def not_finite(model: nn.Module) -> list[str]:
+    """The names of floating state tensors that hold NaN or infinity."""
+    state = state_tensors(model).items()
+    return [name for name, t in state if t.is_floating_point() and not t.is_meta and not bool(t.isfinite().all())]
+
+
 class _Check:
     def __init__(
         self,
@@ -114,8 +121,12 @@ class _Check:
         if self.base is None:
             self.base = self._run({})
             if not all(bool(torch.isfinite(t).all()) for t in self.base):
+                names = not_finite(self.model)
                 raise VerificationError(
-                    "the outputs are not finite, so symmetry cannot be checked", hint="check the weights and the inputs"
+                    "the outputs are not finite, so symmetry cannot be checked"
+                    + (f": NaN or infinity in {', '.join(names[:3])}" if names else ""),
+                    where=names[0] if names else "",
+                    hint="check the weights and the inputs",
                 )
         permuted = self._run(_permutations(groups, self.seed))
         worst = 0.0

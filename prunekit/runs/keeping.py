@@ -91,6 +91,15 @@ class RunFolder:
         return found
 
 
+def discard(folder: Path) -> None:
+    """Removes what a run kept in ``folder``, and the folder if nothing else is in it: other files are the user's."""
+    for file in (folder / STATE, folder / f"{STATE}.part", *folder.glob("tensors-*.safetensors")):
+        file.unlink(missing_ok=True)
+    for empty in (folder / "teachers", folder):
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
+
+
 def _flushed(path: Path) -> None:
     """The file's content reaches the disk before its name does."""
     with path.open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +29,20 @@ class Undo:
         self._steps = steps
 
     def __call__(self) -> None:
-        while self._steps:
-            self._steps.pop()()
+        take_back(self._steps)
+
+
+def take_back(steps: list[Callable[[], None]]) -> None:
+    """Takes every step back, the last one first. An interrupt waits until all are: no model is left half of each."""
+    interrupt: KeyboardInterrupt | None = None
+    while steps:
+        try:
+            steps[-1]()  # each may be done twice
+            steps.pop()
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def apply(
@@ -83,13 +96,17 @@ def apply(
         steps.append(remember(model, plan))
         steps.append(dead(old))
         new = [replacements[id(tensor)] for tensor in old]
-        steps.append(lambda: dead(p for p in new if isinstance(p, nn.Parameter)) and None)
+        steps.append(partial(_bury, new))
         if original is not None:
             logger.info("%d products were refitted", refit(model, original))
     except BaseException:
         undo()
         raise
     return undo
+
+
+def _bury(tensors: Iterable[Tensor]) -> None:
+    dead(tensor for tensor in tensors if isinstance(tensor, nn.Parameter))
 
 
 def _putter(store: dict[str, Any], name: str, value: Any) -> Callable[[], None]:
