@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Ref, Trace
@@ -84,6 +85,9 @@ class Recording:
         return ref
 
     def ref(self, tensor: Tensor) -> Ref:
+        if not tensor.is_meta:
+            with _disable_current_modes():  # or what is done here would be recorded
+                tensor = self.to_meta(tensor)  # the model's own attribute is not written on
         found = getattr(tensor, "_prunekit_ref", None)
         return found if isinstance(found, Ref) else self.new_ref(tensor, "constant")
 
@@ -107,7 +111,7 @@ class Recording:
 
     def to_meta(self, tensor: Tensor) -> Tensor:
         """A meta tensor for any tensor that reaches an operator from outside the trace."""
-        if isinstance(getattr(tensor, "_prunekit_ref", None), Ref) or (tensor.is_meta and id(tensor) in self.foreign):
+        if tensor.is_meta and (isinstance(getattr(tensor, "_prunekit_ref", None), Ref) or id(tensor) in self.foreign):
             return tensor
         if id(tensor) not in self.foreign:
             meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
