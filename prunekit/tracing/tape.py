@@ -86,8 +86,7 @@ class Recording:
 
     def ref(self, tensor: Tensor) -> Ref:
         if not tensor.is_meta:
-            with _disable_current_modes():  # or what is done here would be recorded
-                tensor = self.to_meta(tensor)  # the model's own attribute is not written on
+            tensor = self.to_meta(tensor)  # the model's own attribute is not written on
         found = getattr(tensor, "_prunekit_ref", None)
         return found if isinstance(found, Ref) else self.new_ref(tensor, "constant")
 
@@ -114,13 +113,17 @@ class Recording:
         if tensor.is_meta and (isinstance(getattr(tensor, "_prunekit_ref", None), Ref) or id(tensor) in self.foreign):
             return tensor
         if id(tensor) not in self.foreign:
-            meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-            known = not tensor.is_meta and tensor.numel() <= VALUE_LIMIT
-            self.new_ref(meta, "constant", value=tensor.detach().cpu().clone() if known else None)
-            self.foreign[id(tensor)] = meta
-            self.keep.append(tensor)
-            self._number(meta, tensor)
+            with _disable_current_modes():  # or what is done here would be recorded
+                self._take_in(tensor)
         return self.foreign[id(tensor)]
+
+    def _take_in(self, tensor: Tensor) -> None:
+        meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        known = not tensor.is_meta and tensor.numel() <= VALUE_LIMIT
+        self.new_ref(meta, "constant", value=tensor.detach().cpu().clone() if known else None)
+        self.foreign[id(tensor)] = meta
+        self.keep.append(tensor)
+        self._number(meta, tensor)
 
     def _number(self, meta: Tensor, real: Tensor) -> None:
         if self.numbers is not None and not real.is_meta:
