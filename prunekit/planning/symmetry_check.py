@@ -80,6 +80,7 @@ def symmetry(
     return Symmetry(error, tuple(g.name for g in check.culprits(list(groups))))
 
 
+@torch.no_grad()
 def not_finite(model: nn.Module) -> list[str]:
     """The names of floating state tensors that hold NaN or infinity."""
     state = state_tensors(model).items()

@@ -69,7 +69,10 @@ def test_prune_once_writes_a_folder_that_loads(toy, capsys):
     assert "parameters" in shown
     assert "output_cosine" in shown
     names = {file.name for file in (toy / "out").iterdir()}
-    assert names == {"model.safetensors", "plan.json", "report.json", "model.json", "widths.png"}
+    assert names == {
+        *("model.safetensors", "plan.json", "report.json", "model.json", "checksums.json"),
+        "widths.png",
+    }
     with Image.open(toy / "out" / "widths.png") as picture:
         assert picture.width > 100
     assert prunekit.load(toy / "out")(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
