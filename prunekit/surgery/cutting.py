@@ -181,7 +181,8 @@ def _recompute(module: nn.Module, steps: list[Callable[[], None]]) -> None:
         training = module.training
         module.__dict__["training"] = False  # a spectral norm would take a step of its power iteration
         try:
-            hook(module, ())
+            with torch.no_grad():  # the next forward computes it with gradients; until then the model can be copied
+                hook(module, ())
         finally:
             module.__dict__["training"] = training
 
