@@ -23,7 +23,8 @@ class Cutting:
     schedule: Schedule = field(
         default="cubic",
         metadata=said(
-            "how much is gone after step k of n: ``linear`` k/n, ``cubic`` 1 - (1 - k/n)^3, of all that goes."
+            "how much is gone after step k of n, of all that goes: ``linear`` k/n, ``cubic`` 1 - (1 - k/n)^3, or a "
+            "function (k, n)."
         ),
     )
     on_step: OnStep | None = field(
