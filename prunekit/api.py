@@ -26,6 +26,7 @@ from prunekit.planning.naming import by_name
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.plans.contents import Plan
 from prunekit.plans.lines import width_lines
+from prunekit.quantities.layers import Layer, layer_table, layers_of
 from prunekit.quantities.lines import report_lines
 from prunekit.registry.rules import coupled
 from prunekit.surgery.cutting import apply
@@ -68,17 +69,22 @@ class Result:
     """A pruned model (the same object, changed in place), its plan and report; ``undo()`` restores it bit for bit.
 
     ``replaced`` are the tensors that were there before, with their names, by id: what ``migrate_optimizer`` knows an
-    optimizer's parameters by.
+    optimizer's parameters by. ``layers`` are the parameters and multiply-adds of every layer, before and after.
     """
 
     model: nn.Module
     plan: Plan
     report: Report
     replaced: Mapping[int, tuple[Tensor, str]]
+    layers: tuple[Layer, ...]
     _undo: Callable[[], None]
 
     def undo(self) -> None:
         self._undo()
+
+    def table(self) -> str:
+        """``layers`` as text in columns."""
+        return layer_table(self.layers)
 
     def __repr__(self) -> str:
         return "\n".join([f"pruned {type(self.model).__name__}", *report_lines(self.report), *width_lines(self.plan)])
@@ -177,7 +183,9 @@ def prune(
         structure = _given_or_traced(model, example_inputs, structure, options)
         done = cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure))
         took = _latency(model, done)
-    return Result(model, done.plan, _report(structure, done.drafts, options, start, took), replaced, done.undo)
+    last = done.drafts[-1]
+    layers = layers_of(structure.layers(), last.structure.layers(last.kept))
+    return Result(model, done.plan, _report(structure, done.drafts, options, start, took), replaced, layers, done.undo)
 
 
 def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:

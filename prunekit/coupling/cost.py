@@ -26,12 +26,13 @@ class Cost:
 class CostTerm:
     """One product of axis lengths that a count is the sum of: ``factor`` times the length of each (tensor, axis).
 
-    ``counts`` are the fields of ``Cost`` that it adds to.
+    ``counts`` are the fields of ``Cost`` that it adds to, ``module`` the path of the module that it arises in.
     """
 
     counts: tuple[str, ...]
     axes: tuple[tuple[Ref, int], ...]
     factor: int = 1
+    module: str = ""
 
     def value(self, shapes: Mapping[int, tuple[int, ...]]) -> int:
         """The term when tensors have the given ``shapes`` by id."""
@@ -47,10 +48,10 @@ def terms(trace: Trace, coupler: Coupler) -> tuple[CostTerm, ...]:
             continue
         costs = product(op)
         is_layer = any(factor.id in coupler.weights for factor in costs.factors)
-        found.append(CostTerm(("macs", "layer_macs") if is_layer else ("macs",), costs.axes))
+        found.append(CostTerm(("macs", "layer_macs") if is_layer else ("macs",), costs.axes, module=op.module))
     for ref in trace.state.values():
         if ref.kind == "parameter":
-            found.append(CostTerm(("params",), _all_axes(ref)))
+            found.append(CostTerm(("params",), _all_axes(ref), module=ref.name.rpartition(".")[0]))
         found.append(CostTerm(("memory",), _all_axes(ref), ref.dtype.itemsize))
     return tuple(found)
 
@@ -67,3 +68,15 @@ def measure_ops(parts: tuple[CostTerm, ...], shapes: Mapping[int, tuple[int, ...
         for name in term.counts:
             sums[name] += value
     return Cost(**sums)
+
+
+def by_module(parts: tuple[CostTerm, ...], shapes: Mapping[int, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
+    """(parameters, multiply-adds) of every module that has some of its own, in the order in which they are met."""
+    found: dict[str, tuple[int, int]] = {}
+    for term in parts:
+        if "memory" in term.counts:
+            continue
+        value = term.value(shapes)
+        params, macs = found.get(term.module, (0, 0))
+        found[term.module] = (params + value, macs) if "params" in term.counts else (params, macs + value)
+    return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunekit.coupling.assembly import Assembly, assemble
-from prunekit.coupling.cost import Cost, CostTerm, measure_ops, terms
+from prunekit.coupling.cost import Cost, CostTerm, by_module, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
@@ -135,6 +135,10 @@ class Structure:
     def cost(self, kept: Mapping[str, Tensor] | None = None) -> Cost:
         """Parameters, multiply-adds and bytes when each named group keeps the given units; everything by default."""
         return measure_ops(self.terms, self.shapes(self.alive(kept))) if kept else self._whole_cost
+
+    def layers(self, kept: Mapping[str, Tensor] | None = None) -> dict[str, tuple[int, int]]:
+        """(parameters, multiply-adds) by module, as ``cost`` counts them."""
+        return by_module(self.terms, self.shapes(self.alive(kept)) if kept else {})
 
     @cached_property
     def _whole_cost(self) -> Cost:

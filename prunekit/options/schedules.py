@@ -22,7 +22,7 @@ def portions(steps: int, schedule: str | Callable[[int, int], float]) -> tuple[f
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"{steps!r} is not a number of steps", where="steps", hint="pass a whole number >= 1")
     if callable(schedule):
-        return _own(steps, schedule)
+        return _called(steps, schedule)
     if schedule not in get_args(Named):
         raise InputError(
             f"{schedule!r} is not a schedule",
@@ -33,7 +33,7 @@ def portions(steps: int, schedule: str | Callable[[int, int], float]) -> tuple[f
     return (*(1 - (1 - k / steps) ** power for k in range(1, steps)), 1.0)
 
 
-def _own(steps: int, schedule: Callable[[int, int], float]) -> tuple[float, ...]:
+def _called(steps: int, schedule: Callable[[int, int], float]) -> tuple[float, ...]:
     """What a function of one's own says, with everything gone at the end."""
     found = [*(float(schedule(k, steps)) for k in range(1, steps)), 1.0]
     if not all(0 < a < b <= 1 for a, b in itertools.pairwise(found)):

@@ -27,3 +27,20 @@ def test_results_plans_and_reports_are_short_and_say_what_changed():
 )
 def test_a_latency_within_its_noise_is_called_equal(before, after, said):
     assert said in latency_change(before, after)
+
+
+def test_the_table_has_a_row_a_layer_and_the_sum():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 1))
+    before = sum(p.numel() for p in model.parameters())
+    result = prunekit.prune(model, torch.randn(1, 3, 8, 8), ratio=0.5, steps=2, align=1)
+    rows = {layer.module: layer for layer in result.layers}
+    assert rows["0"].params == (16 * 27 + 16, 8 * 27 + 8)
+    assert rows["0"].macs == (36 * 16 * 27, 36 * 8 * 27)
+    assert rows["1"].params == (32, 16)
+    assert rows["3"].macs == (36 * 64, 36 * 32)
+    assert sum(layer.params[0] for layer in result.layers) == before
+    assert sum(layer.params[1] for layer in result.layers) == sum(p.numel() for p in model.parameters())
+    lines = result.table().splitlines()
+    assert len(lines) == 5
+    assert lines[1].split() == ["0", "448", "->", "224", "15,552", "->", "7,776"]
+    assert lines[-1].startswith("all")
