@@ -1,5 +1,5 @@
 """``python -m prunekit``: the command, for launchers that start Python modules."""
 
-from prunekit.cli.app import main
+from prunekit.cli.start import main
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ def root(
     ] = False,
 ) -> None:
     """Structured pruning for PyTorch: slim a model, keep what it can do."""
+    gc.enable()  # see prunekit/cli/start.py
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +76,7 @@ def _complain(text: str) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """The command, to the exit of the process."""
     code = run()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from prunekit.runs.ranks import leave
