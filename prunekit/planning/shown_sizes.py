@@ -10,6 +10,7 @@ from torch import nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.graph.nodes import Ref
+from prunekit.modules.attention import NarrowAttention
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.plans.contents import Cut, Edit
 
@@ -108,10 +109,12 @@ def _shown_axes(module: nn.Module) -> dict[str, tuple[str, int]]:
 
 
 def _derived(modules: list[tuple[str, nn.Module]], after: Mapping[tuple[str, str], int]) -> list[Edit]:
-    """What torch's attention keeps beside ``embed_dim`` and ``num_heads`` and never reads again."""
+    """What torch's attention keeps beside ``embed_dim`` and ``num_heads`` and never reads again; a plain one is
+    followed by a forward that reads them all."""
     found = []
     for path, module in sorted(modules, key=lambda item: item[0]):
-        if not isinstance(module, nn.MultiheadAttention):
+        plain = type(module) is nn.MultiheadAttention or isinstance(module, NarrowAttention)
+        if plain or not isinstance(module, nn.MultiheadAttention):
             continue
         width = after.get((path, "embed_dim"), module.embed_dim)
         now = {"head_dim": width // after.get((path, "num_heads"), module.num_heads)}

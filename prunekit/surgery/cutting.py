@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,12 @@ from prunekit.errors import InputError, PlanError
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
+from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
+from prunekit.surgery.narrowing import narrow_attention
 from prunekit.surgery.refitting import Compensation, compensation, reference, refit
 from prunekit.surgery.stale import dead
+from prunekit.surgery.way_back import putter
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +90,14 @@ def apply(
             for store in (module._parameters, module._buffers):
                 for name, tensor in list(store.items()):
                     if tensor is not None and id(tensor) in replacements:
-                        steps.append(_putter(store, name, tensor))
+                        steps.append(putter(store, name, tensor))
                         store[name] = replacements[id(tensor)]  # type: ignore[assignment]
             _replace_lists(module, replacements, steps)
         for edit in plan.edits:
             _edit(model, edit, steps)
         for _, module in named_modules(model):
-            _recompute(module, steps)
+            recompute(module, steps)
+        narrow_attention(model, steps)
         steps.append(remember(model, plan))
         steps.append(dead(old))
         new = [replacements[id(tensor)] for tensor in old]
@@ -105,15 +110,22 @@ def apply(
     return undo
 
 
+@contextlib.contextmanager
+def applied(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+    """Inside the context ``model`` is pruned as ``plan`` says; afterwards it is what it was, bit for bit.
+
+    For a search over subnets with a score of one's own: nothing is trained, every subnet is the real, smaller model.
+    Raises what ``apply`` raises.
+    """
+    undo = apply(model, plan)
+    try:
+        yield model
+    finally:
+        undo()
+
+
 def _bury(tensors: Iterable[Tensor]) -> None:
     dead(tensor for tensor in tensors if isinstance(tensor, nn.Parameter))
-
-
-def _putter(store: dict[str, Any], name: str, value: Any) -> Callable[[], None]:
-    def put() -> None:
-        store[name] = value
-
-    return put
 
 
 def _replacements(model: nn.Module, plan: Plan, renewed: Collection[str]) -> dict[int, Tensor]:
@@ -150,47 +162,23 @@ def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: li
             continue
         if type(value) is list and any(isinstance(v, weakref.ref) for v in value):
             # torch's recurrent layers tell by weak references whether their weights were exchanged
-            steps.append(_putter(module.__dict__, name, value))
+            steps.append(putter(module.__dict__, name, value))
             module.__dict__[name] = [_repointed(v, replacements) for v in value]
         elif isinstance(value, Tensor) and id(value) in replacements:
-            steps.append(_putter(module.__dict__, name, value))
+            steps.append(putter(module.__dict__, name, value))
             module.__dict__[name] = replacements[id(value)]
         elif type(value) in (list, tuple) and any(isinstance(v, Tensor) and id(v) in replacements for v in value):
-            steps.append(_putter(module.__dict__, name, value))
+            steps.append(putter(module.__dict__, name, value))
             items = [replacements.get(id(v), v) if isinstance(v, Tensor) else v for v in value]
             module.__dict__[name] = type(value)(items)
         elif type(value) is dict and value and any(isinstance(v, Tensor) for v in value.values()):
-            steps.append(_putter(module.__dict__, name, value))
+            steps.append(putter(module.__dict__, name, value))
             module.__dict__[name] = {}  # a cache keyed by shape or device: forward fills it again
 
 
 def _repointed(value: Any, replacements: dict[int, Tensor]) -> Any:
     new = replacements.get(id(value())) if isinstance(value, weakref.ref) else None
     return value if new is None else weakref.ref(new)
-
-
-def _recompute(module: nn.Module, steps: list[Callable[[], None]]) -> None:
-    """Weights that a forward pre-hook computes from parameters and stores, as ``torch.nn.utils.weight_norm`` and
-    ``torch.nn.utils.prune`` do, show their new size at once and not only after the next forward."""
-    for hook in module._forward_pre_hooks.values():
-        name = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)
-        stored = module.__dict__.get(name) if isinstance(name, str) else None
-        if not isinstance(stored, Tensor) or not _reads_cut(module, str(name), stored):
-            continue
-        steps.append(_putter(module.__dict__, str(name), stored))
-        training = module.training
-        module.__dict__["training"] = False  # a spectral norm would take a step of its power iteration
-        try:
-            with torch.no_grad():  # the next forward computes it with gradients; until then the model can be copied
-                hook(module, ())
-        finally:
-            module.__dict__["training"] = training
-
-
-def _reads_cut(module: nn.Module, name: str, stored: Tensor) -> bool:
-    """Whether the parameter that a stored weight is computed from has another shape by now."""
-    sources = (module._parameters.get(name + suffix) for suffix in ("_orig", "_v"))
-    return any(p is not None and p.shape != stored.shape for p in sources)
 
 
 def _check_edits(model: nn.Module, edits: tuple[Edit, ...]) -> None:
@@ -212,5 +200,5 @@ def _edit(model: nn.Module, edit: Edit, steps: list[Callable[[], None]]) -> None
         items = list(before)
         items[edit.index] = edit.after
         after = type(before)(items)
-    steps.append(_putter(store, edit.attribute, before))
+    steps.append(putter(store, edit.attribute, before))
     store[edit.attribute] = after

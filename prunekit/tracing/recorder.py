@@ -16,6 +16,7 @@ from prunekit.errors import PrunekitError, TraceError
 from prunekit.graph.nodes import Trace
 from prunekit.graph.provenance import listening
 from prunekit.inputs import Inputs
+from prunekit.modules.attention import free_inner_widths
 from prunekit.tracing.modes import CallMode, ListMode, OpMode, python_functionals_open
 from prunekit.tracing.modules import module_calls
 from prunekit.tracing.numbers import Numbers, Replay, ValueMode
@@ -135,6 +136,7 @@ def _enter(
 ) -> None:
     """Everything that forward runs in: on stand-ins, without gradients, on the meta device, seen by the modes."""
     trace, brief = recording.trace, recording.brief
+    scope.enter_context(free_inner_widths(recording.model))
     trace.attributes = scope.enter_context(stand_in(recording.model, recording.state, attributes, is_traced=not brief))
     scope.enter_context(python_functionals_open())
     scope.enter_context(module_calls(recording))

@@ -12,8 +12,6 @@ import transformers
 from support.whole import check, edits
 from torch import nn
 
-from prunekit.errors import NothingToPruneError
-
 X, OTHER = torch.randn(2, 5, 6).double(), torch.randn(3, 7, 6).double()
 IMAGE = torch.randn(1, 3, 32, 32).double()
 WORDS = {"input_ids": torch.arange(24).reshape(2, 12) % 40, "use_cache": False}
@@ -213,11 +211,10 @@ class TorchAttention(nn.Module):
         return self.head(x + self.attention(x, x, x, need_weights=False)[0])
 
 
-def test_torch_attention_loses_heads_with_its_embedding_only():
-    """Its forward takes the inner width from the input: heads alone cannot go, and the refusal says so."""
-    for role in ("attention.heads", "attention.head_dim"):
-        with pytest.raises(NothingToPruneError, match="the model's own arithmetic binds it to widths that stay"):
-            check(TorchAttention, X, roles=role, by_mask=False)
+def test_torch_attention_loses_heads_with_its_embedding_or_without():
+    for role, sizes in {"attention.heads": (2, 4), "attention.head_dim": (4, 2)}.items():
+        model, _, _ = check(TorchAttention, X, roles=role)
+        assert (model.attention.num_heads, model.attention.head_dim, model.attention.embed_dim) == (*sizes, 16)
     model, plan, _ = check(TorchAttention, X, OTHER, roles=["embedding", "attention.heads"])
     assert edits(plan)["attention.num_heads"] == (4, 2)
     assert edits(plan)["attention.embed_dim"] == (16, 8)

@@ -10,7 +10,7 @@ from support.drafts import choose, draft
 from torch import nn
 
 import prunekit
-from prunekit.errors import NothingToPruneError, TraceError
+from prunekit.errors import NothingToPruneError
 from prunekit.planning.symmetry_check import symmetry
 
 
@@ -219,8 +219,9 @@ def test_torch_attention_is_pruned_in_place(need_weights):
     structure = prunekit.trace(model, x)
     inner = [g for g in structure.groups if g.role == "attention.head_dim"]
     assert inner
-    with pytest.raises(NothingToPruneError, match=r"in_proj_weight:0/head_dim \(8\): .*model's own arithmetic"):
-        draft(model, x, structure=structure, include=[g.name for g in inner])
+    made = draft(model, x, structure=structure, include=[g.name for g in inner])
+    with prunekit.applied(model, made.plan):
+        assert (model.attention.embed_dim, model.attention.head_dim) == (16, 4)
     made = draft(model, x, structure=structure)
     assert made.notes == ()
     expected = run(masked(model, structure.groups, made.kept), x)
@@ -232,10 +233,8 @@ def test_torch_attention_is_pruned_in_place(need_weights):
 def test_control_flow_on_values_that_leaves_a_part_out_is_refused_by_place_and_the_model_is_untouched():
     model, x = case(lambda s, x: x if x.sum() > 0 else -x, 8)  # its scale is never read
     before = snapshot(model)
-    with pytest.raises(TraceError) as caught:
+    with pytest.raises(NothingToPruneError, match="scale, which was not read for these inputs, may be bound to it"):
         prunekit.prune(model, x)
-    assert "test_engine_adversarial.py:" in str(caught.value)
-    assert "value" in str(caught.value)
     assert differences(before, snapshot(model)) == []
 
 
