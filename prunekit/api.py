@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunekit.coupling.siblings import UnreadError
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import infer, normalise
@@ -113,12 +112,7 @@ def trace(
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
     table = TABLE.with_(operators)
     with eager(model), paused_collector():
-        recorded = record(model, inputs)
-        try:
-            return coupled(recorded, inputs, table, free_outputs=free_outputs)
-        except UnreadError as error:
-            logger.info("followed from the outside where it reads values: %s", error.what)
-            return coupled(record(model, inputs, follow_values=False), inputs, table, free_outputs=free_outputs)
+        return coupled(record(model, inputs), inputs, table, free_outputs=free_outputs)
 
 
 @takes_options(without=STEPWISE)

@@ -48,6 +48,7 @@ def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> A
     unit_of = np.full(fates.frozen.size, -1, dtype=np.int64)
     position = np.full(fates.frozen.size + 1, -1, dtype=np.int64)  # the last entry is for owner -1: no unit
     names: set[str] = set()
+    read = _read(coupler)
     by_unit = _axes_by_unit(axes, [int(members[0]) for members in buckets], fates.frozen.size)
     for members_of in buckets:
         inside = by_unit[int(members_of[0])]
@@ -58,7 +59,9 @@ def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> A
         if len(members_of) < 2:
             frozen.append(Frozen(group.name, len(members_of), "it consists of a single unit"))
         elif not uses & {"linear", "conv"}:
-            frozen.append(Frozen(group.name, len(members_of), "no weight matrix reads or writes it"))
+            unread = all(axis.tensor not in read for axis in inside)
+            reason = "forward does not read it" if unread else "no weight matrix reads or writes it"
+            frozen.append(Frozen(group.name, len(members_of), reason))
         else:
             group_of[members_of] = len(groups)
             unit_of[members_of] = np.arange(len(members_of))
@@ -66,6 +69,12 @@ def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> A
             names.add(group.name)
     frozen += _frozen_axes(axes, fates)
     return Assembly(tuple(groups), tuple(frozen), group_of, unit_of)
+
+
+def _read(coupler: Coupler) -> set[str]:
+    """Names of the state tensors that an operator reads."""
+    seen = {ref.id for op in coupler.trace.ops for ref in op.inputs}
+    return {name for name, ref in coupler.trace.state.items() if ref.id in seen}
 
 
 def _state_axes(coupler: Coupler, fates: Fates) -> list[_Axis]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from prunekit.coupling.siblings import couple_unread
 from prunekit.graph.nodes import Call, Op, Trace, packet
 from prunekit.labels.labelling import Labelling
 from prunekit.operators import TABLE, Table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -22,8 +26,9 @@ class Coupler(Labelling):
     free_outputs: bool = False
 
     def run(self) -> None:
+        wide = self._wide_integers()
         for ref in self.trace.state.values():
-            labelled = ref.dtype.is_floating_point or ref.dtype.is_complex or ref.dtype is torch.bool
+            labelled = ref.dtype.is_floating_point or ref.dtype.is_complex or ref.dtype is torch.bool or ref.id in wide
             self.axes[ref.id] = [self.labels.fresh(s) if labelled and s > 1 else None for s in ref.shape]
             if ref.kind == "parameter":
                 self.weights[ref.id] = ref.name
@@ -38,9 +43,39 @@ class Coupler(Labelling):
         for left, right in self.trace.agreed:
             self.agree(left, right)
             self.agree(right, left)
+        self._follow_alone()
         for ref, place in () if self.free_outputs else zip(self.trace.outputs, self.trace.places, strict=True):
             for axis in self.of(ref):
                 self.labels.freeze(axis, "it is an output of the model", place)
+
+    def _follow_alone(self) -> None:
+        """A tensor made in the size of another one that it never met, as one that is thrown away, follows it."""
+        met = np.zeros(self.labels.count, dtype=bool)
+        for left, right in self.labels.edges:
+            met[left] = met[right] = True
+        for grid in self.labels.grids:
+            met[grid.cells] = True
+            for axis in grid.axes:
+                met[axis] = True
+        for ref in self.trace.state.values():
+            for held in self.of(ref):
+                if held is not None:
+                    met[held] = True
+        for equation in list(self.equations):
+            kind, *place = equation.expression
+            if kind == "size" and equation.axis is not None and not met[equation.axis].any():
+                source = self.axes[place[0]][place[1]] if place[0] in self.axes else None
+                if source is not None and source.size == equation.size:
+                    self.unite(equation.axis, source)
+
+    def _wide_integers(self) -> set[int]:
+        """Ids of integers that follow a width, by what the operators say that read them."""
+        found: set[int] = set()
+        for op in self.trace.ops:
+            entry = self.table.get(packet(op))
+            if entry is not None and entry.integers:
+                found.update(op.args[at].id for at in entry.integers)
+        return found
 
     def _apply(self, op: Op) -> None:
         self.where = op.where
@@ -50,8 +85,15 @@ class Coupler(Labelling):
         found = self.table.rule(op)
         if found is None:
             self.refuse(op, packet(op))
-        else:
+            return
+        try:
             found(self, op)
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+            # a call of a form that the rule does not know: what it touches stays, and everything else shrinks
+            logger.warning("the rule of %s does not know this call: %s [%s]", packet(op), error, op.where)
+            self.refuse(op, packet(op))
+            for out in op.outputs:
+                self.axes.setdefault(out.id, [None] * len(out.shape))
 
 
 _SHAPED_FIRST = {"view": 1, "reshape": 1, "expand": 1, "new_zeros": 1, "new_ones": 1, "new_empty": 1, "new_full": 1}

@@ -1,40 +1,49 @@
 """Parameters that forward did not read because of what it decided, such as experts that no token was sent to.
 
 Under other decisions they are read. What reads and writes them then is what does so with a sibling of theirs, a
-parameter of the same shape whose path differs in one name: the two are coupled axis by axis.
+parameter of the same shape whose path differs in one name: the two are coupled axis by axis. Where nothing like it was
+read either, it may be bound to any width of its size, so that all of these stay.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from itertools import takewhile
 
-from prunekit.errors import TraceError
 from prunekit.graph.nodes import Ref, Trace
 from prunekit.labels.labelling import Labelling
 
-
-class UnreadError(TraceError):
-    """A parameter that was not read has no sibling that was."""
+logger = logging.getLogger(__name__)
+_KERNEL = 2  # axes in front of those of a convolution's kernel, which no width of a feature is read in step with
 
 
 def couple_unread(c: Labelling, trace: Trace) -> None:
-    """Couples every parameter that was not read with its sibling. Raises UnreadError for one without."""
+    """Couples every parameter that was not read with its sibling; freezes every width of the size of one without."""
     read = {ref.id for op in trace.ops for ref in op.inputs}
     parameters = {name: ref for name, ref in trace.state.items() if ref.kind == "parameter"}
     visited = {name for name, ref in parameters.items() if ref.id in read}
+    alone = []
     for name, ref in parameters.items():
         if name in visited:
             continue
         sibling = _sibling(name, parameters, visited)
         if sibling is None:
-            raise UnreadError(
-                f"{name} was not read for these inputs, and nothing like it was",
-                where=name,
-                hint="pass example inputs for which every part of the model runs",
-            )
+            alone.append(name)
+            continue
         for mine, theirs in zip(c.of(ref), c.of(parameters[sibling]), strict=True):
             c.unite(mine, theirs, "a sibling of it, which these inputs did not reach, does")
+    if alone:
+        logger.info("not read for these inputs, nor anything like them: %s", ", ".join(alone[:5]))
+        _freeze_sizes(c, trace, {parameters[name].shape for name in alone}, alone[0])
+
+
+def _freeze_sizes(c: Labelling, trace: Trace, shapes: Collection[tuple[int, ...]], example: str) -> None:
+    sizes = {size for shape in shapes for size in shape[:_KERNEL] if size > 1}
+    for ref in trace.state.values():
+        for size, axis in zip(ref.shape, c.of(ref), strict=True):
+            if size in sizes:
+                c.freeze(axis, f"{example}, which was not read for these inputs, may be bound to it")
 
 
 def _sibling(name: str, parameters: Mapping[str, Ref], visited: Collection[str]) -> str | None:

@@ -160,6 +160,24 @@ class Structure:
                     found.setdefault(names[ref.id], set()).add(packet(op))
         return {name: " ".join(sorted(ops)) for name, ops in found.items()}
 
+    @cached_property
+    def readers(self) -> dict[str, frozenset[str]]:
+        """For each group the tensors of layers that read it and do not write it: a layer writes what it gives out."""
+        writers: dict[str, set[int]] = {}
+        for call in self.trace.modules:
+            if call.is_leaf:
+                axes = [axis for ref in call.outputs for axis in self.coupler.of(ref) if axis is not None]
+                writers.setdefault(call.module, set()).update(g for axis in axes for g in self._groups_on(axis))
+        found = {}
+        for number, group in enumerate(self.groups):
+            layers = ((member.tensor, member.tensor.rpartition(".")[0]) for member in group.members)
+            found[group.name] = frozenset(t for t, path in layers if path in writers and number not in writers[path])
+        return found
+
+    def _groups_on(self, axis: Axis) -> set[int]:
+        owners = self.fates.owners[self.fates.fate[axis]]
+        return set(np.unique(np.append(self.assembly.group_of, -1)[owners]).tolist()) - {-1}
+
     def taps(self, roles: Collection[str]) -> tuple[Tap, ...]:
         """Where hooks read the features of these roles: residual streams as module inputs, hidden ones as outputs."""
         wanted = {i for i, g in enumerate(self.groups) if g.role in roles}

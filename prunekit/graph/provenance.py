@@ -58,13 +58,14 @@ class TracedInt(int):
         return self
 
     def __eq__(self, other: object) -> bool:
-        same = int.__eq__(self, other) if isinstance(other, int) else False
-        if same and _AGREED is not None and isinstance(other, TracedInt):
+        same = int.__eq__(self, other)  # NotImplemented for a float or a tensor, which then compares
+        if same is True and _AGREED is not None and isinstance(other, TracedInt):
             _AGREED.append((self.expression, other.expression))
-        return bool(same)
+        return same
 
     def __ne__(self, other: object) -> bool:
-        return not self == other
+        same = self.__eq__(other)
+        return same if same is NotImplemented else not same
 
     __hash__ = int.__hash__
 

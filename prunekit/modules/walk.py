@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,9 +18,17 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
         seen.add(id(module))
         found.append((path, module))
         prefix = f"{path}." if path else ""
-        children = [(prefix + name, child) for name, child in module._modules.items() if child is not None]
+        own = [(name, child) for name, child in module._modules.items() if child is not None]
+        children = [(prefix + name, child) for name, child in own if not _is_script_alone(child)]
         stack += reversed(children)
     return found
+
+
+def _is_script_alone(child: nn.Module) -> bool:
+    """Whether there is nothing to see: of scripted code without tensors of its own only what it runs matters."""
+    if not isinstance(child, torch.jit.ScriptModule):
+        return False
+    return next(child.parameters(), None) is None and next(child.buffers(), None) is None
 
 
 def state_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ def _check_module(path: str, module: nn.Module) -> None:
     where = path or "the model"
     if isinstance(module, torch.jit.ScriptModule):
         raise InputError(
-            f"{kind.__name__} is TorchScript, whose attributes are fixed",
+            f"{kind.__name__} is TorchScript with weights, whose attributes are fixed",
             where=where,
             hint="prune the Python module, then script or trace it",
         )

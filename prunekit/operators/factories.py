@@ -7,7 +7,10 @@ from prunekit.labels.labelling import Labelling
 from prunekit.operators.operator import Operator, Scales
 
 _NAMED = ("zeros", "ones", "empty", "full", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full")
-_SIZED_BY_INPUT = ("pad",)  # calls that make a tensor of their input's sizes and fill it part by part
+_SIZED_BY_INPUT = (
+    "pad",
+    "_pad_packed_sequence",
+)  # calls that make a tensor of their input's sizes and fill it part by part
 
 
 def _filled(c: Labelling, op: Op) -> None:

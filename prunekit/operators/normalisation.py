@@ -17,6 +17,10 @@ def _batch_norm(c: Labelling, op: Op) -> None:
     for ref in op.args[1:5]:
         if isinstance(ref, Ref):
             c.unite(axes[1], c.of(ref)[0])
+    if any(argument is True for argument in op.args):  # statistics of what it reads, as a standardised weight has them
+        for k, axis in enumerate(axes):
+            if k != 1:
+                c.flag(axis, "normalised")
     c.set(out, axes)
     for saved in op.outputs[1:]:
         c.set(saved, [axes[1] if s == base.shape[1] else None for s in saved.shape])

@@ -56,6 +56,8 @@ class Operator:
             a width, since whether one is needed depends on strides.
         normalises: whether it is a batch norm, which holds the mean of what it reads.
         takes_time: False for what a kernel never runs for.
+        integers: positions of operands of integers that follow a width, such as a zero point a channel; other
+            integers are positions, ids and counts, which no width changes.
         shapes: for frequent operators, the result on meta tensors by overload, quicker than torch's: see
             ``prunekit/operators/shapes.py``.
     """
@@ -67,4 +69,5 @@ class Operator:
     rearranges: bool = False
     normalises: bool = False
     takes_time: bool = True
+    integers: tuple[int, ...] = ()
     shapes: Mapping[str, ShapeRule] = field(default_factory=dict)

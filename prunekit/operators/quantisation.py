@@ -27,6 +27,8 @@ OPERATORS = (
     Operator(("aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_tensor_affine_cachemask"), _per_tensor),
     Operator(("aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams",), _per_tensor),
     Operator(
-        ("aten.fake_quantize_per_channel_affine", "aten.fake_quantize_per_channel_affine_cachemask"), _per_channel
+        ("aten.fake_quantize_per_channel_affine", "aten.fake_quantize_per_channel_affine_cachemask"),
+        _per_channel,
+        integers=(2,),
     ),
 )

@@ -86,7 +86,10 @@ def _bounds(c: Labelling, op: Op, base: Ref, dim: int, axis: Vector, begin: int,
     for value, edge in zip(found, (begin, end), strict=True):
         if edge in (0, axis.size):
             continue
-        if isinstance(value, int) and value < 0:
+        if not isinstance(value, int):  # a tensor, whose value says where
+            c.freeze(axis, "a part of it is taken by position")
+            return
+        if value < 0:
             value = TracedInt(edge, ("+", ("size", base.id, dim), expression_of(value)))
         c.equate(value, frozen_copy(axis[:edge]), edge)
 
@@ -96,8 +99,11 @@ def slice_arguments(call: Call | None, base: Ref, dim: int) -> tuple[Any, Any] |
     if call is None:
         return None
     if call.name == "narrow":
-        begin, length = call.args[2], call.args[3]
-        return begin, begin + length
+        begin, length = (
+            v for v in (*call.args[2:], *(call.kwargs.get(n) for n in ("start", "length"))) if v is not None
+        )
+        whole = isinstance(begin, int) and isinstance(length, int)  # else a tensor, whose value says where
+        return (begin, begin + length) if whole else None
     if call.name not in ("__getitem__", "__setitem__") or call.args[0] is None:
         return None
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
@@ -111,7 +117,7 @@ def slice_arguments(call: Call | None, base: Ref, dim: int) -> tuple[Any, Any] |
             at += rank - used
         elif isinstance(item, slice):
             if at == dim and (item.start is not None or item.stop is not None):
-                return item.start or 0, item.stop if item.stop is not None else base.shape[dim]
+                return 0 if item.start is None else item.start, base.shape[dim] if item.stop is None else item.stop
             at += 1
         elif isinstance(item, int):
             continue

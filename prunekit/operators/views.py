@@ -177,7 +177,7 @@ def _repeat(c: Labelling, op: Op) -> None:
 def _repeat_interleave(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     dim = op.args[2] if len(op.args) > 2 else op.kwargs.get("dim")
-    if not isinstance(op.args[1], int) or dim is None:
+    if dim is None or not isinstance(op.args[1], int):
         c.refuse(op, "aten.repeat_interleave")
         return
     axes = list(c.of(base))

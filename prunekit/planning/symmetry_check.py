@@ -23,6 +23,7 @@ from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
 from prunekit.modules.walk import state_tensors
 from prunekit.options import Options
+from prunekit.planning.turned import Decisions
 from prunekit.tracing.recorder import output_tensors
 from prunekit.tracing.standin import swapped
 
@@ -51,23 +52,26 @@ def symmetry(
     *,
     seed: int = 0,
     seen: Mapping[str, Sequence[Member]] | None = None,
+    reads_values: bool = False,
 ) -> Symmetry:
     """Permutes the units of all groups at once; where the output changes, the culprits are found by halving.
 
     The model is run in eval mode on perturbed copies of its tensors and left as it was. ``seen`` are the axes of
     outputs that groups run through, see ``Structure.in_outputs``: these are permuted as the units are.
+    ``reads_values`` says that forward decides by values.
 
     Raises:
+        TurnedError: if the outputs differ and so do decisions, which rounding may turn: nothing can be compared.
         VerificationError: if the perturbed model yields values that are not finite, so that nothing can be compared.
     """
-    check = _Check(model, inputs, seed, seen or {})
+    check = _Check(model, inputs, seed, seen or {}, reads_values=reads_values)
     error = check.error(groups)
     if check.is_exact:
         check.settle(error)
     if error <= (check.tolerance if check.is_exact else QUICK_TOLERANCE):
         return Symmetry(error, ())
     if not check.is_exact:
-        exact = _Check(model, inputs, seed, seen or {}, torch.float64)
+        exact = _Check(model, inputs, seed, seen or {}, torch.float64, reads_values)
         try:
             found = exact.error(groups)
             exact.settle(found)
@@ -87,6 +91,10 @@ def not_finite(model: nn.Module) -> list[str]:
     return [name for name, t in state if t.is_floating_point() and not t.is_meta and not bool(t.isfinite().all())]
 
 
+class TurnedError(VerificationError):
+    """A model that reads values decided otherwise when its units were permuted."""
+
+
 class _Check:
     def __init__(
         self,
@@ -95,7 +103,9 @@ class _Check:
         seed: int,
         seen: Mapping[str, Sequence[Member]],
         dtype: torch.dtype | None = None,
+        reads_values: bool = False,
     ) -> None:
+        self.reads_values = reads_values
         self.model, self.seed, self.seen, self.dtype = model, seed, seen, dtype
         self.tolerance = TOLERANCE
         self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
@@ -110,7 +120,7 @@ class _Check:
     def settle(self, error: float) -> None:
         """Fixes the tolerance of a model in float64, which may still hold parts in float32, as many norms are."""
         self.tolerance = EXACT_TOLERANCE
-        if EXACT_TOLERANCE < error <= QUICK_TOLERANCE:  # the only errors that the answer decides
+        if error > EXACT_TOLERANCE:
             with _Widths() as widths:
                 self._run({})
             self.tolerance = QUICK_TOLERANCE if widths.narrow else EXACT_TOLERANCE
@@ -138,7 +148,18 @@ class _Check:
             scale = float(a.abs().max()) or 1.0
             difference = float((a - b).abs().max()) / scale
             worst = max(worst, difference if difference == difference else float("inf"))
+        if worst > QUICK_TOLERANCE and self.reads_values:
+            self._compare_decisions(groups)
         return worst
+
+    def _compare_decisions(self, groups: Sequence[Group]) -> None:
+        permutations = _permutations(groups, self.seed)
+        with Decisions() as before:
+            self._run({})
+        with Decisions() as after:
+            self._run(permutations)
+        if before.taken != after.taken:
+            raise TurnedError("the permuted model decides otherwise, so symmetry cannot be checked")
 
     def culprits(self, groups: list[Group]) -> list[Group]:
         if self.error(groups) <= self.tolerance:
@@ -198,6 +219,8 @@ _NOISE = 1_000_003  # prime, so that no axis repeats in step with the noise
 def _perturbed(name: str, tensor: Tensor, seed: int, noise: Tensor) -> Tensor:
     """``tensor`` plus noise that is small against its spread; two tensors of a model start at different places."""
     flat = tensor.reshape(-1)
+    if not flat.numel():
+        return tensor
     sample = flat[:: max(1, flat.numel() // 10_000)].float()
     spread = float(sample.std()) if sample.numel() > 1 else 0.0
     scale = max(0.1 * spread, 0.05 * float(sample.abs().mean()), 0.01)
@@ -251,14 +274,15 @@ def check_symmetry(
     if options.cutting.verify == "auto" and structure.cost().macs > SYMMETRY_MACS:
         return None
     seen = {group.name: structure.in_outputs(group.name) for group in chosen} if structure.free_outputs else {}
+    reads = bool(structure.trace.decisions)
     try:
-        found = symmetry(model, chosen, structure.inputs, seed=options.choice.seed, seen=seen)
+        return symmetry(model, chosen, structure.inputs, seed=options.choice.seed, seen=seen, reads_values=reads)
+    except TurnedError:
+        return None
     except (VerificationError, RuntimeError):
-        if structure.trace.decisions:
+        if reads:
             return None
         raise
-    # where forward reads values, rounding may turn a decision, and then nothing compares
-    return None if found.broken and structure.trace.decisions else found
 
 
 def is_meta(model: nn.Module) -> bool:

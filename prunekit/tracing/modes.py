@@ -19,8 +19,8 @@ from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Op, Ref
 from prunekit.graph.provenance import TracedInt
 from prunekit.graph.tree import mapped, meta_tensors, of_type
-from prunekit.tracing import quick
-from prunekit.tracing.numbers import MISSING, on_zeros
+from prunekit.tracing import packing, quick
+from prunekit.tracing.numbers import MISSING, READS, on_zeros
 from prunekit.tracing.tape import VALUE_LIMIT, Recording, source
 
 
@@ -36,6 +36,12 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.recording = recording
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not torch._C._len_torch_function_stack():
+            return self._dispatched(func, args, kwargs)
+        with torch._C.DisableTorchFunction():  # no Python function led here, as in scripted code: this is no call
+            return self._dispatched(func, args, kwargs)
+
+    def _dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
         r = self.recording
         r.check_budget()
         inputs: list[Ref] = []
@@ -52,11 +58,16 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = self._evaluate(func, *stripped, inputs)
         real = MISSING if r.numbers is None else r.numbers.evaluate(func, args, kwargs)
         dynamic = torch.Tag.dynamic_output_shape in func.tags  # it may be: an index of numbers keeps its shape
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if func in READS:
             return self._told(func, args, known, real)
-        result = self._by_number(func, args, kwargs, real, dynamic)
+        if func is packing.PACK:
+            result, r.packs = packing.packed(args, self._lengths(args[1])), True
+        else:
+            result = self._by_number(func, args, kwargs, real, dynamic)
         if result is not NotImplemented:
             pass
+        elif r.packs and packing.is_for_lengths(func, kwargs):
+            result = func(*args, **kwargs)
         elif dynamic and known is not None:
             result = mapped(known, lambda t: torch.empty_like(t, device="meta") if isinstance(t, Tensor) else t)
         else:
@@ -76,10 +87,24 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return r.replay.result(func, args)
         value = known if real is MISSING else real
         if value is None:
-            self._refuse(func)
+            raise self._unreadable(func)
         if r.numbers is not None:
             r.numbers.decided(func, value)
         return value
+
+    def _lengths(self, tensor: Tensor) -> Tensor:
+        """How long the sequences are that are packed."""
+        r = self.recording
+        if r.replay is not None and str(packing.PACK) in r.replay.names:
+            return torch.tensor(r.replay.next(str(packing.PACK)), device="cpu")
+        found = r.ref(tensor).value
+        if found is None and r.numbers is not None:
+            found = r.numbers.of(tensor)
+        if found is None:
+            raise self._unreadable(packing.PACK)
+        if r.numbers is not None:
+            r.numbers.decisions.append((str(packing.PACK), found.tolist()))
+        return found
 
     def _by_number(self, func: Any, args: Any, kwargs: Any, real: Any, dynamic: bool) -> Any:
         """The result of an operator whose shape depends on values: from the real one, or as it was then."""
@@ -104,14 +129,14 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         except (NotImplementedError, RuntimeError) as error:
             if dynamic:
-                self._refuse(func)
+                raise self._unreadable(func) from error
             if isinstance(error, NotImplementedError) and func.namespace == "aten":
                 return on_zeros(func, args, kwargs)  # there is no kernel that knows shapes alone
             raise
 
-    def _refuse(self, func: Any) -> None:
+    def _unreadable(self, func: Any) -> DataDependentError:
         r = self.recording
-        raise DataDependentError(
+        return DataDependentError(
             f"the forward pass reads a value that depends on the input or the weights ({func.overloadpacket})",
             where=f"{r.module} {source()}".strip(),
             hint="such control flow cannot be followed without data; exclude it or export a fixed variant",

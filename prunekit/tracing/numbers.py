@@ -21,7 +21,7 @@ from prunekit.graph.tree import mapped, of_type
 MISSING = object()
 Decision = tuple[str, Any]
 _ATTRIBUTE = "_prunekit_real"
-_SCALAR = torch.ops.aten._local_scalar_dense.default
+READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}  # what gives Python a value
 _INDEX = torch.ops.aten.index.Tensor
 
 
@@ -35,6 +35,11 @@ class Numbers:
     def attach(self, meta: Tensor, real: Tensor) -> None:
         """Notes the numbers of a meta tensor; they live as long as it does."""
         setattr(meta, _ATTRIBUTE, real)
+
+    def of(self, meta: Tensor) -> Tensor | None:
+        """The numbers of a meta tensor, where they are known."""
+        found: Tensor | None = getattr(meta, _ATTRIBUTE, None)
+        return found
 
     def evaluate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The operator's real result; MISSING where a number is not known or the kernel refuses."""
@@ -67,7 +72,7 @@ class Numbers:
 
     def decided(self, func: Any, real: Any) -> None:
         """Keeps what forward is told."""
-        told = real if func is _SCALAR else [tuple(t.shape) for t in of_type(real, Tensor)]
+        told = real if func in READS else [tuple(t.shape) for t in of_type(real, Tensor)]
         self.decisions.append((str(func), told))
 
 
@@ -104,7 +109,7 @@ class Replay:
     def result(self, func: Any, args: Any) -> Any:
         """What an operator gives whose shape depends on values."""
         told = self.next(str(func))
-        if func is _SCALAR:
+        if func in READS:
             return told
         if func is _INDEX:
             return _indexed(args, told[0])
@@ -143,7 +148,7 @@ class ValueMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _READS:
+        if func in _METHODS:
             name = getattr(func, "__name__", str(func))
             if self.replay is not None:
                 return self.replay.next(name)
@@ -159,5 +164,5 @@ class ValueMode(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_READS = {Tensor.tolist, Tensor.numpy}
+_METHODS = {Tensor.tolist, Tensor.numpy}
 _MAKES = {torch.tensor, torch.as_tensor}

@@ -75,6 +75,7 @@ class Recording:
         self.stale: set[int] = set()  # storages of known values that an unknown value was written into
         self.opaque = set(opaque)
         self.paused = False
+        self.packs = False  # whether sequences were packed
         self.failed_in = ""  # the innermost module that an exception left
 
     def new_ref(self, tensor: Tensor, kind: str, name: str = "", value: Tensor | None = None) -> Ref:

@@ -106,7 +106,7 @@ def outside(model, x):
 
 
 class Orphans(nn.Module):
-    """What it did not run has no sibling that ran: nobody knows what it would read."""
+    """What it did not run has no sibling that ran: it may be bound to any width of its size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,9 +120,14 @@ class Orphans(nn.Module):
         return self.inner(self.fc2(y))
 
 
-def test_a_part_that_was_not_reached_and_is_like_nothing_else_keeps_the_module_whole():
-    with pytest.raises(TraceError, match="reads a value that depends"):
-        prunekit.prune(Orphans(), torch.randn(2, 8))
+def test_a_part_that_was_not_reached_and_is_like_nothing_else_keeps_every_width_of_its_size():
+    model, x = Orphans(), torch.randn(2, 8)
+    structure = prunekit.trace(model, x)
+    reasons = {f.name: f.reason for f in structure.frozen}
+    assert "rare.weight, which was not read for these inputs" in reasons["fc1.weight:0"]
+    prunekit.prune(model, x, ratio=0.5)
+    assert (model.fc1.out_features, model.inner[0].out_features) == (16, 6)
+    model.rare(model.fc1(x))
 
 
 def test_tracing_leaves_the_model_and_the_random_state_alone():
