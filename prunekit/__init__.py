@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prunekit.plans.composition import compose
     from prunekit.plans.contents import Plan
     from prunekit.quantities.latency_table import LatencyTable
+    from prunekit.runs.penalties import sparsity_penalty
     from prunekit.scorers import (
         FPGM,
         LAMP,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         Taylor,
         Wanda,
     )
-    from prunekit.surgery.cutting import Undo, apply
+    from prunekit.surgery.cutting import Undo, applied, apply
     from prunekit.surgery.optimizers import migrate_optimizer
 else:
     from prunekit.deferred import deferred_names
@@ -39,7 +40,8 @@ else:
         __name__,
         {
             **dict.fromkeys(("Report", "Result", "plan", "prune", "trace"), "prunekit.api"),
-            **dict.fromkeys(("Undo", "apply"), "prunekit.surgery.cutting"),
+            **dict.fromkeys(("Undo", "applied", "apply"), "prunekit.surgery.cutting"),
+            "sparsity_penalty": "prunekit.runs.penalties",
             **dict.fromkeys(("load",), "prunekit.checkpoints.reading"),
             **dict.fromkeys(("save",), "prunekit.checkpoints.saving"),
             **dict.fromkeys(("Comparison", "compare"), "prunekit.comparison"),
@@ -102,6 +104,7 @@ __all__ = [
     "Taylor",
     "Tie",
     "Undo",
+    "applied",
     "apply",
     "compare",
     "compose",
@@ -110,5 +113,6 @@ __all__ = [
     "plan",
     "prune",
     "save",
+    "sparsity_penalty",
     "trace",
 ]

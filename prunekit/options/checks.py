@@ -66,7 +66,7 @@ def check_align(name: str, value: Any) -> None:
     """A whole number of at least 1, or a mapping to such."""
     for each in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
         if isinstance(each, bool) or not isinstance(each, int) or each < 1:
-            raise InputError(f"{each!r} is not an alignment", where=name, hint="pass a whole number >= 1")
+            raise InputError(f"{each!r} is not a number of units", where=name, hint="pass a whole number >= 1")
 
 
 def check_word(name: str, value: Any, words: Iterable[str]) -> None:
@@ -77,10 +77,10 @@ def check_word(name: str, value: Any, words: Iterable[str]) -> None:
 
 
 def check_pools(name: str, value: Any) -> None:
-    """Pools of role names."""
+    """Pools of names of roles or modules."""
     if value is None:
         return
-    accepted = "a list of pools, each a list of roles"
+    accepted = "a list of pools, each a list of roles or modules"
     if isinstance(value, str) or not isinstance(value, Iterable):
         refuse(name, value, accepted)
     for pool in value:

@@ -54,11 +54,19 @@ class Choice:
             "widths are kept at multiples of this; 8 from 64 units on if None, and 1 inside attention.", setting=0
         ),
     )
+    granularity: Align = field(
+        default=None,
+        metadata=said(
+            "units are kept and removed in blocks of so many neighbours, by the mean of their scores; a number, or a "
+            "mapping as for ``align``; 1 if None. A width that it does not divide takes the largest block that does.",
+            setting=0,
+        ),
+    )
     rounding: Rounding = field(
         default="nearest", metadata=said("to the ``nearest`` width that alignment allows, or ``down`` to the next one.")
     )
     pools: Sequence[Collection[str]] | None = field(
-        default=None, metadata=said("roles that ``global`` ranks together; all of them by default.")
+        default=None, metadata=said("roles, modules or globs over them that ``global`` ranks together; all by default.")
     )
     seed: int = field(default=0, metadata=said("of generated inputs and of the symmetry check.", setting=0))
 
@@ -67,6 +75,7 @@ class Choice:
         check_word("ranking", self.ranking, get_args(Ranking))
         check_word("rounding", self.rounding, get_args(Rounding))
         check_align("align", self.align)
+        check_align("granularity", self.granularity)
         check_pools("pools", self.pools)
         check_seed("seed", self.seed)
         if not isinstance(self.normaliser, str):

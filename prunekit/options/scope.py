@@ -15,13 +15,13 @@ from prunekit.quantities.limits import Target, parse_target
 
 @dataclass(frozen=True)
 class Scope:
-    """What goes. Raises InputError for read_shares and targets that cannot be."""
+    """What goes. Raises InputError for shares and targets that cannot be."""
 
     ratio: Ratio | None = field(
         default=None,
         metadata=said(
-            "share of the units of every group to remove, in [0, 1); or a mapping from roles to read_shares. 0.5 where "
-            "neither it nor a target is given.",
+            "share of the units of every group to remove, in [0, 1); or a mapping from roles, modules or globs to "
+            "shares, the most specific of which counts. 0.5 where neither it nor a target is given.",
             flag="Share of units to remove, in [0, 1), or ROLE=SHARE,ROLE=SHARE. [default: 0.5]",
             read=read_shares,
         ),
@@ -37,14 +37,20 @@ class Scope:
     include: Sequence[str] | str | None = field(
         default=None,
         metadata=said(
-            "globs over parameters, modules, roles and group names; one that matches nothing is an error.",
+            "globs over parameters, modules, roles and group names: every width that they write or read; one that "
+            "matches nothing is an error.",
             flag="Glob over parameters, modules, roles; repeat.",
             repeats=True,
         ),
     )
     exclude: Sequence[str] | str | None = field(
         default=None,
-        metadata=said("globs over what to leave alone.", flag="Glob over what to leave alone; repeat.", repeats=True),
+        metadata=said(
+            "globs over what to leave alone: of a layer the width that it writes. The one that it reads is its "
+            "neighbour's and may shrink; ``NAME:in`` keeps that.",
+            flag="Glob over what to leave alone, NAME:in for what it reads; repeat.",
+            repeats=True,
+        ),
     )
     roles: Sequence[str] | str | None = field(default=None, metadata=said("prune only groups of these roles."))
     min_ratio: Ratio | None = field(

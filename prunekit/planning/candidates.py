@@ -18,7 +18,8 @@ def choose(structure: Structure, scope: Scope | None = None) -> tuple[Group, ...
     one is taken unless roles name both: the one that a key of the ratio names more closely, then by the preference of
     their roles, then the one with more units. A ratio that names both by role or by name takes both."""
     scope = scope or Scope()
-    found = filter_groups(structure.groups, scope.include, scope.exclude, scope.roles)
+    readers = structure.readers if scope.exclude else None
+    found = filter_groups(structure.groups, scope.include, scope.exclude, scope.roles, readers)
     if scope.roles is not None:
         return found
     ranked = sorted(found, key=lambda g: (-_closeness(scope, g), g.role.preferred, -g.size))

@@ -37,7 +37,7 @@ def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Struct
 
     Raises RecipeError where no cut is left, and where a role that is missing is not optional.
     """
-    groups = filter_groups(structure.groups, goal.include, goal.exclude)
+    groups = filter_groups(structure.groups, goal.include, goal.exclude, readers=structure.readers)
     roles = {group.role for group in groups}
     wanted = dict.fromkeys(role for s in stages if isinstance(s, Prune) for pool in s.pools for role in pool)
     missing = [role for role in wanted if role not in roles]

@@ -15,9 +15,44 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.coupling.groups import Group
-from prunekit.errors import RecipeError
+from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError, RecipeError
+from prunekit.plans.contents import Plan
 
 Penalty = Callable[[float], Tensor]
+
+
+def sparsity_penalty(kind: str, model: nn.Module, structure: Structure, plan: Plan | None = None) -> Penalty:
+    """A penalty for a training loop of one's own: ``loss = task(model) + weight * penalty(progress)``.
+
+    Args:
+        kind: ``group_lasso``, ``batch_norm_scale`` or ``growing``.
+        structure: of this model, from ``prunekit.trace``.
+        plan: what the cut after training will take, from ``prunekit.plan`` of the same structure. The first two act on
+            its groups, or on all groups without a plan; ``growing`` needs it.
+
+    Returns:
+        A function from how far training has come, in (0, 1], to a scalar with a graph to the weights of ``model``.
+
+    Raises:
+        InputError: if the plan names a group that the structure does not have.
+        RecipeError: for an unknown kind, and where the model has nothing that the penalty applies to.
+    """
+    groups = {group.name: group for group in structure.groups}
+    if plan is None:
+        return penalty(kind, model, structure.groups, {})
+    doomed = {}
+    for width in plan.widths:
+        if width.group not in groups or groups[width.group].size != width.before:
+            raise InputError(
+                f"the structure has no group {width.group} of {width.before} units",
+                where="plan",
+                hint="plan with structure=structure",
+            )
+        gone = torch.ones(width.before, dtype=torch.bool)
+        gone[list(width.kept)] = False
+        doomed[width.group] = torch.nonzero(gone).flatten()
+    return penalty(kind, model, [groups[name] for name in doomed], doomed)
 
 
 def penalty(name: str, model: nn.Module, groups: Sequence[Group], doomed: Mapping[str, Tensor]) -> Penalty:

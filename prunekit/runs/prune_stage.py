@@ -141,11 +141,11 @@ def cut(
     Raises what ``drafted`` raises.
     """
     made = drafted(part, stage, structure, samples, asked, progress)
-    applied(part, made.plan, samples, asked)
+    carry_out(part, made.plan, samples, asked)
     return made.plan, verified_by(made)
 
 
-def applied(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None:
+def carry_out(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None:
     """Cuts ``part`` by ``plan``, and refits what is left where the settings say so."""
     refit = compensation(asked.options.cutting.compensate)
     data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]

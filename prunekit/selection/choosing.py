@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from fractions import Fraction
 
 import torch
@@ -20,9 +19,9 @@ from prunekit.options.types import Ratio
 from prunekit.scorers.normalisers import Normaliser
 from prunekit.scorers.normalisers import normaliser as normaliser_named
 from prunekit.selection.budget import widest
-from prunekit.selection.pools import RANKINGS, pools_for
+from prunekit.selection.pools import RANKINGS, in_pool, pools_for
 from prunekit.selection.ranking import Allocation, RankedTogether, average_by_rank, best, counts_of, local
-from prunekit.selection.ratio import bounds, narrowed, ratios, steps, widths
+from prunekit.selection.ratio import block_sizes, bounds, narrowed, ratios, steps, widths
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +48,12 @@ class Conditions:
         pools = None
         if choice.pools is not None:
             each = [[pool] if isinstance(pool, str) else list(pool) for pool in choice.pools]
-            met = [[p for p in pool if any(fnmatchcase(g.role, p) for g in groups)] for pool in each]
+            met = [[p for p in pool if any(in_pool(p, g) for g in groups)] for pool in each]
             pools = [pool for pool in met if pool]
         narrower = self.options.replaced(
             pools=pools,
             align=narrowed(choice.align, groups),
+            granularity=narrowed(choice.granularity, groups),
             min_ratio=narrowed(scope.min_ratio, groups),
             max_ratio=narrowed(scope.max_ratio, groups),
         )
@@ -139,11 +139,18 @@ def prepared(
     least = exact_ratio(conditions.floor, "floor")
     normalise = normaliser_named(choice.normaliser)
     pool_of = pools_for(choice.ranking, groups, choice.pools, conditions.kinds)
-    values = {group.name: checked_scores(group, scores) for group in groups}
+    blocks = block_sizes(groups, choice.granularity)
+    values = {group.name: by_block(checked_scores(group, scores), blocks[group.name]) for group in groups}
+    step_of = {name: math.lcm(step, blocks[name]) for name, step in steps(groups, choice.align).items()}
     limits = bounds(groups, scope.min_ratio, scope.max_ratio)
     whole = conditions.sizes or {}
-    allocations = allocate(groups, ties, removed, steps(groups, choice.align), values, normalise, limits, whole)
+    allocations = allocate(groups, ties, removed, step_of, values, normalise, limits, whole)
     return values, least, allocations, pool_of
+
+
+def by_block(values: Tensor, block: int) -> Tensor:
+    """Every unit with the mean score of its block, so that blocks stay together where scores are sorted."""
+    return values if block == 1 else values.view(-1, block).mean(1).repeat_interleave(block)
 
 
 def chosen(allocations: Sequence[Allocation], counts: Sequence[int], values: Mapping[str, Tensor]) -> dict[str, Tensor]:

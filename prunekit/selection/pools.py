@@ -11,6 +11,7 @@ import torch
 from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
 from prunekit.options.types import Ranking
+from prunekit.selection.patterns import names_of
 
 RANKINGS: tuple[str, ...] = get_args(Ranking)
 
@@ -25,8 +26,8 @@ def pools_for(
 
     ``global`` ranks all groups together, or those of the roles in each of ``pools``; ``role`` those of one role;
     ``isomorphic`` those of one structure (Fang et al. 2024, arXiv 2407.04616): the same role, and parameters of the
-    same ``kinds`` (what reads them), axes and coordinates a unit. Raises InputError where a pattern matches no
-    role, or a role is in two pools.
+    same ``kinds`` (what reads them), axes and coordinates a unit. Raises InputError where a pattern matches
+    nothing, or a group is in two pools.
     """
     if ranking == "isomorphic":
         return {group.name: str(kind_of(group, kinds or {})) for group in groups}
@@ -49,16 +50,25 @@ def kind_of(group: Group, kinds: Mapping[str, str]) -> tuple[object, ...]:
     return (group.role, *members)
 
 
+def in_pool(pattern: str, group: Group) -> bool:
+    """Whether a pool's pattern names a group: by its role, or as ``include`` would."""
+    return any(fnmatchcase(name, pattern) for name in names_of(group))
+
+
 def by_patterns(groups: Sequence[Group], pools: Sequence[Collection[str]]) -> dict[str, str]:
-    """Pool name per group name, from globs over roles; a role that no pool names is its own pool."""
-    roles = sorted({group.role for group in groups})
+    """Pool name per group name, from globs over roles and modules; the others of a role are a pool of their own."""
     pool_of: dict[str, str] = {}
     for index, patterns in enumerate(pools):
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            matched = [role for role in roles if fnmatchcase(role, pattern)]
+            matched = [group for group in groups if in_pool(pattern, group)]
             if not matched:
-                raise InputError(f"{pattern!r} matches no role", where="pools", hint=f"known roles: {', '.join(roles)}")
-            for role in matched:
-                if pool_of.setdefault(role, str(index)) != str(index):
-                    raise InputError(f"role {role!r} is in two pools", where="pools", hint="name each role once")
-    return {group.name: pool_of.get(group.role, group.role) for group in groups}
+                roles = ", ".join(sorted({group.role for group in groups}))
+                raise InputError(
+                    f"{pattern!r} matches no role and no module", where="pools", hint=f"known roles: {roles}"
+                )
+            for group in matched:
+                if pool_of.setdefault(group.name, str(index)) != str(index):
+                    raise InputError(
+                        f"{group.name} ({group.role}) is in two pools", where="pools", hint="name each group once"
+                    )
+    return {group.name: pool_of.get(group.name, group.role) for group in groups}

@@ -54,6 +54,17 @@ def steps(groups: Sequence[Group], align: Align) -> dict[str, int]:
     return {group.name: 1 if group.role.counted else align for group in groups}
 
 
+def block_sizes(groups: Sequence[Group], granularity: Align) -> dict[str, int]:
+    """How many neighbouring units of each group name are kept or removed together: a divisor of its size.
+
+    Raises InputError on a key that matches nothing.
+    """
+    if isinstance(granularity, Mapping):
+        check_keys(granularity, groups, "granularity")
+        return {group.name: math.gcd(pick(granularity, group) or 1, group.size) for group in groups}
+    return {group.name: math.gcd(granularity or 1, group.size) for group in groups}
+
+
 def default_step(group: Group) -> int:
     """8 from 64 units on, 1 below and inside attention."""
     return DEFAULT_STEP if group.size >= ALIGNED_FROM and group.role.default_step else 1

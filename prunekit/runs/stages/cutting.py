@@ -10,7 +10,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.plans.contents import Plan
 from prunekit.recipes.stages import Distil, Prune
 from prunekit.runs.job import Job
-from prunekit.runs.prune_stage import Asked, applied, drafted, structure_of, verified_by
+from prunekit.runs.prune_stage import Asked, carry_out, drafted, structure_of, verified_by
 from prunekit.runs.under_way import UnderWay, counter, lean, sizes_of
 
 
@@ -28,7 +28,7 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
 
     text, verified = job.ranks.decided(decide)
     plan = Plan.from_json(text)
-    applied(run.part, plan, run.train, asked)
+    carry_out(run.part, plan, run.train, asked)
     job.ranks.same(run.part)
     run.position.plans.append(plan)
     run.position.verified.append(verified)
