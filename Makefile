@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws zoo same help
+.PHONY: env demo check test laws zoo models homes same help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -13,13 +13,15 @@ help:
 	@echo "make test   check, then every test"
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
 	@echo "make same   plans, weights and reports of this tree against those of a commit (make same BASE=06fa1a4)"
+	@echo "make models prune models of ten libraries, compared with masked ones, report in docs/models.md (MODELS_FLAGS='--resume')"
+	@echo "make homes  prune transformers models and load them back as their library does, report in docs/homes.md"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
 
 env: $(STAMP)
 
-$(STAMP): pyproject.toml plugins/sam/pyproject.toml constraints.txt
+$(STAMP): pyproject.toml plugins/sam/pyproject.toml plugins/hf/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' -e plugins/sam
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' -e plugins/sam -e plugins/hf
 	touch $@
 
 demo: env
@@ -41,6 +43,16 @@ laws: env
 zoo: env
 	$(BIN)/python -c "import torch_pruning" 2>/dev/null || $(BIN)/python -m pip install --quiet torch-pruning==1.6.1
 	$(BIN)/python -m benchmarks.zoo --jobs 2 --against torch-pruning $(ZOO_FLAGS)
+
+# the libraries are tried with, not depended on; torchaudio's own pin of torch is not followed
+MODELS_NEED := ultralytics==8.4.190 segmentation-models-pytorch==0.6.0 open_clip_torch==3.3.0 torch_geometric==2.8.1 diffusers==0.42.1
+models: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(MODELS_NEED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchaudio==2.11.0
+	$(BIN)/python -m benchmarks.models --jobs 2 $(MODELS_FLAGS)
+
+homes: env
+	$(BIN)/python -m benchmarks.homes --jobs 2 $(HOMES_FLAGS)
 
 same: env
 	@test -n "$(BASE)" || { echo "say with which commit: make same BASE=06fa1a4"; exit 2; }
