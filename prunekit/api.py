@@ -25,8 +25,10 @@ from prunekit.planning.naming import by_name
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.plans.contents import Plan
 from prunekit.plans.lines import width_lines
+from prunekit.plugins.homes import Settlement, home_lines
 from prunekit.quantities.layers import Layer, layer_table, layers_of
 from prunekit.quantities.lines import report_lines
+from prunekit.registry.homes import settled
 from prunekit.registry.rules import coupled
 from prunekit.surgery.cutting import apply
 from prunekit.tracing.collector import paused_collector
@@ -69,6 +71,7 @@ class Result:
 
     ``replaced`` are the tensors that were there before, with their names, by id: what ``migrate_optimizer`` knows an
     optimizer's parameters by. ``layers`` are the parameters and multiply-adds of every layer, before and after.
+    ``home`` says what was written into the model's own configuration, or why nothing was; None where it has none.
     """
 
     model: nn.Module
@@ -76,9 +79,12 @@ class Result:
     report: Report
     replaced: Mapping[int, tuple[Tensor, str]]
     layers: tuple[Layer, ...]
+    home: Settlement | None
     _undo: Callable[[], None]
 
     def undo(self) -> None:
+        if self.home is not None:
+            self.home.undo()
         self._undo()
 
     def table(self) -> str:
@@ -86,7 +92,8 @@ class Result:
         return layer_table(self.layers)
 
     def __repr__(self) -> str:
-        return "\n".join([f"pruned {type(self.model).__name__}", *report_lines(self.report), *width_lines(self.plan)])
+        lines = [f"pruned {type(self.model).__name__}", *report_lines(self.report), *home_lines(self.home)]
+        return "\n".join([*lines, *width_lines(self.plan)])
 
 
 def trace(
@@ -112,7 +119,7 @@ def trace(
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
     table = TABLE.with_(operators)
     with eager(model), paused_collector():
-        return coupled(record(model, inputs), inputs, table, free_outputs=free_outputs)
+        return coupled(model, record(model, inputs), inputs, table, free_outputs=free_outputs)
 
 
 @takes_options(without=STEPWISE)
@@ -177,9 +184,23 @@ def prune(
         structure = _given_or_traced(model, example_inputs, structure, options)
         done = cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure))
         took = _latency(model, done)
+        settlement = _at_home(model, structure, done)
     last = done.drafts[-1]
     layers = layers_of(structure.layers(), last.structure.layers(last.kept))
-    return Result(model, done.plan, _report(structure, done.drafts, options, start, took), replaced, layers, done.undo)
+    report = _report(structure, done.drafts, options, start, took)
+    return Result(model, done.plan, report, replaced, layers, settlement, done.undo)
+
+
+def _at_home(model: nn.Module, structure: Structure, done: Done) -> Settlement | None:
+    """The configuration of a model that holds one is made true, or the log says why not."""
+    try:
+        settlement = settled(model, structure.inputs)
+    except BaseException:
+        done.undo()
+        raise
+    if settlement is not None and settlement.trouble:
+        logger.warning("%s; from_pretrained will not give this model back: pass uniform=True", settlement.trouble)
+    return settlement
 
 
 def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:

@@ -54,6 +54,10 @@ class PlanError(PrunekitError):
     """A plan does not fit the model that it is given."""
 
 
+class ConfigError(PlanError):
+    """A model's own configuration cannot say the widths that were asked for."""
+
+
 class VerificationError(PrunekitError):
     """The pruned model is not what was predicted."""
 

@@ -15,13 +15,18 @@ ASKED = "asked"  # the parameter of a command that these flags stand for
 Asked = Mapping[str, Any]
 
 
+def _kind(repeats: bool, is_switch: bool) -> Any:
+    return bool | None if is_switch else list[str] | None if repeats else str | None
+
+
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Gives ``command`` a flag for every option that says so; ``asked`` gets those that were given, by name, read."""
     said = {name: about for name, (_, about) in options_said().items() if about.flag}
+    switches = {name for name, (default, _) in options_said().items() if isinstance(default, bool)}
     hints: dict[str, Any] = get_type_hints(command, include_extras=True)
     hints.pop(ASKED)
     flags = {
-        name: Annotated[list[str] | None if about.repeats else str | None, typer.Option(help=about.flag)]
+        name: Annotated[_kind(about.repeats, name in switches), typer.Option(help=about.flag)]
         for name, about in said.items()
     }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
 
-from prunekit.coupling.siblings import couple_unread
+from prunekit.coupling.siblings import couple_alike, couple_unread
 from prunekit.graph.nodes import Call, Op, Trace, packet
 from prunekit.labels.labelling import Labelling
 from prunekit.operators import TABLE, Table
@@ -24,6 +25,8 @@ class Coupler(Labelling):
     trace: Trace
     table: Table = field(default_factory=lambda: TABLE)
     free_outputs: bool = False
+    inner: tuple[str, ...] = ()  # globs over places of outputs whose widths are free all the same
+    alike: tuple[frozenset[tuple[str, int]], ...] = ()  # places whose sizes a class makes equal, see siblings
 
     def run(self) -> None:
         wide = self._wide_integers()
@@ -45,8 +48,10 @@ class Coupler(Labelling):
             self.agree(right, left)
         self._follow_alone()
         for ref, place in () if self.free_outputs else zip(self.trace.outputs, self.trace.places, strict=True):
-            for axis in self.of(ref):
+            for axis in () if any(fnmatchcase(place, pattern) for pattern in self.inner) else self.of(ref):
                 self.labels.freeze(axis, "it is an output of the model", place)
+        if self.alike:
+            couple_alike(self, self.trace, self.alike)
 
     def _follow_alone(self) -> None:
         """A tensor made in the size of another one that it never met, as one that is thrown away, follows it."""

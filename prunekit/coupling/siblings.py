@@ -8,11 +8,14 @@ read either, it may be bound to any width of its size, so that all of these stay
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping
 from itertools import takewhile
 
+from prunekit.coupling.fates import resolve
 from prunekit.graph.nodes import Ref, Trace
 from prunekit.labels.labelling import Labelling
+from prunekit.labels.vectors import Axis
 
 logger = logging.getLogger(__name__)
 _KERNEL = 2  # axes in front of those of a convolution's kernel, which no width of a feature is read in step with
@@ -36,6 +39,37 @@ def couple_unread(c: Labelling, trace: Trace) -> None:
     if alone:
         logger.info("not read for these inputs, nor anything like them: %s", ", ".join(alone[:5]))
         _freeze_sizes(c, trace, {parameters[name].shape for name in alone}, alone[0])
+
+
+def has_unread(trace: Trace) -> bool:
+    """Whether forward leaves a parameter unread."""
+    read = {ref.id for op in trace.ops for ref in op.inputs}
+    return any(ref.kind == "parameter" and ref.id not in read for ref in trace.state.values())
+
+
+def couple_alike(c: Labelling, trace: Trace, alike: Collection[frozenset[tuple[str, int]]]) -> None:
+    """Couples parameters that forward does not read, as a token for masks in training, by what their class says.
+
+    Of the places that the class makes as wide, most belong to one width, such as a residual stream: it is that one.
+    """
+    read = {ref.id for op in trace.ops for ref in op.inputs}
+    known = {name: ref for name, ref in trace.state.items() if ref.id in read}
+    fate = resolve(c.labels).fate
+    for places in alike:
+        votes: Counter[int] = Counter()
+        example: dict[int, Axis] = {}
+        for name, at in places:
+            axis = c.of(known[name])[at] if name in known else None
+            if axis is not None:
+                example.setdefault(int(fate[axis[0]]), axis)
+                votes[int(fate[axis[0]])] += 1
+        for name, at in places:
+            ref = trace.state.get(name)
+            if not votes or ref is None or name in known or ref.kind != "parameter":
+                continue
+            mine, theirs = c.of(ref)[at], example[votes.most_common(1)[0][0]]
+            if mine is not None and theirs is not None and mine.size == theirs.size:
+                c.unite(mine, theirs, "the class makes them equally wide")
 
 
 def _freeze_sizes(c: Labelling, trace: Trace, shapes: Collection[tuple[int, ...]], example: str) -> None:

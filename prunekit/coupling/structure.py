@@ -58,6 +58,11 @@ class Structure:
         """Whether widths of what the model returns may shrink."""
         return self.coupler.free_outputs
 
+    @property
+    def returns_free(self) -> bool:
+        """Whether anything that it returns may shrink."""
+        return self.coupler.free_outputs or bool(self.coupler.inner)
+
     def in_outputs(self, name: str) -> tuple[Member, ...]:
         """Axes of outputs that a group runs through: ``tensor`` is the output's number, in the order of the trace."""
         number = next(n for n, group in enumerate(self.groups) if group.name == name)
@@ -191,12 +196,16 @@ def couple(
     roles: Sequence[Role] = ROLES,
     *,
     free_outputs: bool = False,
+    inner: tuple[str, ...] = (),
+    alike: tuple[frozenset[tuple[str, int]], ...] = (),
 ) -> Structure:
     """Groups of units that live and die together, found from one trace by the rules of ``table``.
 
-    ``free_outputs`` lets widths of what the model returns shrink too.
+    ``free_outputs`` lets widths of what the model returns shrink too, ``inner`` those of the outputs whose places it
+    matches. ``alike`` are places of parameters whose sizes the model's class makes equal: one that forward does not
+    read goes with those that it does.
     """
-    coupler = Coupler(trace=trace, table=table, free_outputs=free_outputs)
+    coupler = Coupler(trace=trace, table=table, free_outputs=free_outputs, inner=inner, alike=alike)
     coupler.run()
     fates = resolve(coupler.labels)
     fates = find_ties(coupler, fates).settle(coupler, fates)

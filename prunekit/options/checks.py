@@ -69,6 +69,12 @@ def check_align(name: str, value: Any) -> None:
             raise InputError(f"{each!r} is not a number of units", where=name, hint="pass a whole number >= 1")
 
 
+def check_bool(name: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        refuse(name, value, "True or False")
+
+
 def check_word(name: str, value: Any, words: Iterable[str]) -> None:
     """One of the words."""
     known = tuple(words)

@@ -6,7 +6,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
-from prunekit.options.checks import check_align, check_call, check_pools, check_scorer, check_seed, check_word
+from prunekit.errors import InputError
+from prunekit.options.checks import (
+    check_align,
+    check_bool,
+    check_call,
+    check_pools,
+    check_scorer,
+    check_seed,
+    check_word,
+)
 from prunekit.options.fields import said
 from prunekit.options.types import Align, Ranking, Rounding
 
@@ -27,7 +36,10 @@ class Choice:
 
     scorer: Scorer | str | None = field(
         default=None,
-        metadata=said("the criterion, or its name: which units matter; ``Magnitude()`` if None."),
+        metadata=said(
+            "the criterion, or its name: which units matter; ``Magnitude()`` if None, which needs no data. The command "
+            "line, which has data or makes some, takes ``disturbed_taylor``."
+        ),
     )
     ranking: Ranking = field(
         default="local",
@@ -68,6 +80,14 @@ class Choice:
     pools: Sequence[Collection[str]] | None = field(
         default=None, metadata=said("roles, modules or globs over them that ``global`` ranks together; all by default.")
     )
+    uniform: bool = field(
+        default=False,
+        metadata=said(
+            "whether every role takes one width over all layers, and only widths that the model's own configuration "
+            "can say, so that its library loads the pruned model as its own; needs a plug-in that knows the library.",
+            flag="One width a role over all layers, such that the model's own library can load the result.",
+        ),
+    )
     seed: int = field(default=0, metadata=said("of generated inputs and of the symmetry check.", setting=0))
 
     def __post_init__(self) -> None:
@@ -78,5 +98,12 @@ class Choice:
         check_align("granularity", self.granularity)
         check_pools("pools", self.pools)
         check_seed("seed", self.seed)
+        check_bool("uniform", self.uniform)
+        if self.uniform and self.ranking != "local":
+            raise InputError(
+                f"ranking={self.ranking!r} gives every layer a width of its own",
+                where="uniform",
+                hint="leave ranking at 'local', or uniform at False",
+            )
         if not isinstance(self.normaliser, str):
             check_call("normaliser", self.normaliser, "(units,) -> (units,), or a name")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
+from prunekit.graph.nodes import packet
 from prunekit.options import Options
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
@@ -20,10 +21,14 @@ from prunekit.planning.scoring import scores_of
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry
 from prunekit.planning.targeted import select_for_target
+from prunekit.planning.uniform_widths import uniform_draft
 from prunekit.plans.contents import Plan
+from prunekit.plugins.homes import Words
 from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.registry import criterion
-from prunekit.scorers import Scorer
+from prunekit.registry.homes import words_of
+from prunekit.roles import HEAD_DIM, HEADS
+from prunekit.scorers import Magnitude, Scorer
 from prunekit.selection import Conditions
 
 logger = logging.getLogger(__name__)
@@ -54,8 +59,23 @@ def draft(
     """A plan with everything that led to it.
 
     ``baseline`` is what a relative target refers to, if not ``structure``; ``sizes`` what a ratio refers to, see
-    ``Conditions``.
+    ``Conditions``. Raises NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
     """
+    held = list(data) if data is not None and options.choice.uniform else data
+    make = partial(_one_draft, model, structure, data=held, progress=progress, baseline=baseline, sizes=sizes)
+    return uniform_draft(model, structure, options, make) if options.choice.uniform else make(options)
+
+
+def _one_draft(
+    model: nn.Module,
+    structure: Structure,
+    options: Options,
+    *,
+    data: Iterable[Any] | None = None,
+    progress: Any = None,
+    baseline: Baseline | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Draft:
     chosen = choose(structure, options.scope)
     candidates = len(chosen)
     checked = check_symmetry(model, structure, chosen, options)
@@ -64,11 +84,13 @@ def draft(
         chosen = tuple(g for g in chosen if g.name not in checked.broken)
     if options.scope.target is not None and not chosen:
         raise nothing_to_prune(structure, checked)
+    words = words_of(model)
     scorer = criterion(options.choice.scorer)
+    _warn_of(scorer, structure, chosen)
     scores = scores_of(model, structure, chosen, scorer, data, options.choice.seed, progress)
     conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
     settle = _at_ratio if options.scope.target is None else _within_target
-    found, refused = settle(model, structure, chosen, scores, conditions, candidates, baseline)
+    found, refused = settle(model, structure, chosen, scores, conditions, candidates, baseline, words)
     if found is None or not (found[0].cuts or options.scope.target is not None or _nothing_asked(options.scope.share)):
         bound = "the ratio takes no unit here, or the model's own arithmetic binds it to widths that stay"
         kept_whole = () if found is None else [g for g in chosen if len(found[1].get(g.name, ())) == g.size]
@@ -83,6 +105,16 @@ def draft(
     return Draft(made, kept, structure, checked, notes, scorer)
 
 
+def _warn_of(scorer: Scorer, structure: Structure, chosen: Sequence[Group]) -> None:
+    """Magnitude says little of a language model, which it was measured to ruin (docs/language.md)."""
+    attends = any(group.role in (HEADS, HEAD_DIM) for group in structure.groups)
+    if type(scorer) is Magnitude and attends and any(packet(op) == "aten.embedding" for op in structure.trace.ops):
+        logger.warning(
+            "magnitude looks at weights alone, which costs a language model far more than a criterion that sees data: "
+            "pass data= and scorer='wanda' or 'disturbed_taylor'"
+        )
+
+
 def _at_ratio(
     model: nn.Module,
     structure: Structure,
@@ -91,9 +123,11 @@ def _at_ratio(
     conditions: Conditions,
     candidates: int,
     baseline: Baseline | None,
+    words: Words | None,
 ) -> tuple[Settled | None, list[Frozen]]:
     ratio = conditions.options.scope.share
     asked: dict[str, Any] = {"scores": scores, "ratio": ratio, "conditions": conditions, "candidates": candidates}
+    asked["words"] = words
     return largest_settled(chosen, partial(settled_at, model, structure, **asked))
 
 
@@ -105,6 +139,7 @@ def _within_target(
     conditions: Conditions,
     candidates: int,
     baseline: Baseline | None,
+    words: Words | None,
 ) -> tuple[Settled | None, list[Frozen]]:
     target = conditions.options.scope.target
     assert target is not None
@@ -115,7 +150,7 @@ def _within_target(
         about = conditions if len(groups) == candidates else conditions.about(groups)
         return select_for_target(structure, groups, scores=scores, gauge=gauge, conditions=about)
 
-    return settled_within(model, structure, chosen, aim, scores)
+    return settled_within(model, structure, chosen, aim, scores, words)
 
 
 def _nothing_asked(ratio: Ratio) -> bool:

@@ -25,7 +25,7 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
     """
     shapes = structure.shapes(structure.alive(kept))
     sizes = {name: shapes.get(ref.id, ref.shape) for name, ref in structure.trace.state.items()}
-    attributes: dict[AttributeKey, int] = {(e.module, e.attribute, e.index): e.after for e in plan.edits}
+    attributes: dict[AttributeKey, float] = {(e.module, e.attribute, e.index): e.after for e in plan.edits}
     trace = record(
         model,
         structure.inputs,

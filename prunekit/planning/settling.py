@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -15,7 +16,9 @@ from prunekit.planning.folds import Note, with_folds
 from prunekit.planning.reconciling import reconcile
 from prunekit.planning.rehearsal import rehearse
 from prunekit.planning.solving import make_plan
+from prunekit.planning.wording import number_edits
 from prunekit.plans.contents import Plan
+from prunekit.plugins.homes import Words
 from prunekit.selection import Conditions, select
 from prunekit.selection.ratio import narrowed
 from prunekit.tracing.collector import paused_collector
@@ -38,6 +41,7 @@ def settled_at(
     ratio: Ratio,
     conditions: Conditions,
     candidates: int,
+    words: Words | None = None,
 ) -> Settled:
     """Selects, solves and rehearses one set of groups, out of so many ``candidates``, at a ratio.
 
@@ -46,14 +50,23 @@ def settled_at(
     if len(chosen) < candidates:  # what was asked may speak of groups that have been left out since
         ratio, conditions = narrowed(ratio, chosen), conditions.about(chosen)
     kept = select(chosen, structure.ties, scores, ratio, conditions)
-    return _planned(model, structure, reconcile(structure, chosen, kept, scores))
+    return _planned(model, structure, reconcile(structure, chosen, kept, scores), words)
 
 
 @paused_collector()
-def _planned(model: nn.Module, structure: Structure, kept: dict[str, Tensor]) -> Settled:
+def _planned(model: nn.Module, structure: Structure, kept: dict[str, Tensor], words: Words | None) -> Settled:
     made = make_plan(model, structure, kept)
-    made, notes = with_folds(made, structure, rehearse(model, structure, made, kept))
-    return made, kept, notes
+    done, notes = with_folds(made, structure, rehearse(model, structure, made, kept))
+    edits = () if words is None else number_edits(model, structure, made, words)
+    if edits:
+        made = replace(made, edits=(*made.edits, *edits))
+        try:
+            other, more = with_folds(made, structure, rehearse(model, structure, made, kept))
+        except (PlanError, TraceError, VerificationError) as error:
+            logger.info("the numbers that the configuration gives are not taken over: %s", error.what)
+        else:
+            done = other if set(more) <= set(notes) else done  # a constant that no fold undoes stays as it is
+    return done, kept, notes
 
 
 def settled_within(
@@ -62,6 +75,7 @@ def settled_within(
     chosen: Sequence[Group],
     aim: Callable[[Sequence[Group]], dict[str, Tensor]],
     scores: Mapping[str, Tensor],
+    words: Words | None = None,
 ) -> tuple[Settled | None, list[Frozen]]:
     """The target over all groups; without those that the model's own code does not follow at the widths it takes."""
     refused: list[Frozen] = []
@@ -69,14 +83,14 @@ def settled_within(
     while groups:
         kept = aim(groups)
         try:
-            return _planned(model, structure, kept), refused
+            return _planned(model, structure, kept, words), refused
         except (PlanError, TraceError, VerificationError) as error:
             logger.info("the target is aimed at again without the groups that the model cannot follow: %s", error.what)
             failed: Exception = error
 
         def settle(some: Sequence[Group], kept: Mapping[str, Tensor] = kept) -> Settled:
             agreed = reconcile(structure, some, {g.name: kept[g.name] for g in some}, scores)
-            return _planned(model, structure, agreed)
+            return _planned(model, structure, agreed, words)
 
         _, left_out = largest_settled(groups, settle)
         if not left_out:

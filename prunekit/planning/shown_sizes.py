@@ -41,10 +41,10 @@ def displayed(
 ) -> list[Edit]:
     """Edits of displayed sizes that ``edits`` leaves as they are."""
     modules = named_modules(model)
-    found = _shown_by_state(model, modules, cuts, {(e.module, e.attribute): e.after for e in edits})
+    found = _shown_by_state(model, modules, cuts, {(e.module, e.attribute): int(e.after) for e in edits})
     known = {(e.module, e.attribute) for e in (*edits, *found)}
     found += _shown_by_calls(dict(modules), structure, alive, known)
-    return found + _derived(modules, {(e.module, e.attribute): e.after for e in (*edits, *found)})
+    return found + _derived(modules, {(e.module, e.attribute): int(e.after) for e in (*edits, *found)})
 
 
 def _shown_by_state(

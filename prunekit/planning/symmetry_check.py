@@ -273,7 +273,7 @@ def check_symmetry(
         return None
     if options.cutting.verify == "auto" and structure.cost().macs > SYMMETRY_MACS:
         return None
-    seen = {group.name: structure.in_outputs(group.name) for group in chosen} if structure.free_outputs else {}
+    seen = {group.name: structure.in_outputs(group.name) for group in chosen} if structure.returns_free else {}
     reads = bool(structure.trace.decisions)
     try:
         return symmetry(model, chosen, structure.inputs, seed=options.choice.seed, seen=seen, reads_values=reads)

@@ -44,13 +44,13 @@ class Cut:
 
 @dataclass(frozen=True)
 class Edit:
-    """One int attribute of a module, or one entry of a tuple attribute (``index``)."""
+    """One number that a module holds, or one entry of a tuple (``index``)."""
 
     module: str
     attribute: str
     index: int | None
-    before: int
-    after: int
+    before: float
+    after: float
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from prunekit.plugins.data import Dataset, Evaluator, Exporter
 from prunekit.plugins.discovery import GROUP, discover, load_all
 from prunekit.plugins.examination import Examination, Examined, Examiner
 from prunekit.plugins.formats import Compared, Format
+from prunekit.plugins.homes import Home, Place, Settlement, Spoken, Words
 
 __all__ = [
     "GROUP",
@@ -17,8 +18,13 @@ __all__ = [
     "Exporter",
     "Foreign",
     "Format",
+    "Home",
     "ModelEntry",
+    "Place",
     "Plugin",
+    "Spoken",
+    "Settlement",
+    "Words",
     "discover",
     "load_all",
 ]

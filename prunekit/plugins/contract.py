@@ -14,6 +14,7 @@ from prunekit.operators import Operator
 from prunekit.plugins.data import Dataset, Evaluator, Exporter
 from prunekit.plugins.examination import Examiner
 from prunekit.plugins.formats import Format
+from prunekit.plugins.homes import Home
 from prunekit.recipes.stages import Recipe
 from prunekit.roles import Role
 
@@ -70,7 +71,9 @@ class Plugin:
     ``operators`` say what is known of operators that prunekit has no rule for (``docs/operators.md``); ``roles`` are
     told before prunekit's own where such rules are in use (``prunekit/roles.py``). ``exporters`` maps a file name to
     the writer of a picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign``
-    maps a library to its folders.
+    maps a library to its folders, ``homes`` a library to how its models say their own widths.
+    ``source`` builds ``<plug-in name>:NAME?key=value`` for any other name, with the arguments; all of the plug-in's
+    formats are for these models.
     """
 
     name: str
@@ -85,3 +88,5 @@ class Plugin:
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
     formats: Mapping[str, Format] = field(default_factory=dict)
     foreign: Mapping[str, Foreign] = field(default_factory=dict)
+    homes: Mapping[str, Home] = field(default_factory=dict)
+    source: Callable[[str, Mapping[str, Any]], nn.Module] | None = None

@@ -33,7 +33,7 @@ def record(
     inputs: Inputs,
     *,
     sizes: Mapping[str, tuple[int, ...]] | None = None,
-    attributes: Mapping[AttributeKey, int] | None = None,
+    attributes: Mapping[AttributeKey, float] | None = None,
     opaque: Sequence[str] = (),
     brief: bool = False,
     lists: bool = False,
@@ -45,7 +45,7 @@ def record(
     """Trace of ``model(*inputs.args, **inputs.kwargs)`` in eval mode, without touching a weight.
 
     Args:
-        sizes, attributes: for a rehearsal, the shapes of state tensors and the values of int attributes that the
+        sizes, attributes: for a rehearsal, the shapes of state tensors and the values of attributes that the
             model would have; what is not named keeps its own.
         opaque: modules that are followed from the outside only, see ``Trace.opaque``.
         brief: only operators and shapes, without Python calls, module calls and source lines.
@@ -97,7 +97,7 @@ def _on_numbers_too(model: nn.Module, inputs: Inputs, limits: tuple[int, float])
 
 
 def _recorded(
-    model: nn.Module, inputs: Inputs, recording: Recording, attributes: Mapping[AttributeKey, int] | None, lists: bool
+    model: nn.Module, inputs: Inputs, recording: Recording, attributes: Mapping[AttributeKey, float] | None, lists: bool
 ) -> Trace:
     trace = recording.trace
 
@@ -132,7 +132,7 @@ def _recorded(
 
 
 def _enter(
-    scope: contextlib.ExitStack, recording: Recording, attributes: Mapping[AttributeKey, int], *, lists: bool
+    scope: contextlib.ExitStack, recording: Recording, attributes: Mapping[AttributeKey, float], *, lists: bool
 ) -> None:
     """Everything that forward runs in: on stand-ins, without gradients, on the meta device, seen by the modes."""
     trace, brief = recording.trace, recording.brief

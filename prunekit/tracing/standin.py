@@ -15,16 +15,18 @@ from prunekit.modules.walk import named_modules, state_tensors
 AttributeKey = tuple[str, str, int | None]
 
 
-def _traced(path: str, name: str, value: Any, seen: dict[AttributeKey, int], values: Mapping[AttributeKey, int]) -> Any:
+def _traced(
+    path: str, name: str, value: Any, seen: dict[AttributeKey, int], values: Mapping[AttributeKey, float]
+) -> Any:
     """An int, or a sequence that holds some, with every int replaced by one that remembers its attribute."""
     if type(value) is int:
-        value = values.get((path, name, None), value)
+        value = int(values.get((path, name, None), value))
         seen[path, name, None] = value
         return TracedInt(value, ("attribute", path, name, None))
     items = []
     for i, v in enumerate(value):
         if type(v) is int:
-            v = values.get((path, name, i), v)
+            v = int(values.get((path, name, i), v))
             seen[path, name, i] = v
             v = TracedInt(v, ("attribute", path, name, i))
         items.append(v)
@@ -94,7 +96,7 @@ def _own(value: Any, stood: dict[int, Any]) -> Any:
 def stand_in(
     model: nn.Module,
     replace: Callable[[str, Tensor], Tensor],
-    values: Mapping[AttributeKey, int],
+    values: Mapping[AttributeKey, float],
     is_traced: bool = True,
 ) -> Iterator[dict[AttributeKey, int]]:
     """``swapped``, and every int attribute remembers where it came from; ``values`` overrides some.
@@ -107,7 +109,9 @@ def stand_in(
             if isinstance(module, torch.jit.ScriptModule):
                 continue
             for name, value in module.__dict__.items():
-                if type(value) is int or (type(value) in (tuple, list) and any(type(v) is int for v in value)):
+                if type(value) is float and (path, name, None) in values:
+                    module.__dict__[name] = values[path, name, None]
+                elif type(value) is int or (type(value) in (tuple, list) and any(type(v) is int for v in value)):
                     if is_traced:
                         module.__dict__[name] = _traced(path, name, value, seen, values)
                     elif values:
@@ -115,7 +119,7 @@ def stand_in(
         yield seen
 
 
-def _overridden(path: str, name: str, value: Any, values: Mapping[AttributeKey, int]) -> Any:
+def _overridden(path: str, name: str, value: Any, values: Mapping[AttributeKey, float]) -> Any:
     if type(value) is int:
-        return values.get((path, name, None), value)
-    return type(value)(values.get((path, name, i), v) if type(v) is int else v for i, v in enumerate(value))
+        return int(values.get((path, name, None), value))
+    return type(value)(int(values.get((path, name, i), v)) if type(v) is int else v for i, v in enumerate(value))

@@ -43,7 +43,8 @@ def filled(heads):
 
 
 @pytest.mark.parametrize(("make", "heads"), [(llama, 2), (gpt2, 4)])
-def test_a_cache_that_is_returned_keeps_its_heads_and_the_rest_shrinks(make, heads):
+def test_a_cache_that_is_returned_keeps_its_heads_and_the_rest_shrinks(make, heads, monkeypatch):
+    monkeypatch.setattr("prunekit.registry.homes.discover", lambda: ())  # who knows the library says that it is its own
     torch.manual_seed(0)
     model = make().eval()
     before = snapshot(model)
@@ -60,6 +61,21 @@ def test_a_cache_that_is_returned_keeps_its_heads_and_the_rest_shrinks(make, hea
     step = model(input_ids=IDS[:, 5:6], past_key_values=out.past_key_values, use_cache=True)
     whole = model(input_ids=IDS[:, :6])
     assert torch.allclose(step.logits[:, -1], whole.logits[:, -1], atol=1e-5)
+    result.undo()
+    assert [k for k in differences(before, snapshot(model)) if k != "rng"] == []
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_a_cache_that_its_library_reads_again_shrinks_with_the_heads(make):
+    torch.manual_seed(0)
+    model = make().eval()
+    before = snapshot(model)
+    result = prunekit.prune(model, {"input_ids": IDS, "use_cache": True})
+    assert result.report.verify["symmetry"] == "passed"
+    assert any(w.role.startswith("attention.") for w in result.plan.widths)
+    out = model(input_ids=IDS[:, :5], use_cache=True)
+    step = model(input_ids=IDS[:, 5:6], past_key_values=out.past_key_values, use_cache=True)
+    assert torch.allclose(step.logits[:, -1], model(input_ids=IDS[:, :6]).logits[:, -1], atol=1e-5)
     result.undo()
     assert [k for k in differences(before, snapshot(model)) if k != "rng"] == []
 

@@ -11,7 +11,8 @@ from support.walls import modules
 
 import prunekit
 
-ROOTS = (Path(prunekit.__file__).parent, Path(__file__).parents[2] / "plugins" / "sam" / "prunekit_sam")
+PLUGINS = Path(__file__).parents[2] / "plugins"
+ROOTS = (Path(prunekit.__file__).parent, PLUGINS / "sam" / "prunekit_sam", PLUGINS / "hf" / "prunekit_hf")
 # Words that are said twice on purpose
 TWICE = {
     "prune": "the call, and the command of its name",

@@ -6,7 +6,8 @@ from statistics import median
 
 import prunekit
 
-ROOTS = (Path(prunekit.__file__).parent, Path(__file__).parents[2] / "plugins" / "sam" / "prunekit_sam")
+PLUGINS = Path(__file__).parents[2] / "plugins"
+ROOTS = (Path(prunekit.__file__).parent, PLUGINS / "sam" / "prunekit_sam", PLUGINS / "hf" / "prunekit_hf")
 FILES = [file for root in ROOTS for file in root.rglob("*.py") if file.read_text().strip()]
 FILE, FUNCTION, LONGEST = 90, 22, 60
 

@@ -9,7 +9,8 @@ from support.walls import circles, imports, modules, private
 import prunekit
 
 ROOT = Path(prunekit.__file__).parent
-PLUGIN = Path(__file__).parents[2] / "plugins" / "sam" / "prunekit_sam"
+FOLDER = Path(__file__).parents[2] / "plugins"
+PLUGINS = [FOLDER / "sam" / "prunekit_sam", FOLDER / "hf" / "prunekit_hf"]
 
 
 def planted(folder, **files):
@@ -23,7 +24,7 @@ def planted(folder, **files):
     return root
 
 
-@pytest.mark.parametrize("root", [ROOT, PLUGIN], ids=["prunekit", "prunekit_sam"])
+@pytest.mark.parametrize("root", [ROOT, *PLUGINS], ids=lambda root: root.name)
 def test_there_is_no_circle_and_no_private_name_crosses_a_wall(root):
     assert circles(root) == []
     assert private(root) == []
@@ -55,8 +56,9 @@ def test_relative_imports_are_written_out(tmp_path):
     assert {(each.module, each.name) for each in imports(root)} == {("house.a", "two"), ("house.b", "three")}
 
 
-def test_the_plugin_takes_public_names_of_rooms_only():
-    taken = [each for each in imports(PLUGIN) if each.module.split(".")[0] == "prunekit"]
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda root: root.name)
+def test_a_plugin_takes_public_names_of_rooms_only(plugin):
+    taken = [each for each in imports(plugin) if each.module.split(".")[0] == "prunekit"]
     assert taken
     for each in taken:
         assert each.module.count(".") <= 1, f"{each.by} reaches into {each.module}"

@@ -1,0 +1,66 @@
+"""``hf``: the pruned model as a folder of transformers, which ``from_pretrained`` loads without prunekit."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prunekit.errors import ExportError
+from prunekit.exports import agreeing, only_fp32
+from prunekit.inputs import Inputs, infer
+from prunekit.plugins import Compared
+from prunekit_hf.homecoming import settle
+from prunekit_hf.places import located
+
+if TYPE_CHECKING:
+    from prunekit.plans import Bundle
+
+BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")  # tokenizer, processor, generation settings
+NOT_BESIDE = ("config.json", "*.safetensors.index.json", "*.bin.index.json", "prunekit*.json")
+
+
+def written_home(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Compared]:
+    """Models of ``hf:``: ``from_pretrained(folder)`` gives the pruned model; tokenizer and processor lie beside it.
+
+    The folder is loaded again by the class itself and compared on example inputs. Raises ExportError for widths that
+    the configuration of the class cannot say.
+    """
+    only_fp32(precisions, "hf")
+    model = bundle.model
+    if not isinstance(model, PreTrainedModel):
+        raise ExportError(f"{type(model).__name__} is no model of transformers", hint="use --to exported")
+    inputs = infer(model)
+    settlement = settle(model, inputs)
+    if settlement.trouble:
+        raise ExportError(
+            settlement.trouble,
+            where=type(model).__name__,
+            hint="prune with uniform=True; or load what is there by prunekit.load(folder, model)",
+        )
+    model.save_pretrained(folder)
+    beside(bundle.spec, folder)
+    again = type(model).from_pretrained(folder, dtype=model.dtype).train(False)
+    pairs = zip(_float_outputs(model, inputs), _float_outputs(again, inputs), strict=True)
+    return [agreeing(f"output {number}", mine, theirs) for number, (mine, theirs) in enumerate(pairs)]
+
+
+def beside(spec: str, folder: Path) -> None:
+    """Copies what lies beside the original's weights and speaks of no width: tokenizer, processor, generation."""
+    source = Path(located(spec.partition(":")[2].partition("?")[0])[0])
+    if not source.is_dir():
+        return
+    for file in sorted({file for pattern in BESIDE for file in source.glob(pattern)}):
+        if not any(file.match(pattern) for pattern in NOT_BESIDE) and not (folder / file.name).exists():
+            shutil.copyfile(file, folder / file.name)
+
+
+def _float_outputs(model: PreTrainedModel, inputs: Inputs) -> list[Tensor]:
+    with torch.no_grad():
+        found = model(*inputs.args, **inputs.kwargs).to_tuple()
+    return [tensor for tensor in found if isinstance(tensor, Tensor) and tensor.is_floating_point()]

@@ -1,0 +1,132 @@
+"""``hf:FOLDER`` names a model by where it lies, and ``--to hf`` gives a folder back that the library loads."""
+
+import shutil
+
+import pytest
+import torch
+import transformers as hf
+from typer.testing import CliRunner
+
+import prunekit
+from prunekit.cli.app import app
+from prunekit.errors import CheckpointError, RegistryError
+from prunekit.exports import export
+from prunekit.registry import build
+
+SMALL = {
+    "vocab_size": 120,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    hf.BertForMaskedLM(hf.BertConfig(**SMALL)).save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "tokenizer_config.json").write_text('{"model_max_length": 12}')
+    return tmp_path / "bert"
+
+
+def test_the_config_says_the_class(folder):
+    assert type(build(f"hf:{folder}").model) is hf.BertForMaskedLM
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ("task=text-classification&num_labels=3", "BertForSequenceClassification"),
+        ("task=fill-mask", "BertForMaskedLM"),
+        ("class=BertModel", "BertModel"),
+        ("class=AutoModel&dtype=bfloat16", "BertModel"),
+    ],
+)
+def test_task_class_and_dtype(folder, arguments, kind):
+    model = build(f"hf:{folder}?{arguments}").model
+    assert type(model).__name__ == kind
+    assert model.dtype is (torch.bfloat16 if "bfloat16" in arguments else torch.float32)
+    if "num_labels" in arguments:
+        assert model.config.num_labels == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "text"),
+    [
+        ("{}?task=text-clasification", RegistryError, "text-classification"),
+        ("{}?class=BertForMaskdLM", RegistryError, "BertForMaskedLM"),
+        ("{}?class=BertModel&task=fill-mask", RegistryError, "both say"),
+        ("{}?dtype=float31", RegistryError, "float32"),
+        ("{}/nothing", RegistryError, "is no folder here, and no hub gives it"),
+        ("nobody/this-model-is-not-there", RegistryError, "network"),
+    ],
+)
+def test_what_cannot_be_built_says_the_next_step(folder, spec, error, text, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(error, match=text):
+        build(f"hf:{spec.format(folder)}")
+
+
+def test_a_folder_without_a_model_and_one_that_is_broken(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        build(f"hf:{tmp_path / 'empty'}")
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / "empty" / name).touch()
+    with pytest.raises(CheckpointError, match="2 GGUF files"):
+        build(f"hf:{tmp_path / 'empty'}")
+    (folder / "model.safetensors").write_bytes(b"\x00" * 40)
+    with pytest.raises(CheckpointError, match="does not load"):
+        build(f"hf:{folder}")
+
+
+def test_pruned_saved_loaded_and_exported(folder, tmp_path):
+    model, x = build(f"hf:{folder}").model, {"input_ids": torch.randint(3, 100, (1, 12))}
+    result = prunekit.prune(model, x, ratio=0.5, uniform=True)
+    prunekit.save(result, tmp_path / "slim", spec=f"hf:{folder}")
+    done = export(tmp_path / "slim", "hf", tmp_path / "slim-hf")
+    assert "tokenizer_config.json" in done.files
+    assert "config.json" in done.files
+    again = hf.AutoModelForMaskedLM.from_pretrained(tmp_path / "slim-hf")
+    assert again.config.hidden_size == 32
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(**x).logits, model(**x).logits)
+    shutil.rmtree(folder)
+    with pytest.raises(RegistryError, match="is no folder here"):
+        prunekit.load(tmp_path / "slim")
+
+
+def test_widths_that_the_config_cannot_say_are_not_exported(folder, tmp_path):
+    model, x = build(f"hf:{folder}").model, {"input_ids": torch.randint(3, 100, (1, 12))}
+    result = prunekit.prune(model, x, ratio={"bert.encoder.layer.0.intermediate.dense": 0.5})
+    prunekit.save(result, tmp_path / "slim", spec=f"hf:{folder}")
+    with pytest.raises(prunekit.errors.ExportError, match=r"(?s)intermediate\.dense.*uniform=True"):
+        export(tmp_path / "slim", "hf", tmp_path / "slim-hf")
+    assert not (tmp_path / "slim-hf").exists()
+
+
+def test_the_command_line_prunes_a_folder_and_brings_it_home(folder, tmp_path):
+    out = tmp_path / "out"
+    run = CliRunner().invoke(app, ["prune", f"hf:{folder}", "--ratio", "0.5", "--uniform", "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    run = CliRunner().invoke(app, ["export", str(out), "--to", "hf", "--out", str(tmp_path / "home")])
+    assert run.exit_code == 0, run.output
+    assert hf.AutoModelForMaskedLM.from_pretrained(tmp_path / "home").config.intermediate_size == 64
+
+
+def test_onnx_of_a_pruned_model_gives_what_it_gives(folder, tmp_path):
+    model, x = build(f"hf:{folder}").model, {"input_ids": torch.randint(3, 100, (1, 12))}
+    result = prunekit.prune(model, x, ratio=0.5)
+    prunekit.save(result, tmp_path / "slim", spec=f"hf:{folder}")
+    done = export(tmp_path / "slim", "onnx", tmp_path / "onnx")
+    assert {each.name for each in done.compared} == {f"model.onnx: output 0 at batch {batch}" for batch in (1, 3)}
+
+
+def test_onnx_of_a_language_model_leaves_its_cache_out(tmp_path):
+    torch.manual_seed(0)
+    hf.LlamaForCausalLM(hf.LlamaConfig(**SMALL, num_key_value_heads=2)).save_pretrained(tmp_path / "llama")
+    model = build(f"hf:{tmp_path / 'llama'}").model
+    result = prunekit.prune(model, {"input_ids": torch.randint(3, 100, (1, 12))}, ratio=0.5, uniform=True)
+    prunekit.save(result, tmp_path / "slim", spec=f"hf:{tmp_path / 'llama'}")
+    assert len(export(tmp_path / "slim", "onnx", tmp_path / "onnx").compared) == 2
