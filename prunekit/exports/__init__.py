@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prunekit.exports.agreement import agreeing, difference_of
+    from prunekit.exports.onnx_file import onnx_of
     from prunekit.exports.requirements import only_fp32, optional
     from prunekit.exports.table import formats_for, known_formats
     from prunekit.exports.writing import RECORD, Exported, export
@@ -17,6 +18,7 @@ else:
         __name__,
         {
             **dict.fromkeys(("agreeing", "difference_of"), "prunekit.exports.agreement"),
+            "onnx_of": "prunekit.exports.onnx_file",
             **dict.fromkeys(("only_fp32", "optional"), "prunekit.exports.requirements"),
             **dict.fromkeys(("formats_for", "known_formats"), "prunekit.exports.table"),
             **dict.fromkeys(("RECORD", "Exported", "export"), "prunekit.exports.writing"),
@@ -31,6 +33,7 @@ __all__ = [
     "export",
     "formats_for",
     "known_formats",
+    "onnx_of",
     "only_fp32",
     "optional",
 ]

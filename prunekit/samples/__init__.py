@@ -3,6 +3,7 @@
 from prunekit.samples.sequences import Checked, First, Lazy, Skipped, Sound, Usable
 from prunekit.samples.splits import SPLITS, none_in, split_of, within
 from prunekit.samples.tasks import Samples
+from prunekit.samples.texts import Windows, text
 
 __all__ = [
     "SPLITS",
@@ -13,7 +14,9 @@ __all__ = [
     "Skipped",
     "Sound",
     "Usable",
+    "Windows",
     "none_in",
     "split_of",
+    "text",
     "within",
 ]

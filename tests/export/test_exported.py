@@ -103,7 +103,7 @@ def test_a_precision_that_a_format_has_not_is_refused(pruned, tmp_path):
 
 
 def test_formats_are_those_of_the_model(pruned, tmp_path):
-    assert set(formats_for(SPEC)) == {"exported"}
+    assert set(formats_for(SPEC)) == {"exported", "onnx"}
     assert {"exported", "hf", "sam", "onnx"} <= set(known_formats())
     with pytest.raises(RegistryError, match="exported"):
         export(pruned, "exprted", tmp_path / "out")
@@ -118,8 +118,8 @@ def test_a_plug_in_says_which_of_its_formats_are_for_which_model():
 
     models = {"a": ModelEntry(nn.Identity, formats=("picture",)), "b": ModelEntry(nn.Identity)}
     toy = Plugin("toy", models, formats={"picture": picture})
-    assert set(known_formats([toy])) == set(formats_for("toy:a", [toy])) == {"exported", "picture"}
-    assert set(formats_for("toy:b", [toy])) == set(formats_for("toy:c", [toy])) == {"exported"}
+    assert set(known_formats([toy])) == set(formats_for("toy:a", [toy])) == {"exported", "onnx", "picture"}
+    assert set(formats_for("toy:b", [toy])) == set(formats_for("toy:c", [toy])) == {"exported", "onnx"}
 
 
 def test_an_export_replaces_an_export_and_nothing_else(pruned, tmp_path):
@@ -177,3 +177,32 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ExportError, match=r"pip install 'x\[onnx\]'"):
         optional("onnxruntime", "x[onnx]")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5}),
+        ("resnet18", {"num_classes": 5}),
+    ],
+)
+def test_onnx_gives_what_the_model_gives_at_two_batch_sizes(name, options, tmp_path):
+    torch.manual_seed(0)
+    model = build(f"timm:{name}", plugins=[], **options).model
+    result = prunekit.prune(model, torch.randn(1, 3, 32, 32) if "img_size" in options else None, ratio=0.5)
+    folder = save(Bundle(model, result.plan, result.report, f"timm:{name}", options), tmp_path / "slim")
+    done = export(folder, "onnx", tmp_path / "onnx")
+    assert "model.onnx" in done.files
+    assert {each.name for each in done.compared} == {f"model.onnx: output 0 at batch {batch}" for batch in (1, 3)}
+    import onnx
+
+    graph = onnx.load(tmp_path / "onnx" / "model.onnx")
+    assert {each.domain for each in graph.opset_import} <= {"", "ai.onnx"}
+    assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}
+
+
+def test_what_onnx_cannot_follow_leaves_nothing(tmp_path):
+    model = Decides()
+    with pytest.raises(ExportError, match="cannot follow the model"):
+        export(kept(tmp_path / "slim", model), "onnx", tmp_path / "onnx", model=Decides())
+    assert not (tmp_path / "onnx").exists()
