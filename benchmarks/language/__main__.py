@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.language import texts
+from benchmarks.language import page, texts
 from benchmarks.language.measure import as_record, bigram
 from benchmarks.zoo.report import versions
 from benchmarks.zoo.runner import write_atomically
@@ -133,7 +133,9 @@ def _texts(given: argparse.Namespace, tokenizer: Any, text: Any) -> tuple[Any, A
 
 def _save(out: Path, rows: Mapping[str, Any]) -> None:
     head = {"date": datetime.date.today().isoformat(), "versions": versions(), "threads": torch.get_num_threads()}
-    write_atomically(out, json.dumps({**head, "rows": rows}, indent=1) + "\n")
+    told = {**head, "rows": dict(rows)}
+    write_atomically(out, json.dumps(told, indent=1) + "\n")
+    write_atomically(out.with_suffix(".md"), page.markdown(told))
 
 
 if __name__ == "__main__":
