@@ -32,7 +32,9 @@ def prune(
     recipe: Annotated[str | None, typer.Option(help="Recipe to run; without, oneshot.")] = None,
     asked: Asked = {},  # noqa: B006  the flags of with_flags; never written to
     checkpoint: Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth or .pt.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of training images; without, they are generated.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, or text for a model of text; without, generated.")
+    ] = None,
     val: Annotated[Path | None, typer.Option(help="Folder of validation images; without, generated.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the result; appears only on success.")] = Path("out/pruned"),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",

@@ -61,6 +61,7 @@ def draft(
     ``baseline`` is what a relative target refers to, if not ``structure``; ``sizes`` what a ratio refers to, see
     ``Conditions``. Raises NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
     """
+    _warn_of(options, structure)
     held = list(data) if data is not None and options.choice.uniform else data
     make = partial(_one_draft, model, structure, data=held, progress=progress, baseline=baseline, sizes=sizes)
     return uniform_draft(model, structure, options, make) if options.choice.uniform else make(options)
@@ -86,7 +87,6 @@ def _one_draft(
         raise nothing_to_prune(structure, checked)
     words = words_of(model)
     scorer = criterion(options.choice.scorer)
-    _warn_of(scorer, structure, chosen)
     scores = scores_of(model, structure, chosen, scorer, data, options.choice.seed, progress)
     conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
     settle = _at_ratio if options.scope.target is None else _within_target
@@ -105,10 +105,14 @@ def _one_draft(
     return Draft(made, kept, structure, checked, notes, scorer)
 
 
-def _warn_of(scorer: Scorer, structure: Structure, chosen: Sequence[Group]) -> None:
+def _warn_of(options: Options, structure: Structure) -> None:
     """Magnitude says little of a language model, which it was measured to ruin (docs/language.md)."""
     attends = any(group.role in (HEADS, HEAD_DIM) for group in structure.groups)
-    if type(scorer) is Magnitude and attends and any(packet(op) == "aten.embedding" for op in structure.trace.ops):
+    if (
+        type(criterion(options.choice.scorer)) is Magnitude
+        and attends
+        and any(packet(op) == "aten.embedding" for op in structure.trace.ops)
+    ):
         logger.warning(
             "magnitude looks at weights alone, which costs a language model far more than a criterion that sees data: "
             "pass data= and scorer='wanda' or 'disturbed_taylor'"

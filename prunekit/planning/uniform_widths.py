@@ -41,7 +41,7 @@ D = TypeVar("D", bound=Drafted)
 
 
 def uniform_draft(model: nn.Module, structure: Structure, options: Options, make: Callable[[Options], D]) -> D:
-    """Of the drafts that the configuration can say, the one that removes most.
+    """Of the drafts that the configuration can say, the one that removes most, or, within a target, the widest.
 
     Raises:
         InputError: if no plug-in knows the library of the model.
@@ -58,8 +58,9 @@ def uniform_draft(model: nn.Module, structure: Structure, options: Options, make
     troubles: list[str] = []
     for attempt in _attempts(structure, options):
         found = _sayable(model, structure, attempt, make, words, troubles)
-        if found is not None and (best is None or _removed(structure, found.plan) > best[0]):
-            best = _removed(structure, found.plan), found
+        if found is not None:
+            worth = _removed(structure, found.plan) * (1 if options.scope.target is None else -1)
+            best = (worth, found) if best is None or worth > best[0] else best
     if best is None:
         raise ConfigError(
             "the configuration can say none of the widths: " + "; ".join(dict.fromkeys(troubles)),
@@ -104,6 +105,12 @@ def _sayable(
         except PrunekitError as error:
             logger.debug("an attempt at uniform widths fails: %s", error)
             return None
+        if options.scope.target is not None and (even := _even(structure, options, made.plan)) is not None:
+            try:
+                made = make(even)
+            except PrunekitError as error:
+                logger.debug("even widths fail: %s", error)
+                return None
         wrong = words.say(sizes_after(structure, made.plan)).wrong
         if wrong:
             troubles.append(_places_listed(wrong, sizes_after(structure, made.plan)))
@@ -122,6 +129,22 @@ def _sayable(
             return None
         options = _without(options, culprits)
     return None
+
+
+def _even(structure: Structure, options: Options, plan: Plan) -> Options | None:
+    """The least width that a target left any group of a role and size, for all of them; None where they have it."""
+    after = {width.group: width.after for width in plan.widths}
+    least: dict[tuple[str, int], int] = {}
+    for group in structure.groups:
+        if group.name in after:
+            key = group.role, group.size
+            least[key] = min(least.get(key, group.size), after[group.name])
+    chosen = [g for g in choose(structure, options.scope) if (g.role, g.size) in least]
+    wanted = {g.name: least[g.role, g.size] for g in chosen}
+    if all(after.get(name, -1) == width for name, width in wanted.items()):
+        return None
+    ratio = {g.name: 1 - wanted[g.name] / g.size for g in chosen}
+    return options.replaced(target=None, ratio=ratio, align=dict.fromkeys(ratio, 1))
 
 
 def _places_listed(wrong: Collection[Place], sizes: Mapping[Place, int]) -> str:

@@ -72,8 +72,8 @@ class Plugin:
     told before prunekit's own where such rules are in use (``prunekit/roles.py``). ``exporters`` maps a file name to
     the writer of a picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign``
     maps a library to its folders, ``homes`` a library to how its models say their own widths.
-    ``source`` builds ``<plug-in name>:NAME?key=value`` for any other name, with the arguments; all of the plug-in's
-    formats are for these models.
+    ``source`` builds ``<plug-in name>:NAME?key=value`` for any other name, with the arguments, and says what recipes
+    should know of it, as an entry whose factory is not asked; all of the plug-in's formats are for these models.
     """
 
     name: str
@@ -89,4 +89,4 @@ class Plugin:
     formats: Mapping[str, Format] = field(default_factory=dict)
     foreign: Mapping[str, Foreign] = field(default_factory=dict)
     homes: Mapping[str, Home] = field(default_factory=dict)
-    source: Callable[[str, Mapping[str, Any]], nn.Module] | None = None
+    source: Callable[[str, Mapping[str, Any]], tuple[nn.Module, ModelEntry | None]] | None = None

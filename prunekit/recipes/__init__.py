@@ -2,6 +2,7 @@
 
 from prunekit.recipes.isomorphic import ISOMORPHIC
 from prunekit.recipes.iterative import ITERATIVE
+from prunekit.recipes.minitron import MINITRON
 from prunekit.recipes.oneshot import ONESHOT
 from prunekit.recipes.records import COMMON
 from prunekit.recipes.settings import override, parse
@@ -20,7 +21,7 @@ from prunekit.recipes.stages import (
     stages_of,
 )
 
-OWN = (ONESHOT, ITERATIVE, ISOMORPHIC, GROUP_LASSO, BATCH_NORM, GROWING)
+OWN = (ONESHOT, ITERATIVE, ISOMORPHIC, GROUP_LASSO, BATCH_NORM, GROWING, MINITRON)
 
 __all__ = [
     "COMMON",

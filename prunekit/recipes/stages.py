@@ -61,7 +61,7 @@ class Falling:
 
 @dataclass(frozen=True)
 class Term:
-    """One mean squared error of a distillation loss: between a teacher's features and the student's.
+    """One part of a distillation loss: between a teacher's features and the student's.
 
     Attributes:
         name: a word for logs.
@@ -69,12 +69,15 @@ class Term:
         teacher: ``original`` before any cut, or ``previous``: as it stood before the last cut.
         aligning: whether it counts as the stage's weighting says, while the first epochs align; the other terms count
             one minus that.
+        loss: ``mse``, the mean squared error, or ``kl``: the Kullback-Leibler divergence of the student's first output,
+            read as logits over its last axis, from the teacher's, per place (Muralidharan et al. 2024, 2407.14679).
     """
 
     name: str
     roles: tuple[str, ...] = ()
     teacher: Literal["original", "previous"] = "original"
     aligning: bool = False
+    loss: Literal["mse", "kl"] = "mse"
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,11 @@ def build(
     plugin = next((p for p in known if p.name == source), None)
     if plugin is not None and name:
         if name not in plugin.models and plugin.source is not None:
-            model = plugin.source(name, options)
+            model, entry = plugin.source(name, options)
             if checkpoint is not None:
                 load_state(model, read_state(checkpoint), checkpoint)
             given = {key: value for key, value in options.items() if key not in written}
-            return Built(model.eval(), spec, given, None, plugin)
+            return Built(model.eval(), spec, given, entry, plugin)
         if name not in plugin.models:
             raise RegistryError.unknown("model", spec, [f"{source}:{other}" for other in plugin.models])
         if options:

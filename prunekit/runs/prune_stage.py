@@ -117,7 +117,8 @@ def _drafted(
 ) -> Draft:
     roles = reached(structure, stage)
     options = asked.options if roles is None else asked.options.replaced(roles=roles)
-    groups = choose(structure, options.scope)
+    # uniform widths are looked for among all groups, also those that share units with others
+    groups = structure.groups if options.choice.uniform else choose(structure, options.scope)
     statistics = Statistics(
         part,
         Batches(samples, asked.images),

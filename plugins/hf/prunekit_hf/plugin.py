@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunekit.plugins import Compared, Home, Plugin, Settlement, Words
+from prunekit.plugins import Compared, Home, ModelEntry, Plugin, Settlement, Words
 
 if TYPE_CHECKING:
     from prunekit.inputs import Inputs
     from prunekit.plans import Bundle
+    from prunekit.samples import Samples
 
 CACHES = ("past_key_values*", "cache_params*", "encoder_past_key_values*", "mems*")
 
@@ -41,11 +42,32 @@ def brought_home(model: nn.Module, inputs: Inputs) -> Settlement:
     return settle(model, inputs)
 
 
-def found(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """The model in a folder, a GGUF file or a hub."""
+def found(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelEntry | None]:
+    """The model in a folder, a GGUF file or a hub; of a model that reads text, how it is given some."""
     from prunekit_hf.places import model_at
+    from prunekit_hf.text_data import reads_text, tells_the_next_token
 
-    return model_at(name, options)
+    model = model_at(name, options)
+    if not reads_text(model):
+        return model, None
+    evaluator = "next_token" if tells_the_next_token(model) else ""
+    return model, ModelEntry(lambda checkpoint: model, dataset="text", evaluator=evaluator)
+
+
+def windows(
+    model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int, part: str = "all"
+) -> Samples:
+    """Windows of token ids out of a text."""
+    from prunekit_hf.text_data import text_windows
+
+    return text_windows(model, folder, split, count, seed, part)
+
+
+def told_figures(model: nn.Module, samples: Samples, progress: Callable[[int, int], None]) -> Mapping[str, float]:
+    """How well the next token is told."""
+    from prunekit_hf.text_data import next_token
+
+    return next_token(model, samples, progress)
 
 
 def as_folder(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Compared]:
@@ -67,4 +89,6 @@ plugin = Plugin(
     formats={"hf": as_folder, "onnx": as_graph},
     homes={"transformers": Home(is_of_transformers, studied, brought_home, CACHES)},
     source=found,
+    datasets={"text": windows},
+    evaluators={"next_token": told_figures},
 )

@@ -130,3 +130,49 @@ def test_onnx_of_a_language_model_leaves_its_cache_out(tmp_path):
     result = prunekit.prune(model, {"input_ids": torch.randint(3, 100, (1, 12))}, ratio=0.5, uniform=True)
     prunekit.save(result, tmp_path / "slim", spec=f"hf:{tmp_path / 'llama'}")
     assert len(export(tmp_path / "slim", "onnx", tmp_path / "onnx").compared) == 2
+
+
+@pytest.fixture
+def language_model(tmp_path):
+    """A small Llama with a tokenizer of letters, and a text."""
+    import tokenizers
+
+    torch.manual_seed(0)
+    folder = tmp_path / "llama"
+    hf.LlamaForCausalLM(hf.LlamaConfig(**SMALL, num_key_value_heads=2, max_position_embeddings=32)).save_pretrained(
+        folder
+    )
+    vocabulary = {letter: number for number, letter in enumerate("_abcdefghijklmnopqrstuvwxyz ", 3)} | {"?": 1}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="?"))
+    core.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    hf.PreTrainedTokenizerFast(tokenizer_object=core, unk_token="?").save_pretrained(folder)
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 60)
+    return folder, tmp_path / "text.txt"
+
+
+def test_a_language_model_is_pruned_on_text_distilled_on_logits_and_brought_home(language_model, tmp_path):
+    folder, words = language_model
+    line = ["prune", f"hf:{folder}", "--target", "params<=80%", "--data", str(words), "--val", str(words)]
+    steps = ["--recipe", "minitron", "--uniform", "--set", "epochs=3", "--set", "images=8", "--set", "val_images=4"]
+    run = CliRunner().invoke(app, [*line, *steps, "--json", "--out", str(tmp_path / "out")])
+    assert run.exit_code == 0, run.output
+    import json
+
+    told = json.loads(run.stdout)
+    assert {"next_token_accuracy", "log_likelihood"} <= set(json.dumps(told).replace('"', " ").split())
+    assert told["params"]["after"] <= 0.8 * told["params"]["before"]
+    run = CliRunner().invoke(app, ["export", str(tmp_path / "out"), "--to", "hf", "--out", str(tmp_path / "home")])
+    assert run.exit_code == 0, run.output
+    again = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "home")
+    assert sum(p.numel() for p in again.parameters()) == told["params"]["after"]
+    assert hf.AutoTokenizer.from_pretrained(tmp_path / "home")("the")["input_ids"]
+
+
+def test_text_without_a_tokenizer_and_text_that_is_too_short(folder, language_model, tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    (folder / "tokenizer_config.json").unlink()
+    for spec, words in ((f"hf:{folder}", "no tokenizer lies"), (f"hf:{language_model[0]}", "one sample takes 32")):
+        line = ["prune", spec, "--data", str(tmp_path / "short.txt"), "--out", str(tmp_path / "out")]
+        run = CliRunner().invoke(app, line)
+        assert run.exit_code != 0
+        assert words in (str(run.exception) + run.output)

@@ -80,11 +80,20 @@ def term_losses(
         asked.compare(tap, feature)
     losses = {name: torch.stack(values).mean() for name, values in asked.sums.items() if values}
     for term in live:
-        if not term.roles:
+        if not term.roles and term.loss == "kl":
+            losses[term.name] = divergence(final[0], asked.finals[term.teacher][0])
+        elif not term.roles:
             pairs = zip(final, asked.finals[term.teacher], strict=True)
             each = [nn.functional.mse_loss(mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
             losses[term.name] = torch.stack(each).mean()
     return losses
+
+
+def divergence(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Mean over all places of KL(theirs || mine), both logits (..., classes)."""
+    student = nn.functional.log_softmax(mine.float(), -1).flatten(0, -2)
+    teacher = nn.functional.log_softmax(theirs.float(), -1).flatten(0, -2)
+    return nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 @dataclass(eq=False)

@@ -1,0 +1,93 @@
+"""Text for models of transformers: windows of token ids out of ``--data``, and how well the next token is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from prunekit.errors import InputError
+from prunekit.inputs import generated, infer, tensors_in
+from prunekit.samples import Samples, none_in, text, within
+from prunekit_hf.places import located
+
+WINDOW = 256
+OTHER_STREAM = 1_000_003  # generated samples to validate on are other ones
+
+
+def text_windows(
+    model: nn.Module, folder: Path | None, split: str, count: int | None, seed: int, part: str = "all"
+) -> Samples:
+    """Token ids (256,), or as many as the model has positions for; random ones where there is no text.
+
+    Raises InputError where no tokenizer lies with the model, and what ``prunekit.samples.text`` raises.
+    """
+    if folder is None:
+        made = generated(infer(model), count or 64, seed + (OTHER_STREAM if split == "val" else 0))
+        rows = [next(tensors_in(inputs))[0] for inputs in made]
+        return Samples(rows, _stacked, generated=True)
+    config: Any = model.config
+    window = min(WINDOW, getattr(config, "max_position_embeddings", None) or WINDOW)
+    found = text(folder, tokenizer_of(model), window=window, vocabulary=getattr(config, "vocab_size", None))
+    rows = [found[k]["input_ids"][0] for k in range(len(found)) if within(part, f"window {k}")]
+    if not rows:
+        raise none_in(part, str(folder))
+    return Samples(rows if count is None else rows[:count], _stacked)
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(rows))
+
+
+def tokenizer_of(model: Any) -> Any:
+    """The tokenizer that lies with the weights."""
+    name = getattr(model, "name_or_path", "")
+    folder, file = located(name)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **({"gguf_file": file} if file else {}))
+    except Exception as error:  # the library's own, of many kinds
+        first = next(iter(str(error).strip().splitlines()), "")[:200]
+        raise InputError(
+            f"no tokenizer lies with the model: {first}", where=name, hint="save one there: tokenizer.save_pretrained"
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes where no vocabulary lies there
+        raise InputError(
+            "no tokenizer lies with the model, only its settings",
+            where=name,
+            hint="save one there: tokenizer.save_pretrained",
+        )
+    return tokenizer
+
+
+@torch.no_grad()
+def next_token(model: nn.Module, samples: Samples, progress: Callable[[int, int], None]) -> Mapping[str, float]:
+    """``next_token_accuracy``, and ``log_likelihood``: the mean logarithm of a token's probability.
+
+    Perplexity is exp(-log_likelihood).
+    """
+    device = next(model.parameters()).device
+    right, likelihood, places = 0, 0.0, 0
+    for index in range(len(samples)):
+        ids = samples.batch([index]).to(device)
+        logits: Tensor = model(ids, use_cache=False).logits[:, :-1].float()
+        wanted = ids[:, 1:]
+        likelihood -= float(nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum"))
+        right += int((logits.argmax(-1) == wanted).sum())
+        places += wanted.numel()
+        progress(index + 1, len(samples))
+    return {"next_token_accuracy": right / places, "log_likelihood": likelihood / places}
+
+
+def reads_text(model: Any) -> bool:
+    """Whether the first thing that a model reads is token ids."""
+    return getattr(model, "main_input_name", "") == "input_ids"
+
+
+def tells_the_next_token(model: Any) -> bool:
+    """Whether it is a causal language model."""
+    named: Sequence[str] = list(transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    return type(model).__name__ in named and bool(model.can_generate())
