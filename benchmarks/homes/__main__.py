@@ -97,15 +97,26 @@ def _save(out: Path, rows: Mapping[str, Any]) -> None:
     head = {"date": datetime.date.today().isoformat(), "versions": versions()}
     told = {**head, "summary": _summary(rows), "rows": dict(sorted(rows.items()))}
     write_atomically(out, json.dumps(told, indent=1) + "\n")
-    write_atomically(out.with_suffix(".md"), _page(rows, head))
+    graphs = out.with_name("homes-onnx.json")
+    write_atomically(
+        out.with_suffix(".md"), _page(rows, head, json.loads(graphs.read_text()) if graphs.is_file() else {})
+    )
 
 
-def _page(rows: Mapping[str, Any], head: Mapping[str, Any]) -> str:
+def _page(rows: Mapping[str, Any], head: Mapping[str, Any], graphs: Mapping[str, Any]) -> str:
     built = ", ".join(f"{k} {v}" for k, v in head["versions"].items())
     told = _summary(rows)
     lines = ["# Home again", "", f"{head['date']}, {built}.", "", "    make homes", "", RULE, "", "## Result", ""]
     lines += [f"- {told['models']} models: " + ", ".join(f"{v} {k}" for k, v in sorted(told["counts"].items()))]
     lines += [f"- {told['plain_and_a_fifth_gone']} of them plain with at least 20 % of the parameters gone", ""]
+    if graphs:
+        equal = [name for name, found in graphs.items() if found["equal"]]
+        worst = max(graphs[name]["difference"] for name in equal)
+        lines += [
+            f"- {len(equal)} of {len(graphs)} as ONNX, equal in onnxruntime at batches of 1 and 3, off by {worst:.0e} at "
+            f"most (`python -m benchmarks.homes.graphs`): {', '.join(equal)}",
+            "",
+        ]
     lines += ["| model | class | home | gone | off by | generates | config |", "|---|---|---|---|---|---|---|"]
     for name, r in sorted(rows.items()):
         if r["status"] == "failed":
