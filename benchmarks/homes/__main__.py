@@ -113,8 +113,8 @@ def _page(rows: Mapping[str, Any], head: Mapping[str, Any], graphs: Mapping[str,
         equal = [name for name, found in graphs.items() if found["equal"]]
         worst = max(graphs[name]["difference"] for name in equal)
         lines += [
-            f"- {len(equal)} of {len(graphs)} as ONNX, equal in onnxruntime at batches of 1 and 3, off by {worst:.0e} at "
-            f"most (`python -m benchmarks.homes.graphs`): {', '.join(equal)}",
+            f"- {len(equal)} of {len(graphs)} as ONNX, equal in onnxruntime at batches of 1 and 3, off by at most "
+            f"{worst:.0e} (`python -m benchmarks.homes.graphs`): {', '.join(equal)}",
             "",
         ]
     lines += ["| model | class | home | gone | off by | generates | config |", "|---|---|---|---|---|---|---|"]
