@@ -135,3 +135,24 @@ def test_a_call_that_a_rule_does_not_know_freezes_what_it_touches(caplog):
         coupler.run()
     assert "aten.cumsum" in caplog.text
     assert "aten.cumsum" in coupler.unknown
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        self.a, self.b, self.last, self.reentrant = nn.Linear(16, 64), nn.Linear(64, 16), nn.Linear(16, 3), reentrant
+
+    def forward(self, x):
+        block = lambda t: self.b(torch.relu(self.a(t)))  # noqa: E731
+        return self.last(x + torch.utils.checkpoint.checkpoint(block, x, use_reentrant=self.reentrant))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_blocks_are_followed(reentrant):
+    model, x = Checkpointed(reentrant).train(), torch.randn(4, 16)
+    prunekit.prune(model, x, ratio=0.5)
+    assert model.a.out_features == 32
+    assert model.training
+    model(x.requires_grad_()).sum().backward()
+    assert model.a.weight.grad is not None

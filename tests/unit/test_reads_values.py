@@ -87,3 +87,33 @@ def test_whole_detectors_shrink_and_run_in_both_modes(name, share):
     target = {"boxes": torch.tensor([[5.0, 5.0, 60.0, 50.0]]), "labels": torch.tensor([1])}
     losses = model.train()([torch.rand(3, 96, 120), torch.rand(3, 90, 90)], [target, target])
     sum(losses.values()).backward()
+
+
+class Sections(nn.Module):
+    """Scales the parts of a width by rows of a table, as rotary sections are: its units are not alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.hidden, self.last = nn.Linear(6, 24), nn.Linear(24, 32), nn.Linear(32, 3)
+        self.register_buffer("table", torch.rand(3, 24) + 0.5)
+        self.sections = [8, 8, 8]
+
+    def forward(self, x):
+        if x.sum().item() > 1e9:
+            x = -x
+        parts = self.table.split(self.sections, dim=1)
+        scale = torch.cat([part[number] for number, part in enumerate(parts)])
+        return self.last(self.hidden(self.first(x) * scale).relu())
+
+
+def test_symmetry_that_fails_while_all_decisions_stay_is_taken_seriously(caplog):
+    """Rounding may turn a decision; where none turned, the outputs have to compare."""
+    torch.manual_seed(0)
+    model, x = Sections().eval(), torch.randn(5, 6)
+    structure = prunekit.trace(model, x)
+    assert structure.trace.decisions
+    assert "first.weight:0" in {g.name for g in structure.groups}
+    result = prunekit.prune(model, x, ratio=0.5, structure=structure, verify="full")
+    assert result.report.verify["symmetry_broken"] == ["first.weight:0"]
+    assert (model.first.out_features, model.hidden.out_features) == (24, 16)
+    assert "symmetry does not hold for first.weight:0" in caplog.text
