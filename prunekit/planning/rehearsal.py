@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
-from prunekit.graph.nodes import Op, Trace, packet
+from prunekit.graph.nodes import Op, Ref, Trace, packet
 from prunekit.operators import TABLE
 from prunekit.plans.contents import Plan
 from prunekit.tracing.recorder import record
@@ -84,10 +84,17 @@ def changed_scalars(before: Trace, after: Trace) -> list[tuple[Op, float, float]
     for old, new in _pairs(before, after):
         if old is None or new is None:
             continue
-        for a, b in zip(old.args, new.args, strict=False):
+        for a, b in zip(map(_number, old.args), map(_number, new.args), strict=False):
             if isinstance(a, float) and isinstance(b, float) and a != b:
                 found.append((old, a, b))
     return found
+
+
+def _number(argument: object) -> object:
+    """A constant of one element as the number that it is."""
+    if isinstance(argument, Ref) and argument.kind == "constant" and argument.value is not None:
+        return float(argument.value) if argument.value.numel() == 1 and not argument.value.is_complex() else None
+    return argument
 
 
 def _pairs(before: Trace, after: Trace) -> Iterator[tuple[Op | None, Op | None]]:

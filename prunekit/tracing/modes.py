@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Op, Ref
@@ -245,6 +245,8 @@ class CallMode(TorchFunctionMode):
             return functools.reduce(operator.mul, sizes) if sizes else 1
         if func in _QUIET or r.call is not None:
             return func(*args, **kwargs)
+        if func in _MAKES and not any(True for _ in of_type(args, Tensor)):
+            return _made_of_numbers(func, args, kwargs, r)
         args = _with_known_lists(func, args, r)
         call = Call(getattr(func, "__name__", str(func)), r.strip(args), r.strip(kwargs), (), r.module, source())
         r.call = call
@@ -270,7 +272,21 @@ class ListMode(TorchFunctionMode):
         self.recording = recording
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _MAKES and not any(True for _ in of_type(args, Tensor)):
+            return _made_of_numbers(func, args, kwargs or {}, self.recording)
         return func(*_with_known_lists(func, args, self.recording), **(kwargs or {}))
+
+
+def _made_of_numbers(func: Any, args: Any, kwargs: Any, r: Recording) -> Any:
+    """``torch.tensor(3)`` with its value, which a tensor on the meta device would not have."""
+    r.trace.lists = True
+    with _disable_current_modes():
+        made = func(*mapped(args, _plain_number), **{**kwargs, "device": "cpu"})
+    return r.to_meta(made)
+
+
+def _plain_number(leaf: Any) -> Any:
+    return int(leaf) if isinstance(leaf, TracedInt) else leaf
 
 
 def _with_known_lists(func: Any, args: Any, r: Recording) -> Any:
@@ -296,6 +312,7 @@ def _known_list(index: Any, r: Recording) -> Any:
     return torch.tensor(index, device="cpu")
 
 
+_MAKES = {torch.tensor, torch.as_tensor}
 _INDEXED = {Tensor.__getitem__, Tensor.__setitem__}
 
 

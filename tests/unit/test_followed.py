@@ -156,3 +156,27 @@ def test_checkpointed_blocks_are_followed(reentrant):
     assert model.training
     model(x.requires_grad_()).sum().backward()
     assert model.a.weight.grad is not None
+
+
+class Scaled(nn.Module):
+    """Divides by the root of a width, written as a tensor; where ``spread``, in a place that no weight can undo."""
+
+    def __init__(self, spread):
+        super().__init__()
+        self.a, self.b, self.c, self.spread = nn.Linear(8, 32), nn.Linear(8, 32), nn.Linear(4, 2), spread
+
+    def forward(self, x):
+        q, k = self.a(x), self.b(x)
+        w = q @ k.transpose(-2, -1)
+        w = w.square() if self.spread else w
+        return self.c(w / torch.sqrt(torch.tensor(q.shape[-1])))
+
+
+def test_a_constant_that_is_a_tensor_follows_the_width_and_is_undone_or_told():
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 8)
+    result = prunekit.prune(Scaled(False).eval(), x, ratio=0.5)
+    assert result.plan.folds[0].factor == pytest.approx(0.5**0.5)
+    assert result.report.notes == ()
+    (note,) = prunekit.prune(Scaled(True).eval(), x, ratio=0.5).report.notes
+    assert "a constant changes from 5.65685 to 4" in note
