@@ -79,7 +79,7 @@ def _in_a_process(name: str) -> dict[str, Any]:
 
 
 def _row(given: argparse.Namespace) -> dict[str, Any]:
-    import transformers
+    from prunekit_hf.text_data import tokenizer_of
 
     import prunekit
     from prunekit.registry import build
@@ -88,8 +88,7 @@ def _row(given: argparse.Namespace) -> dict[str, Any]:
 
     torch.manual_seed(0)
     model = build(f"hf:{given.model}?dtype=float32").model
-    tokenizer = transformers.AutoTokenizer.from_pretrained(given.model)
-    handbook, other = _texts(given, tokenizer, text)
+    handbook, other = _texts(given, tokenizer_of(model), text)
     calibration, judged = handbook[:CALIBRATION], {"handbook": handbook[-JUDGED:], "other": other[:JUDGED]}
     if given.row == "dense":
         return {**as_record(model, judged), "bigram": round(bigram(handbook[:-JUDGED], judged["handbook"]), 4)}

@@ -63,19 +63,18 @@ def draft(
     """
     _warn_of(options, structure)
     held = list(data) if data is not None and options.choice.uniform else data
-    make = partial(_one_draft, model, structure, data=held, progress=progress, baseline=baseline, sizes=sizes)
+    make = partial(_one_draft, model, structure, held, progress, baseline, sizes)
     return uniform_draft(model, structure, options, make) if options.choice.uniform else make(options)
 
 
 def _one_draft(
     model: nn.Module,
     structure: Structure,
+    data: Iterable[Any] | None,
+    progress: Any,
+    baseline: Baseline | None,
+    sizes: Mapping[str, int] | None,
     options: Options,
-    *,
-    data: Iterable[Any] | None = None,
-    progress: Any = None,
-    baseline: Baseline | None = None,
-    sizes: Mapping[str, int] | None = None,
 ) -> Draft:
     chosen = choose(structure, options.scope)
     candidates = len(chosen)

@@ -82,7 +82,8 @@ class Vocabulary:
         """The nearest that the configuration can say."""
         key = frozenset(sizes.items())
         if key not in self._answers:
-            self._answers[key] = next(self.wordings(Blueprint(sizes, {}), QUICK_TRIALS))
+            first = self.wordings(Blueprint(sizes, {}), QUICK_TRIALS)
+            self._answers[key] = next(first)  # there is one at least: the nearest
         answer = self._answers[key]
         return Spoken(answer.blueprint.numbers, answer.wrong)
 
