@@ -29,12 +29,12 @@ COMMON = "prunekit prune sam:nano --recipe slimsam --set latency=false"
 ROWS = {
     "one ratio": "--ratio 0.75",
     "one ratio, random": "--ratio 0.75 --scorer random",
-    "refit": "--ratio 0.75 --set compensate=ridge",
-    "refit, random": "--ratio 0.75 --set compensate=ridge --scorer random",
+    "refit": "--ratio 0.75 --set compensate=ridge-in-order",
+    "refit, random": "--ratio 0.75 --set compensate=ridge-in-order --scorer random",
     "wider embedding": "--ratio embedding=0.625,attention.head_dim=0.8125,mlp.hidden=0.8125",
     "widest embedding": "--ratio embedding=0.5,attention.head_dim=0.85,mlp.hidden=0.85",
     "wider embedding, refit": "--ratio embedding=0.625,attention.head_dim=0.8125,mlp.hidden=0.8125 "
-    "--set compensate=ridge",
+    "--set compensate=ridge-in-order",
 }
 TRAINED = {"cut only": "--set distill=false", "distilled": ""}
 Record = dict[str, Any]

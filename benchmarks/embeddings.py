@@ -98,7 +98,7 @@ def run() -> list[dict[str, Any]]:
                             roles=[role],
                             align=1,
                             data=data,
-                            compensate="ridge" if step == "ridge" else None,
+                            compensate="ridge-in-order" if step == "ridge" else None,
                             verify="shapes",
                         )
                         removed = 1 - sum(p.numel() for p in made.parameters()) / whole

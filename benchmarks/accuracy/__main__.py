@@ -32,13 +32,13 @@ import prunekit
 from benchmarks.accuracy.photos import PHOTOS, network, photos, top1
 from benchmarks.accuracy.report import curves, plot, table
 from benchmarks.accuracy.tools import OURS, SAMPLES, THEIRS, cut_by_theirs, macs, theirs
+from prunekit.compensation.settings import Compensation
 from prunekit.inputs import as_samples
 from prunekit.recipes import COMMON, Distil, Term
 from prunekit.recipes.records import Training
 from prunekit.runs.distillation import distil
 from prunekit.samples import Samples
 from prunekit.scorers import Scored, Statistics
-from prunekit.surgery.refitting import Compensation
 
 SHARES = (0.95, 0.9, 0.8, 0.7)  # of the multiply-adds that stay
 SEEDS = (0, 1, 2)
@@ -99,7 +99,7 @@ def ours(task: Task, model: nn.Module, images: Tensor, labels: Tensor) -> Iterat
             target=f"macs<={100 * share}%",
             ranking=task["ranking"],
             data=[x[None] for x in images],
-            compensate=Compensation(rows=ROWS) if task.get("then") else None,
+            compensate=Compensation(rows=ROWS, samples=64, in_order=True) if task.get("then") else None,
             verify="shapes",
         )
         yield share, made

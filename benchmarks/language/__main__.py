@@ -1,15 +1,16 @@
-"""``python -m benchmarks.language MODEL``: the table of docs/language.md, resumable, a row a process."""
+"""``python -m benchmarks.language MODEL``: the table of docs/language.md, resumable, a criterion a process."""
 
 from __future__ import annotations
 
 import argparse
+import copy
 import datetime
 import json
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,23 @@ from benchmarks.zoo.report import versions
 from benchmarks.zoo.runner import write_atomically
 
 LEVELS = (0.1, 0.2, 0.3)
-SCORERS = ("random", "magnitude", "fpgm", "wanda", "activation", "disturbed_taylor")
+SCORERS = ("disturbed_taylor", "wanda", "activation", "magnitude", "random", "disturbed_taylor:global")
 BY_CHANCE = ("random",)
-WINDOW, CALIBRATION, JUDGED = 256, 32, 16
+WINDOW, CALIBRATION, REFITTED, JUDGED = 256, 32, 128, 16
 
 
 def main() -> int:
     given = _parser().parse_args()
-    if given.row:
-        sys.stdout.write(f"\n{json.dumps(_row(given))}\n")
+    if given.rows:
+        for row in _rows(given):
+            sys.stdout.write(f"\n{json.dumps(row)}\n")
+            sys.stdout.flush()
         return 0
     console = Console()
     earlier = json.loads(given.out.read_text()) if given.resume and given.out.is_file() else {}
     rows: dict[str, Any] = dict(earlier.get("rows", {}))
-    for name in ["dense", *_names(given)]:
-        if name in rows:
-            continue
-        rows[name] = _in_a_process(name)
-        console.print(f"{name:40s} {rows[name]}", highlight=False, soft_wrap=True)
-        _save(given.out, rows)
+    for task in ["dense", *_tasks(given)]:
+        _in_a_process(given, task, rows, console)
     _save(given.out, rows)
     return 0
 
@@ -51,69 +50,105 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, help="text to calibrate and measure on; Debian's handbook by default")
     parser.add_argument("--other", type=Path, help="text of another kind; psalms by default")
     parser.add_argument("--levels", type=float, nargs="+", default=LEVELS, help="shares of all parameters to remove")
-    parser.add_argument("--scorers", nargs="+", default=SCORERS, help="criteria")
+    parser.add_argument("--scorers", nargs="+", default=SCORERS, help="criteria, or criterion:ranking")
     parser.add_argument("--seeds", type=int, default=3, help="of random")
-    parser.add_argument("--refit", choices=["none", "ridge", "both"], default="both", help="compensation after the cut")
+    parser.add_argument(
+        "--refit",
+        choices=["none", "ridge", "ridge-in-order", "both"],
+        default="both",
+        help="compensation after the cut",
+    )
     parser.add_argument("--resume", action="store_true", help="keep the rows that the report already has")
     parser.add_argument("--out", type=Path, default=Path("docs/language.json"), help="report; .md is written beside it")
-    parser.add_argument("--row", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", nargs="+", default=[], help=argparse.SUPPRESS)
     return parser
 
 
-def _names(given: argparse.Namespace) -> list[str]:
+def _tasks(given: argparse.Namespace) -> list[str]:
+    """A process each: a criterion, with its ranking where it is not the usual one, and a seed."""
+    return [f"{scorer} {seed}" for scorer in given.scorers for seed in range(given.seeds if scorer in BY_CHANCE else 1)]
+
+
+def _rows_of(given: argparse.Namespace, task: str) -> list[str]:
+    scorer, seed = task.split()
     refits = ["none", "ridge"] if given.refit == "both" else [given.refit]
-    return [
-        f"{level:g} {scorer} {refit} {seed}"
-        for level in given.levels
-        for refit in refits
-        for scorer in given.scorers
-        for seed in range(given.seeds if scorer in BY_CHANCE else 1)
-    ]
+    return [f"{level:g} {scorer} {refit} {seed}" for level in given.levels for refit in refits]
 
 
-def _in_a_process(name: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.language", *sys.argv[1:], "--row", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told = [line for line in done.stdout.splitlines() if line.startswith('{"')]
-    return dict(json.loads(told[-1])) if told else {"error": (done.stderr.strip().splitlines() or ["?"])[-1][:300]}
+def _in_a_process(given: argparse.Namespace, task: str, rows: dict[str, Any], console: Console) -> None:
+    """Runs what of ``task`` is not there yet; every row is kept as it comes."""
+    wanted = [name for name in ([task] if task == "dense" else _rows_of(given, task)) if name not in rows]
+    if not wanted:
+        return
+    command = [sys.executable, "-m", "benchmarks.language", *sys.argv[1:], "--rows", *wanted]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        for line in running.stdout:
+            if line.startswith('{"row"'):
+                found = json.loads(line)
+                name = found.pop("row")
+                rows[name] = found
+                console.print(f"{name:40s} {found}", highlight=False, soft_wrap=True)
+                _save(given.out, rows)
+        why = (running.stderr.read().strip().splitlines() or ["?"])[-1][:300]
+    rows.update({name: {"error": why} for name in wanted if name not in rows})
 
 
-def _row(given: argparse.Namespace) -> dict[str, Any]:
+def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One after the other: the model is scored once, and every row cuts a copy of it."""
     from prunekit_hf.text_data import tokenizer_of
 
     import prunekit
+    from prunekit.inputs import as_samples
     from prunekit.registry import build
     from prunekit.registry.criteria import scorer as criterion
     from prunekit.samples import text
+    from prunekit.scorers import Scored, Statistics
 
     torch.manual_seed(0)
     model = build(f"hf:{given.model}?dtype=float32").model
     handbook, other = _texts(given, tokenizer_of(model), text)
-    calibration, judged = handbook[:CALIBRATION], {"handbook": handbook[-JUDGED:], "other": other[:JUDGED]}
-    if given.row == "dense":
-        return {**as_record(model, judged), "bigram": round(bigram(handbook[:-JUDGED], judged["handbook"]), 4)}
-    level, name, refit, seed = given.row.split()
-    before = sum(p.numel() for p in model.parameters())
-    start, clock = time.process_time(), time.perf_counter()
-    scorer = criterion(name, seed=int(seed))
-    prunekit.prune(
-        model,
-        {"input_ids": calibration[0]["input_ids"], "use_cache": False},
-        data=[{**window, "use_cache": False} for window in calibration],
-        target=f"params<={100 - 100 * float(level):g}%",
-        roles=["mlp.hidden"],
-        scorer=scorer,
-        compensate=None if refit == "none" else refit,
-        verify="shapes",
-    )
-    seconds = time.process_time() - start
-    return {
-        **as_record(model, judged),
-        "gone": round(1 - sum(p.numel() for p in model.parameters()) / before, 4),
-        "cpu_seconds": round(seconds, 1),
-        "seconds": round(time.perf_counter() - clock, 1),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
+    data = [{**window, "use_cache": False} for window in handbook[:REFITTED]]
+    judged = {"handbook": handbook[-JUDGED:], "other": other[:JUDGED]}
+    scores: dict[str, Any] = {}
+    for row in given.rows:
+        if row == "dense":
+            told = as_record(model, judged)
+            yield {"row": row, **told, "bigram": round(bigram(handbook[:-JUDGED], judged["handbook"]), 4)}
+            continue
+        level, name, refit, seed = row.split()
+        named, _, ranking = name.partition(":")
+        start, clock = time.process_time(), time.perf_counter()
+        if not scores:
+            structure = prunekit.trace(model, data[0])
+            statistics = Statistics(model, list(as_samples(data[:CALIBRATION], structure.inputs)))
+            groups = [group for group in structure.groups if group.role == "mlp.hidden"]
+            scores["all"] = Scored.of(criterion(named, seed=int(seed)), groups, statistics)
+            scores["seconds"] = time.process_time() - start
+            start = time.process_time()
+        made = copy.deepcopy(model)
+        result = prunekit.prune(
+            made,
+            data[0],
+            data=data,
+            target=f"params<={100 - 100 * float(level):g}%",
+            roles=["mlp.hidden"],
+            scorer=scores["all"],
+            ranking=ranking or "local",
+            compensate=None if refit == "none" else refit,
+            verify="shapes",
+        )
+        seconds = time.process_time() - start
+        yield {
+            "row": row,
+            **as_record(made, judged),
+            "gone": round(1 - result.report.params["after"] / result.report.params["before"], 4),
+            "scoring_cpu_seconds": round(scores["seconds"], 1),
+            "cpu_seconds": round(seconds, 1),
+            "seconds": round(time.perf_counter() - clock, 1),
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
 
 
 def _texts(given: argparse.Namespace, tokenizer: Any, text: Any) -> tuple[Any, Any]:

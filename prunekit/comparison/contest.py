@@ -18,6 +18,7 @@ from torch import nn
 from prunekit.api import trace
 from prunekit.comparison.draws import Drawn, pool_of
 from prunekit.comparison.trials import Comparison, Line, Trial
+from prunekit.compensation.settings import Compensation, as_compensation, name_of_compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PrunekitError, ScorerError
@@ -31,7 +32,6 @@ from prunekit.planning.symmetry_check import check_symmetry
 from prunekit.registry.criteria import known_scorers, scorer
 from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.surgery.cutting import Undo, apply
-from prunekit.surgery.refitting import Compensation, compensation
 
 CONTROL = "random"
 SEEDS = (0, 1, 2)
@@ -91,7 +91,7 @@ def compare(
     with eager(model):
         structure = structure or trace(model, example_inputs, free_outputs=options.scope.free_outputs)
         settled, groups = _groups_settled(model, structure, options.replaced(seed=seeds[0]))
-        refit = compensation(options.cutting.compensate)
+        refit = as_compensation(options.cutting.compensate)
         contest = _Contest(model, structure, settled, groups, refit, evaluate, listen or (lambda *_: None))
         pool = pool_of(data, structure.inputs, images * len(seeds), seeds[0])
         count = min(images, len(pool) if len(seeds) == 1 else max(1, len(pool) // 2))
@@ -110,7 +110,7 @@ def _told(options: Options) -> dict[str, Any]:
         "ratio": None if scope.target is not None else scope.share,
         "target": scope.target,
         "ranking": options.choice.ranking,
-        "compensate": None if compensation(options.cutting.compensate) is None else "ridge",
+        "compensate": name_of_compensation(as_compensation(options.cutting.compensate)),
     }
 
 

@@ -3,6 +3,7 @@
 from prunekit.inputs.generation import generated, natural_images
 from prunekit.inputs.inference import infer
 from prunekit.inputs.reading import as_samples
+from prunekit.inputs.running import sample_named
 from prunekit.inputs.values import Inputs, Sample, map_tensors, normalise, tensors_in
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "map_tensors",
     "natural_images",
     "normalise",
+    "sample_named",
     "tensors_in",
 ]

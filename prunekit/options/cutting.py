@@ -11,8 +11,8 @@ from prunekit.options.schedules import Schedule, portions
 from prunekit.options.types import OnStep, Verify
 
 if TYPE_CHECKING:  # the command's help shows these fields and must not wait for torch
+    from prunekit.compensation.settings import Compensation
     from prunekit.quantities.latency_table import LatencyTable
-    from prunekit.surgery.refitting import Compensation
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Cutting:
     compensate: str | Compensation | None = field(
         default=None,
         metadata=said(
-            '``"ridge"`` refits what reads removed units by least squares on ``data``, without training.',
-            flag="ridge: refit by least squares after every cut.",
+            '``"ridge"`` refits what reads removed units by least squares on ``data``, without training; '
+            '``"ridge-in-order"`` refits every layer to what those before it give after the cut, in one batch.',
+            flag="ridge or ridge-in-order: refit by least squares after every cut.",
             setting="",
-            choices=("", "ridge"),
+            choices=("", "ridge", "ridge-in-order"),
         ),
     )
     verify: Verify = field(
@@ -59,6 +60,6 @@ class Cutting:
         check_call("on_step", self.on_step, "(model, step, steps)")
         portions(self.steps, self.schedule)
         if self.compensate is not None:
-            from prunekit.surgery.refitting import compensation
+            from prunekit.compensation.settings import as_compensation
 
-            compensation(self.compensate)
+            as_compensation(self.compensate)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from prunekit.compensation.settings import Compensation, as_compensation
 from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, as_samples, generated
@@ -22,7 +23,6 @@ from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
 from prunekit.quantities.limits import Target, parse_target
 from prunekit.surgery.cutting import apply, take_back
-from prunekit.surgery.refitting import Compensation, compensation
 
 Tracer = Callable[[nn.Module, Any], Structure]
 
@@ -60,7 +60,7 @@ def cut_in_steps(
     """
     cutting, target = options.cutting, options.scope.target
     parts = portions(cutting.steps, cutting.schedule)
-    refit = compensation(cutting.compensate)
+    refit = as_compensation(cutting.compensate)
     held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
     baseline = None
     if target is not None:

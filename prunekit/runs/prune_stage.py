@@ -14,7 +14,7 @@ from torch import nn
 
 from prunekit.api import trace
 from prunekit.surgery.cutting import apply
-from prunekit.surgery.refitting import compensation
+from prunekit.compensation.settings import as_compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
@@ -148,7 +148,7 @@ def cut(
 
 def carry_out(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None:
     """Cuts ``part`` by ``plan``, and refits what is left where the settings say so."""
-    refit = compensation(asked.options.cutting.compensate)
+    refit = as_compensation(asked.options.cutting.compensate)
     data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]
     apply(part, plan, compensate=refit, data=data)
     if asked.reinitialise:

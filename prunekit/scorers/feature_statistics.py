@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from prunekit.inputs import Sample
+from prunekit.inputs import Sample, sample_named
 from prunekit.modules.observing import Product, observed
 from prunekit.scorers.calibrate import finite, to_model
 from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
@@ -72,7 +72,7 @@ def activations(model: nn.Module, samples: Sequence[Sample], progress: Progress 
         caches = tensor_caches(model)
         for number, sample in enumerate(samples):
             moved = to_model(sample, model).inputs
-            with observed(model, after=see):
+            with sample_named(number), observed(model, after=see):
                 model(*moved.args, **moved.kwargs)
             restore_caches(caches)
             if progress is not None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from prunekit.compensation.in_order import Reference, reference, refit
+from prunekit.compensation.settings import Compensation, as_compensation
+from prunekit.compensation.streamed import corrections
 from prunekit.errors import InputError, PlanError
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
@@ -19,7 +22,6 @@ from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
 from prunekit.surgery.narrowing import narrow_attention
-from prunekit.surgery.refitting import Compensation, compensation, reference, refit
 from prunekit.surgery.stale import dead
 from prunekit.surgery.way_back import putter
 
@@ -62,8 +64,8 @@ def apply(
     came in. Parameters are replaced by new ones: create optimizers afterwards.
 
     Args:
-        compensate: ``"ridge"``, or a Compensation: refit what reads cut features by least squares; see
-            ``prunekit/surgery/refitting.py``.
+        compensate: ``"ridge"``, ``"ridge-in-order"``, or a Compensation: refit what reads cut features by least
+            squares; see ``prunekit/compensation``.
         data: calibration inputs for it, each what the model is called with.
 
     Raises:
@@ -77,22 +79,14 @@ def apply(
             hint="build the model exactly as it was when the plan was made, or plan again",
         )
     _check_edits(model, plan.edits)
-    how = compensation(compensate)
-    if how is not None and data is None:
-        raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
-    original = reference(model, plan, data, how) if how is not None and data is not None else None
-    replacements = _replacements(model, plan, original.names if original else ())
+    original, added = _seen_before(model, plan, as_compensation(compensate), data)
+    replacements = _replacements(model, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
     steps: list[Callable[[], None]] = []
     undo = Undo(steps)
     try:
         for _, module in named_modules(model):
-            for store in (module._parameters, module._buffers):
-                for name, tensor in list(store.items()):
-                    if tensor is not None and id(tensor) in replacements:
-                        steps.append(putter(store, name, tensor))
-                        store[name] = replacements[id(tensor)]  # type: ignore[assignment]
-            _replace_lists(module, replacements, steps)
+            _replace(module, replacements, steps)
         for edit in plan.edits:
             _edit(model, edit, steps)
         for _, module in named_modules(model):
@@ -108,6 +102,19 @@ def apply(
         undo()
         raise
     return undo
+
+
+def _seen_before(
+    model: nn.Module, plan: Plan, how: Compensation | None, data: Iterable[Any] | None
+) -> tuple[Reference | None, dict[str, Tensor]]:
+    """What a compensation needs of the model that is not cut yet: outputs to fit to, or what is added to tensors."""
+    if how is None:
+        return None, {}
+    if data is None:
+        raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
+    if how.in_order:
+        return reference(model, plan, data, how), {}
+    return None, corrections(model, plan, data, how)
 
 
 @contextlib.contextmanager
@@ -128,13 +135,15 @@ def _bury(tensors: Iterable[Tensor]) -> None:
     dead(tensor for tensor in tensors if isinstance(tensor, nn.Parameter))
 
 
-def _replacements(model: nn.Module, plan: Plan, renewed: Collection[str]) -> dict[int, Tensor]:
+def _replacements(
+    model: nn.Module, plan: Plan, renewed: Collection[str], added: Mapping[str, Tensor]
+) -> dict[int, Tensor]:
     state = state_tensors(model)
     by_tensor: dict[str, list[Cut]] = {}
     for cut in plan.cuts:
         by_tensor.setdefault(cut.tensor, []).append(cut)
     found: dict[int, Tensor] = {}
-    for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds), *renewed]):
+    for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds), *renewed, *added]):
         tensor = state.get(name)
         if tensor is None:
             raise PlanError(f"the model has no tensor {name}", hint="plan again for this model")
@@ -147,12 +156,24 @@ def _replacements(model: nn.Module, plan: Plan, renewed: Collection[str]) -> dic
             rows = torch.tensor(fold.rows, dtype=torch.long, device=new.device)
             scaled = new.index_select(fold.axis, rows) * fold.factor
             new = new.index_copy(fold.axis, rows, scaled)
+        if name in added:
+            new = new + added[name]
         if new.data_ptr() == tensor.data_ptr():
             new = new.clone()  # what a compensation writes into must not be the original
         if isinstance(tensor, nn.Parameter):
             new = nn.Parameter(new.contiguous(), requires_grad=tensor.requires_grad)
         found[id(tensor)] = new
     return found
+
+
+def _replace(module: nn.Module, replacements: dict[int, Tensor], steps: list[Callable[[], None]]) -> None:
+    """Everything of one module that holds state tensors."""
+    for store in (module._parameters, module._buffers):
+        for name, tensor in list(store.items()):
+            if tensor is not None and id(tensor) in replacements:
+                steps.append(putter(store, name, tensor))
+                store[name] = replacements[id(tensor)]  # type: ignore[assignment]
+    _replace_lists(module, replacements, steps)
 
 
 def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: list[Callable[[], None]]) -> None:

@@ -10,9 +10,10 @@ from support.compare import differences, snapshot
 from torch import nn
 
 import prunekit
+from prunekit.compensation import in_order
+from prunekit.compensation.ridge import Split, refitted
+from prunekit.compensation.settings import STRENGTHS, Compensation
 from prunekit.errors import InputError
-from prunekit.surgery import refitting as compensate
-from prunekit.surgery.refitting import Compensation
 
 DATA = [x.unsqueeze(0) for x in torch.randn(96, 3, 16, 16, generator=torch.Generator().manual_seed(1))]
 HELD_OUT = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(2))
@@ -83,13 +84,14 @@ def error(model, original):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("scorer", [prunekit.Random(seed=0), prunekit.Magnitude()])
-def test_outputs_on_inputs_that_it_has_not_seen_come_closer(name, scorer):
+@pytest.mark.parametrize("how", ["ridge", "ridge-in-order"])
+def test_outputs_on_inputs_that_it_has_not_seen_come_closer(name, scorer, how):
     original = MODELS[name]()
     plain, refitted = copy.deepcopy(original), copy.deepcopy(original)
     options = {"ratio": 0.4, "scorer": scorer, "verify": "shapes"}
     first = prunekit.prune(plain, HELD_OUT[:1], **options)
     before = snapshot(refitted)
-    second = prunekit.prune(refitted, HELD_OUT[:1], data=DATA, compensate="ridge", **options)
+    second = prunekit.prune(refitted, HELD_OUT[:1], data=DATA, compensate=how, **options)
     assert first.plan == second.plan
     assert error(refitted, original) < 0.7 * error(plain, original)
     second.undo()
@@ -144,15 +146,91 @@ def test_strength_is_chosen_on_rows_that_it_was_not_fitted_on():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 60, 40, generator=generator).double()
     noise = torch.randn(1, 60, 3, generator=generator).double()
-    assert compensate._Ridge.of(x, noise, centred=True).best() >= 1
+    assert in_order._Ridge.of(x, noise, centred=True).best() >= 1
     exact = x @ torch.randn(1, 40, 3, generator=generator).double()
-    assert compensate._Ridge.of(x, exact, centred=True).best() == min(compensate.STRENGTHS)
+    assert in_order._Ridge.of(x, exact, centred=True).best() == min(STRENGTHS)
+
+
+def split(x):
+    """Rows (R, K), the last quarter held out."""
+    found, held = Split(), len(x) // 4
+    found.tried.add(x[None, : len(x) - held])
+    found.held.add(x[None, len(x) - held :])
+    return found
+
+
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_a_strength_from_sums_is_chosen_on_rows_that_it_was_not_fitted_on(mix):
+    """Removed features that are noise are not made up for; those that others span are, as closely as can be."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 40, generator=generator).double()
+    gone = torch.randn(60, 8, generator=generator).double()
+    gone = (1 - mix) * gone + mix * x @ torch.randn(40, 8, generator=generator).double()
+    weight = torch.randn(5, 48, generator=generator)
+    rows, kept = torch.cat([x, gone], 1), torch.arange(40)
+    found = refitted(split(rows), 0, weight, kept, True, None)
+    missing = gone @ weight[:, 40:].double().t()
+    left = (missing - x @ found.change.t() - found.intercept).square().sum()
+    least = (missing - missing.mean(0)).square().sum()
+    assert left < 1e-4 * least if mix else left > 0.5 * least
+
+
+@pytest.mark.parametrize("outputs", [3, 300])
+@pytest.mark.parametrize("gone", [2, 20])
+def test_either_system_gives_the_regression_of_the_rows(outputs, gone):
+    """One column for each removed feature or for each output: the same solution, that of the rows themselves."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 30, generator=generator).double() @ torch.randn(30, 30, generator=generator).double() + 1
+    weight = torch.randn(outputs, 30, generator=generator)
+    order = torch.randperm(30, generator=generator)
+    kept, rest = order[gone:].sort().values, order[:gone].sort().values
+    found = refitted(split(x), 0, weight, kept, True, 0.01)
+    missing, left = x[:, rest] @ weight[:, rest].double().t(), x[:, kept]
+    centred = left - left.mean(0)
+    gram = centred.t() @ centred
+    wanted = torch.linalg.solve(
+        gram + 0.01 * gram.diagonal().mean() * torch.eye(len(kept)), centred.t() @ (missing - missing.mean(0))
+    )
+    assert torch.allclose(found.change, wanted.t(), atol=1e-9)
+    assert torch.allclose(found.intercept, missing.mean(0) - left.mean(0) @ wanted, atol=1e-9)
 
 
 def test_the_error_from_moments_is_the_error_of_the_rows():
     x, y, change = torch.randn(2, 30, 5).double(), torch.randn(2, 30, 3).double(), torch.randn(2, 5, 3).double()
-    found = compensate._Moments.of(x, y).error(change)
+    found = in_order._Moments.of(x, y).error(change)
     assert found == pytest.approx(float((y - x @ change).square().sum()))
+
+
+def test_sums_that_have_no_room_together_are_taken_in_several_sweeps():
+    one, several, runs = cnn(), cnn(), []
+    several[0][0].register_forward_pre_hook(lambda *_: runs.append(1))
+    options = {"ratio": 0.4, "verify": "shapes", "scorer": prunekit.Magnitude()}
+    prunekit.prune(one, HELD_OUT[:1], data=DATA[:8], compensate=Compensation(), **options)
+    structure = prunekit.trace(several, HELD_OUT[:1])
+    runs.clear()
+    prunekit.prune(
+        several, HELD_OUT[:1], data=DATA[:8], structure=structure, compensate=Compensation(memory=1), **options
+    )
+    assert len(runs) > 3 * 8
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(one.parameters(), several.parameters(), strict=True))
+
+
+def test_samples_of_different_sizes_are_taken_as_they_are():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    original = copy.deepcopy(model)
+    rows = torch.randn(300, 6)
+    pieces = [rows[None, :50], rows[None, 50:57], rows[None, 57:]]
+    prunekit.prune(
+        model, rows[None, :5], ratio=0.5, data=pieces, compensate=Compensation(0.01), verify="shapes",
+        scorer=prunekit.Random(seed=0),
+    )  # fmt: skip
+    whole = copy.deepcopy(original)
+    prunekit.prune(
+        whole, rows[None, :5], ratio=0.5, data=[rows[None]], compensate=Compensation(0.01), verify="shapes",
+        scorer=prunekit.Random(seed=0),
+    )  # fmt: skip
+    assert torch.allclose(model[2].weight, whole[2].weight, atol=1e-5)
 
 
 def test_a_model_that_is_not_cut_is_not_changed():
@@ -163,7 +241,8 @@ def test_a_model_that_is_not_cut_is_not_changed():
     assert all(torch.equal(a, b) for a, b in zip(cnn().parameters(), model.parameters(), strict=True)), changed
 
 
-def test_a_shared_layer_that_runs_twice_is_left_as_it_is():
+@pytest.mark.parametrize("how", ["ridge", "ridge-in-order"])
+def test_a_shared_layer_that_runs_twice_is_fitted_to_both_or_left_as_it_is(how):
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -175,11 +254,16 @@ def test_a_shared_layer_that_runs_twice_is_left_as_it_is():
     torch.manual_seed(0)
     model = Twice().eval()
     original, data = copy.deepcopy(model), torch.randn(64, 1, 6)
-    prunekit.prune(model, data[0], ratio=0.25, data=data, compensate="ridge", verify="shapes")
-    rows = model.b.weight.shape
-    assert rows == (12, 12)
-    found = [(original.b.weight - value).abs().min() for value in model.b.weight.flatten()]
-    assert max(found) == 0
+    plain = copy.deepcopy(model)
+    options = {"ratio": 0.25, "verify": "shapes", "scorer": prunekit.Magnitude()}
+    prunekit.prune(plain, data[0], **options)
+    prunekit.prune(model, data[0], data=data, compensate=how, **options)
+    assert model.b.weight.shape == (12, 12)
+    assert torch.equal(model.b.weight, plain.b.weight) == (how == "ridge-in-order")
+    fresh = torch.randn(200, 6)
+    with torch.no_grad():
+        errors = [float((made(fresh) - original(fresh)).square().mean()) for made in (model, plain)]
+    assert errors[0] < 0.8 * errors[1]
     assert not torch.equal(model.c.bias, original.c.bias)
 
 
@@ -188,7 +272,8 @@ def test_a_shared_layer_that_runs_twice_is_left_as_it_is():
     [
         ("lasso", DATA, "not a compensation"),
         ("ridge", [], "holds no sample"),
-        ("ridge", [torch.randn(1, 3, 16, 16), torch.randn(1, 3, 20, 20)], "cannot be joined|shape"),
+        ("ridge", [torch.randn(1, 4, 16, 16)], "shape|channels"),
+        ("ridge-in-order", [torch.randn(1, 3, 16, 16), torch.randn(1, 3, 20, 20)], "cannot be joined|shape"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_changes(how, data, says):
@@ -199,7 +284,9 @@ def test_what_cannot_be_done_is_refused_before_anything_changes(how, data, says)
     assert not differences(before, snapshot(model))
 
 
-@pytest.mark.parametrize("given", [{"strength": 0.0}, {"strength": float("nan")}, {"samples": 0}, {"rows": 0}])
+@pytest.mark.parametrize(
+    "given", [{"strength": 0.0}, {"strength": float("nan")}, {"samples": 0}, {"rows": 0}, {"memory": 0}]
+)
 def test_settings_that_cannot_be_solved_are_refused(given):
     with pytest.raises(InputError, match="cannot be solved"):
         Compensation(**given)

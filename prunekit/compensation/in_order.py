@@ -1,4 +1,4 @@
-"""Compensation without training: what is left of a layer's input is made to give what the whole input gave.
+"""Refits in the order of execution: each layer is fitted to what the cut and refitted ones before it really give.
 
 After a cut, a layer reads x' (features that are left, and what earlier layers made of them) instead of x. Its weight W'
 is refitted in closed form so that W' x' comes close to the original's output y on calibration inputs:
@@ -6,9 +6,8 @@ is refitted in closed form so that W' x' comes close to the original's output y 
     W' = W + D,   D = argmin |y - (W + D) x'|^2 + lambda |D|^2
 
 that is ridge regression of what is missing, from the cut weight rather than from zero (compare OBC, Frantar and
-Alistarh 2022, and CORP, 2025). Layers are refitted in the order in which they run, in one forward pass of the cut
-model, so that each is fitted to what the refitted ones before it really give. An intercept goes into the bias or, where
-the layer has none and a batch norm follows, into its running mean.
+Alistarh 2022, and CORP, 2025), in one forward pass of the cut model with all samples in one batch. An intercept goes
+into the bias or, where the layer has none and a batch norm follows, into its running mean.
 """
 
 from __future__ import annotations
@@ -24,45 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from prunekit.compensation.ridge import factor, mixtures
+from prunekit.compensation.sampling import drawn_rows, on_device, row_count
+from prunekit.compensation.settings import STRENGTHS, Compensation
 from prunekit.errors import InputError, PlanError
-from prunekit.inputs import Inputs, map_tensors, normalise
+from prunekit.inputs import Inputs, normalise, sample_named
 from prunekit.modules.observing import Product, as_matrix, observed, outputs_of, rows_of
 from prunekit.plans.contents import Plan
 
 _ROUNDING = 1e-10
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, math.inf)
-
-
-@dataclass(frozen=True)
-class Compensation:
-    """How layers are refitted.
-
-    Attributes:
-        strength: lambda, as a share of the mean square of a feature times the number of rows; > 0. If None, each
-            layer takes the one of ``STRENGTHS`` that does best on the last quarter of its rows, which are left out of
-            that fit; with infinity among them only the intercept changes.
-        samples: calibration inputs that are used, at most.
-        rows: places of a layer's output that are fitted, at most; drawn at random where there are more.
-        seed: of that draw.
-    """
-
-    strength: float | None = None
-    samples: int = 64
-    rows: int = 4096
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < (self.strength or 1.0) < float("inf") or self.strength == 0 or self.samples < 1 or self.rows < 1:
-            raise InputError(f"{self} cannot be solved", hint="choose strength > 0, samples and rows >= 1")
-
-
-def compensation(value: str | Compensation | None) -> Compensation | None:
-    """``"ridge"`` with its defaults, or what was given. Raises InputError on another name."""
-    if value is None or isinstance(value, Compensation):
-        return value
-    if value != "ridge":
-        raise InputError(f"{value!r} is not a compensation", where="compensate", hint="choose 'ridge'")
-    return Compensation()
+ROWS = 4096  # places of a layer's output that are fitted where nothing is said
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +60,7 @@ def reference(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensati
 
     Raises InputError where ``data`` holds nothing or its items cannot be joined to one batch.
     """
-    batch = _on_device(batched(data, how.samples), model)
+    batch = on_device(batched(data, how.samples), model)
     kept = {(cut.tensor, cut.axis): torch.tensor(cut.kept, dtype=torch.long) for cut in plan.cuts}
     weights = dict(model.named_parameters())
     means = {buffer.data_ptr(): name for name, buffer in model.named_buffers()}
@@ -112,14 +82,14 @@ def reference(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensati
             return
         if not output.is_floating_point():
             return
-        rows = _row_count(product, output)
-        places = _places(rows, how, number)
+        rows = row_count(product, output)
+        taken = drawn_rows(rows, how.rows or ROWS, how.seed + 7919 * number)
         columns = kept.get((product.name, product.output_axis))
-        flat = outputs_of(product, output, places.to(output.device)).movedim(0, 1).flatten(1)
+        flat = outputs_of(product, output, taken.to(output.device)).movedim(0, 1).flatten(1)
         if columns is not None:
             here = columns[(columns >= product.start) & (columns < product.start + product.outputs)] - product.start
             flat = flat.index_select(1, here.to(flat.device))
-        found[product.name, number] = Wanted(flat.float(), places, None)
+        found[product.name, number] = Wanted(flat.float(), taken, None)
         last[:] = [(product.name, number), output]
 
     def norm(given: Tensor, mean: Tensor) -> None:
@@ -127,7 +97,7 @@ def reference(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensati
             key = last[0]
             found[key] = Wanted(found[key].output, found[key].places, means[mean.data_ptr()])
 
-    with _evaluating(model), observed(model, after=see, norm=norm):
+    with _evaluating(model), sample_named(0, "batch"), observed(model, after=see, norm=norm):
         model(*batch.args, **batch.kwargs)
     wanted = {key: value for key, value in found.items() if key[0] not in repeated}
     biases = {
@@ -211,11 +181,12 @@ class _Moments:
         """(G, K, O): the ridge solution."""
         if strength == math.inf:
             return torch.zeros_like(self.xy)
-        gram = self.xx.clone()
-        diagonal = gram.diagonal(dim1=1, dim2=2)
-        diagonal.add_(strength * diagonal.mean(1, keepdim=True).clamp(min=1e-12))
-        change: Tensor = torch.linalg.solve(gram, self.xy)
-        return change
+        parts = [torch.cholesky_solve(xy, factor(xx, strength)) for xx, xy in zip(self.xx, self.xy, strict=True)]
+        return torch.stack(parts)
+
+    def mixed(self) -> _Moments:
+        """The same of few random mixtures of y, on which strengths are tried; ``yy``, the same for all, is left."""
+        return _Moments(self.xx, torch.stack([mixtures(xy.t()).t() for xy in self.xy]), self.yy)
 
     def error(self, change: Tensor) -> float:
         """|y - x change|^2, summed."""
@@ -250,7 +221,8 @@ class _Ridge:
         """The strength that does best on the rows that it was not fitted on; infinite where none helps there."""
         if self.held is None:
             return math.inf
-        errors = {strength: self.held.error(self.tried.solved(strength)) for strength in STRENGTHS}
+        tried, held = self.tried.mixed(), self.held.mixed()
+        errors = {strength: held.error(tried.solved(strength)) for strength in STRENGTHS}
         return min(errors, key=lambda s: (errors[s], s))
 
     def solved(self, strength: float) -> tuple[Tensor, Tensor]:
@@ -265,17 +237,6 @@ def _gathered(product: Product, weight: Tensor, change: Tensor) -> None:
         return
     part = weight.narrow(product.output_axis, product.start, product.outputs)
     part.add_((change[0] if product.feature_axis == 1 else change[0].t()).to(weight.dtype))
-
-
-def _row_count(product: Product, output: Tensor) -> int:
-    return output.shape[0] * output[0, 0].numel() if product.settings is not None else output.shape[-2]
-
-
-def _places(rows: int, how: Compensation, number: int) -> Tensor:
-    if rows <= how.rows:
-        return torch.arange(rows)
-    generator = torch.Generator("cpu").manual_seed(how.seed + 7919 * number + rows)
-    return torch.randperm(rows, generator=generator)[: how.rows].sort().values
 
 
 def batched(data: Iterable[Any], limit: int) -> Inputs:
@@ -297,12 +258,6 @@ def batched(data: Iterable[Any], limit: int) -> Inputs:
 def _one_batch(values: Sequence[Any]) -> Any:
     tensors = [v for v in values if isinstance(v, Tensor) and v.ndim]
     return torch.cat(tensors) if len(tensors) == len(values) else values[0]
-
-
-def _on_device(batch: Inputs, model: nn.Module) -> Inputs:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    moved: Inputs = map_tensors(batch, lambda t: t.to(device))
-    return moved
 
 
 @contextmanager

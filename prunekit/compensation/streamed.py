@@ -1,0 +1,233 @@
+"""Refits from what the original's layers read: sums of one sweep over the samples, then one equation a layer.
+
+A layer whose input loses the features R and keeps S gave W_S x_S + W_R x_R. What is kept is refitted so that it gives
+the second term too (compare OBC, Frantar and Alistarh 2022, and CORP, 2025):
+
+    D = argmin |W_R x_R - D x_S - b|^2 + lambda |D|^2
+
+Only x x^T and x, summed over rows, enter. They are summed a sample at a time in the original, before anything is cut,
+so that neither outputs nor a second model are held, and samples may differ in shape. The intercept b goes into the bias
+or, where the layer has none and a batch norm follows, into its running mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.compensation.ridge import Fit, Split, refitted
+from prunekit.compensation.sampling import drawn_rows, on_device, row_count
+from prunekit.compensation.settings import Compensation
+from prunekit.errors import InputError, PlanError
+from prunekit.inputs import Inputs, normalise, sample_named
+from prunekit.modules.observing import Product, as_matrix, observed, rows_of
+from prunekit.plans.contents import Plan
+from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
+
+DOUBLE = 8  # bytes
+
+
+@dataclass(eq=False)
+class Reads:
+    """What one part of a parameter reads: sums of its rows, one for all calls; ``like`` is a call of it."""
+
+    like: Product
+    split: Split = field(default_factory=Split)
+    mean_of: str | None = None  # the running mean that takes the intercept where there is no bias
+    ends: int = 0  # calls that end in that norm
+    calls: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Remaining:
+    """What a plan leaves of a parameter: indices by axis."""
+
+    by_axis: Mapping[int, Tensor]
+
+    def of(self, axis: int, size: int, device: torch.device) -> Tensor:
+        """Indices that stay on ``axis``, of which there are ``size``."""
+        found = self.by_axis.get(axis)
+        return torch.arange(size, device=device) if found is None else found.to(device)
+
+
+def corrections(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensation) -> dict[str, Tensor]:
+    """What is added to parameters and running means of the cut model, by name, in their shapes after the cut.
+
+    ``model`` is not cut yet and is left as it was.
+
+    Raises InputError where ``data`` holds nothing, PlanError where a result is not finite.
+    """
+    samples = [normalise(item) for item in islice(data, how.samples)]
+    if not samples:
+        raise InputError("there is nothing to compensate with", where="data", hint="pass calibration inputs")
+    kept = _kept(plan)
+    found: dict[str, Tensor] = {}
+    for names in _sweeps(model, kept, how.memory):
+        for reads in _swept(model, names, samples, how):
+            _solve_part(found, model, kept, reads, how)
+    return found
+
+
+def _kept(plan: Plan) -> dict[str, Remaining]:
+    """Of every tensor that the plan cuts and does not scale."""
+    scaled = {fold.tensor for fold in plan.folds}
+    found: dict[str, dict[int, Tensor]] = {}
+    for cut in plan.cuts:
+        if cut.tensor not in scaled:
+            found.setdefault(cut.tensor, {})[cut.axis] = torch.tensor(cut.kept, dtype=torch.long)
+    return {name: Remaining(by_axis) for name, by_axis in found.items()}
+
+
+def _sweeps(model: nn.Module, kept: Mapping[str, Remaining], memory: int) -> Iterator[set[str]]:
+    """Parameters that may read cut features, as many at a time as their sums have room in ``memory`` bytes."""
+    names: set[str] = set()
+    taken = 0
+    for name, weight in model.named_parameters():
+        if name not in kept or weight.ndim < 2 or not weight.is_floating_point():
+            continue
+        sides = [weight[0].numel()] if weight.ndim > 3 else list(weight.shape)
+        size = 2 * DOUBLE * max(sides) ** 2 * (weight.shape[0] if weight.ndim == 3 else 1)
+        if names and taken + size > memory:
+            yield names
+            names, taken = set(), 0
+        names.add(name)
+        taken += size
+    if names:
+        yield names
+
+
+def _swept(model: nn.Module, names: set[str], samples: Sequence[Inputs], how: Compensation) -> list[Reads]:
+    """What every part of the parameters ``names`` reads, over all samples. A quarter of the rows is held out."""
+    weights = dict(model.named_parameters())
+    means = {buffer.data_ptr(): name for name, buffer in model.named_buffers()}
+    found: dict[tuple[Any, ...], Reads] = {}
+    last: list[Any] = []
+    number = 0
+
+    def see(product: Product, output: Tensor) -> None:
+        last.clear()
+        weight = weights[product.name]
+        if product.name not in names or not _lies_in_plan(product, weight) or not output.is_floating_point():
+            return
+        key = (product.name, product.start, product.outputs, product.feature_axis, product.groups)
+        reads = found.setdefault(key, Reads(product))
+        reads.calls += 1
+        features = as_matrix(product, weight).shape[2]
+        most = how.rows or max(4096, 16 * features)
+        taken = drawn_rows(row_count(product, output), -(-most // len(samples)), how.seed + 7919 * number + reads.calls)
+        rows = rows_of(product, weight, taken.to(weight.device))
+        if len(samples) >= 4:
+            (reads.split.held if number % 4 == 3 else reads.split.tried).add(rows)
+        else:
+            held = rows.shape[1] // 4
+            reads.split.tried.add(rows[:, : rows.shape[1] - held])
+            reads.split.held.add(rows[:, rows.shape[1] - held :])
+        last[:] = [reads, output]
+
+    def norm(given: Tensor, mean: Tensor) -> None:
+        if last and given is last[1] and mean.data_ptr() in means:
+            reads = last[0]
+            reads.mean_of, reads.ends = means[mean.data_ptr()], reads.ends + 1
+
+    with untouched(model, ()), torch.no_grad():
+        caches = tensor_caches(model)
+        for sample in samples:
+            moved = on_device(sample, model)
+            with sample_named(number), observed(model, after=see, norm=norm):
+                model(*moved.args, **moved.kwargs)
+            restore_caches(caches)
+            number += 1
+    return list(found.values())
+
+
+def _lies_in_plan(product: Product, weight: Tensor) -> bool:
+    """Whether this way of reading a parameter can be refitted: matrices, experts side by side, convolutions."""
+    return weight.ndim != 3 or product.settings is not None or weight.shape[0] == len(as_matrix(product, weight))
+
+
+def _solve_part(
+    found: dict[str, Tensor], model: nn.Module, kept: Mapping[str, Remaining], reads: Reads, how: Compensation
+) -> None:
+    """Solves for one part of a parameter and adds what it gives to ``found``."""
+    product = reads.like
+    weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    weight = weights[product.name].detach()
+    left = kept[product.name]
+    if product.feature_axis not in left.by_axis:
+        return
+    bias_name = f"{product.name.removesuffix('weight')}bias"
+    bias = weights.get(bias_name) if bias_name != product.name else None
+    bias = (
+        bias if bias is not None and bias.shape == weight.shape[product.output_axis : product.output_axis + 1] else None
+    )
+    mean = buffers.get(reads.mean_of or "") if bias is None and reads.ends == reads.calls else None
+    matrix = as_matrix(product, weight)  # (G, O, K)
+    features = _features(product, left, weight)
+    change = found.setdefault(product.name, weight.new_zeros(_shape(left, weight)))
+    stays = left.of(product.output_axis, weight.shape[product.output_axis], weight.device)
+    shift = torch.zeros(len(stays), dtype=torch.float64, device=weight.device)
+    for part, (group, first) in enumerate(_parts(product, left, weight)):
+        rows = matrix[group]
+        here = ((stays >= first) & (stays < first + len(rows))).nonzero().flatten()
+        fit = refitted(
+            reads.split, group, rows[stays[here] - first], features, bias is not None or mean is not None, how.strength
+        )
+        _check(fit, product.name)
+        _put(change, product, part, here, fit.change)
+        shift[here] += fit.intercept
+    if bias is not None:
+        _shifted(found, bias_name, shift, bias)
+    elif mean is not None and reads.mean_of is not None:
+        _shifted(found, reads.mean_of, -shift, mean)
+
+
+def _shifted(found: dict[str, Tensor], name: str, shift: Tensor, like: Tensor) -> None:
+    shift = shift.to(like.dtype)
+    found[name] = found[name] + shift if name in found else shift
+
+
+def _shape(left: Remaining, weight: Tensor) -> list[int]:
+    return [len(left.of(axis, size, weight.device)) for axis, size in enumerate(weight.shape)]
+
+
+def _features(product: Product, left: Remaining, weight: Tensor) -> Tensor:
+    """Which of the K features of a row stay."""
+    stay = left.of(product.feature_axis, weight.shape[product.feature_axis], weight.device)
+    if product.settings is None:
+        return stay
+    each = weight[0, 0].numel()
+    return (stay.unsqueeze(1) * each + torch.arange(each, device=stay.device)).flatten()
+
+
+def _parts(product: Product, left: Remaining, weight: Tensor) -> Iterator[tuple[int, int]]:
+    """(independent product, its first output on the output axis) of every one that is left."""
+    if product.settings is not None:
+        each = weight.shape[0] // product.groups
+        yield from ((group, group * each) for group in range(product.groups))
+    elif weight.ndim == 3:
+        yield from ((group, 0) for group in left.of(0, weight.shape[0], weight.device).tolist())
+    else:
+        yield 0, product.start
+
+
+def _put(change: Tensor, product: Product, part: int, here: Tensor, found: Tensor) -> None:
+    """Adds coefficients (O, K) of outputs ``here`` to ``change``, which has the shape of the cut parameter."""
+    found = found.to(change.dtype)
+    if product.settings is not None:
+        change[here] += found.reshape(len(here), *change.shape[1:])
+    elif change.ndim == 3:
+        change[part] += found if product.feature_axis == 2 else found.t()
+    elif product.feature_axis == 1:
+        change[here] += found
+    else:
+        change[:, here] += found.t()
+
+
+def _check(fit: Fit, name: str) -> None:
+    if not bool(torch.isfinite(fit.change).all()):
+        raise PlanError(f"the refit of {name} is not finite", where=name, hint="check the data, or raise strength")
