@@ -1,4 +1,4 @@
-"""``prunekit eval``: models and folders of pruned ones, by one protocol, on the same annotated images."""
+"""``prunekit eval``: models and folders of pruned ones, by one protocol, on the same annotated images or text."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ if TYPE_CHECKING:
 
     from prunekit.plugins.examination import Examined, Examiner
 
-FIGURES = ("miou", "boundary_iou", "mask_iou", "small", "medium", "large")
-
 
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="PLUG-IN:NAME, or folders: pruned, or exported --to hf.")],
-    data: Annotated[Path, typer.Option(help="Folder of annotated images.")],
-    prompts: Annotated[str, typer.Option(help="How to ask: point, box, points:3, multimask, ...")] = "point,box",
+    data: Annotated[Path, typer.Option(help="Folder of annotated images; of a language model, text.")],
+    prompts: Annotated[str, typer.Option(help="How to ask SAM: point, box, points:3, multimask, ...")] = "",
     split: Annotated[str, typer.Option(help="all, train, val or test, by a hash of the file's stem.")] = "all",
-    images: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
+    images: Annotated[int | None, typer.Option(help="At most so many images, or windows of text.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Weights of the one model that is not a folder.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of everything drawn, random weights included.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File for the report, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
-    """Score models against annotated images, beside trivial answers."""
+    """Score models on annotated images or text, beside trivial answers."""
     _check_asked(models, checkpoint, images, seed, out)
 
     import json
@@ -50,6 +48,7 @@ def evaluate(
     console = Console()
     check_device(device)
     with heard(None if as_json else console), Progress(console=console, disable=as_json, transient=True) as bars:
+        models = _with_originals(models)
         examiner = _examiner(models)
         tasks: dict[str, Any] = {}
 
@@ -62,7 +61,7 @@ def evaluate(
             _builders(models, checkpoint, device, seed), Examination(data, prompts, split, images, seed), listen
         )
     asked: dict[str, Any] = {"data": str(data), "split": split, "seed": seed, "skipped": skipped_in(done.skipped)}
-    text = json.dumps({**asdict(done), **asked}, indent=1) + "\n"
+    text = json.dumps({"rows": asdict(done)["rows"], **done.counts, **asked}, indent=1) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
@@ -89,11 +88,21 @@ def _check_asked(models: list[str], checkpoint: Path | None, images: int | None,
         raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
 
 
+def _with_originals(models: list[str]) -> list[str]:
+    """The models, and before them the originals whose weights a pruned folder's description leads to."""
+    from prunekit.checkpoints.description import describe
+    from prunekit.registry.lookup import foreign, lies_at_source
+
+    folders = [Path(name) for name in models if Path(name).is_dir() and foreign(Path(name)) is None]
+    specs = [str(describe(folder)["spec"] or "") for folder in folders]
+    return list(dict.fromkeys([*(spec for spec in specs if lies_at_source(spec)), *models]))
+
+
 def _examiner(models: list[str]) -> Examiner:
     """The one that all models share. Raises InputError for a model that has none, or another."""
     from prunekit.checkpoints.description import describe
     from prunekit.errors import RegistryError
-    from prunekit.registry.lookup import foreign, home, names
+    from prunekit.registry.lookup import examiner_of, foreign, home, names
 
     found: dict[int, Examiner] = {}
     for name in models:
@@ -101,18 +110,18 @@ def _examiner(models: list[str]) -> Examiner:
             examiner = known[0].examiners[known[1].examiner]
             found[id(examiner)] = examiner
             continue
-        spec = describe(Path(name))["spec"] if Path(name).is_dir() else name
-        place = home(spec)
-        if place is None and spec.partition(":")[0] not in ("timm", "torchvision", "python") and spec:
-            raise RegistryError.unknown("model", spec, names())
-        if place is None or not place[1].examiner:
+        spec = str(describe(Path(name))["spec"] or "") if Path(name).is_dir() else name
+        its = examiner_of(spec)
+        if its is None:
+            if home(spec) is None and spec.partition(":")[0] not in ("timm", "torchvision", "python") and spec:
+                raise RegistryError.unknown("model", spec, names())
             raise InputError(
-                f"{name} ({spec or 'of an unknown class'}) cannot be prompted, so there is nothing to score it by",
+                f"{name} ({spec or 'of an unknown class'}) can neither be prompted nor reads text, so there is nothing "
+                "to score it by",
                 hint="models of a plug-in with an examiner can: prunekit list models; prunekit compare and the report "
                 "of prunekit prune say how far a pruned model still agrees with its original",
             )
-        examiner = place[0].examiners[place[1].examiner]
-        found[id(examiner)] = examiner
+        found[id(its)] = its
     if len(found) > 1:
         raise InputError("these models are scored by different protocols", hint="evaluate them apart")
     return next(iter(found.values()))
@@ -143,15 +152,20 @@ def _builders(
 def _show_figures(console: Console, done: Examined) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{done.masks} masks of {done.images} images", title_justify="left")
-    for name in ("model", "prompt"):
+    asked = len({asked for row in done.rows.values() for asked in row}) > 1
+    table = Table(title=done.title, title_justify="left")
+    for name in ("model", "prompt") if asked else ("model",):
         table.add_column(name, overflow="fold")
-    for name in FIGURES:
+    for name in done.shown:
         table.add_column(name.replace("_", " "), justify="right")
-    for model, prompts in done.rows.items():
-        for prompt, figures in prompts.items():
-            cells = [figures.get(name) for name in FIGURES]
-            table.add_row(model, prompt, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+    for model, rows in done.rows.items():
+        for prompt, figures in rows.items():
+            cells = [_shown(figures.get(name)) for name in done.shown]
+            table.add_row(model, *([prompt] if asked else []), *cells)
     console.print(table)
-    if done.empty:
-        console.print(f"{done.empty} annotations without a mask left out", style="dim", highlight=False)
+    if done.remark:
+        console.print(done.remark, style="dim", highlight=False)
+
+
+def _shown(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.4f}" if abs(figure) < 10 else f"{figure:,.1f}"

@@ -39,9 +39,7 @@ def prune(
     out: Annotated[Path, typer.Option(help="Folder for the result; appears only on success.")] = Path("out/pruned"),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    scorer: Annotated[
-        str, typer.Option(help="Criterion; see: prunekit list scorers. In Python: magnitude.")
-    ] = DEFAULT_SCORER,
+    scorer: Annotated[str, typer.Option(help="Criterion; see: prunekit list scorers.")] = DEFAULT_SCORER,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run into --out that was interrupted.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,

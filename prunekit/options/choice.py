@@ -37,8 +37,8 @@ class Choice:
     scorer: Scorer | str | None = field(
         default=None,
         metadata=said(
-            "the criterion, or its name: which units matter; ``Magnitude()`` if None, which needs no data. The command "
-            "line, which has data or makes some, takes ``disturbed_taylor``."
+            "the criterion, or its name: which units matter; ``DisturbedTaylor()`` if None, as for the command, and "
+            "``Magnitude()`` of a model that cannot be differentiated."
         ),
     )
     ranking: Ranking = field(

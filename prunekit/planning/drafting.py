@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.graph.nodes import packet
+from prunekit.inputs import as_samples
 from prunekit.options import Options
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
 from prunekit.planning.folds import Note
-from prunekit.planning.scoring import scores_of
+from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry
 from prunekit.planning.targeted import select_for_target
@@ -62,7 +63,7 @@ def draft(
     ``Conditions``. Raises NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
     """
     _warn_of(options, structure)
-    held = list(data) if data is not None and options.choice.uniform else data
+    held = list(as_samples(data, structure.inputs)) if data is not None and options.choice.uniform else data
     make = partial(_one_draft, model, structure, held, progress, baseline, sizes)
     return uniform_draft(model, structure, options, make) if options.choice.uniform else make(options)
 
@@ -85,8 +86,8 @@ def _one_draft(
     if options.scope.target is not None and not chosen:
         raise nothing_to_prune(structure, checked)
     words = words_of(model)
-    scorer = criterion(options.choice.scorer)
-    scores = scores_of(model, structure, chosen, scorer, data, options.choice.seed, progress)
+    choice = options.choice
+    scorer, scores = scored_by(choice.scorer, model, structure, chosen, data, choice.seed, progress)
     conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
     settle = _at_ratio if options.scope.target is None else _within_target
     found, refused = settle(model, structure, chosen, scores, conditions, candidates, baseline, words)

@@ -6,18 +6,60 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import ScorerError
-from prunekit.inputs import Sample, as_samples, generated
+from prunekit.inputs import Sample, as_samples, generated, sample_named
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta, not_finite
-from prunekit.scorers import Scorer, Statistics
+from prunekit.registry import criterion
+from prunekit.scorers import Magnitude, Scorer, Statistics
+from prunekit.scorers.calibrate import to_model
+from prunekit.scorers.undisturbed import untouched
 
 logger = logging.getLogger(__name__)
 
 GENERATED_SAMPLES, GENERATED_SAMPLES_SLOW = 8, 2  # generated inputs say little: a large model is not run on many
+
+
+def scored_by(
+    given: Scorer | str | None,
+    model: nn.Module,
+    structure: Structure,
+    chosen: Sequence[Group],
+    data: Iterable[Any] | None,
+    seed: int,
+    progress: Any = None,
+) -> tuple[Scorer, dict[str, Tensor]]:
+    """The criterion that was asked for and its scores; where none was, one that sees inputs, if the model lets it.
+
+    Chosen by the table of defaults in docs/benchmarks.md. A model that cannot be differentiated is scored by
+    ``Magnitude()``, and the log says why.
+    """
+    scorer = criterion(given)
+    held = list(as_samples(data, structure.inputs)) if data is not None and given is None else data
+    try:
+        return scorer, scores_of(model, structure, chosen, scorer, held, seed, progress)
+    except (ScorerError, RuntimeError, NotImplementedError) as error:
+        if given is not None or is_meta(model):
+            raise
+        if held is not None:
+            _check_runs(model, held)
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        logger.warning("no gradients to score by (%s): magnitude decides; pass scorer= to choose another", why)
+    by_weights = Magnitude()
+    return by_weights, scores_of(model, structure, chosen, by_weights, None, seed)
+
+
+def _check_runs(model: nn.Module, samples: Iterable[Any]) -> None:
+    """Raises InputError for a sample on which forward itself fails."""
+    with untouched(model, ()), torch.no_grad():
+        for number, sample in enumerate(samples):
+            with sample_named(number):
+                inputs = to_model(sample, model).inputs
+                model(*inputs.args, **inputs.kwargs)
 
 
 def scores_of(

@@ -73,7 +73,8 @@ class Plugin:
     the writer of a picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign``
     maps a library to its folders, ``homes`` a library to how its models say their own widths.
     ``source`` builds ``<plug-in name>:NAME?key=value`` for any other name, with the arguments, and says what recipes
-    should know of it, as an entry whose factory is not asked; all of the plug-in's formats are for these models.
+    should know of it, as an entry whose factory is not asked; all of the plug-in's formats are for these models, and
+    ``prunekit eval`` asks ``source_examiner`` for them.
     """
 
     name: str
@@ -90,3 +91,4 @@ class Plugin:
     foreign: Mapping[str, Foreign] = field(default_factory=dict)
     homes: Mapping[str, Home] = field(default_factory=dict)
     source: Callable[[str, Mapping[str, Any]], tuple[nn.Module, ModelEntry | None]] | None = None
+    source_examiner: str = ""

@@ -1,18 +1,15 @@
-"""What a plug-in may bring for ``prunekit eval``: whole models scored against annotations."""
+"""What a plug-in may bring for ``prunekit eval``: whole models scored against what is known of the data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import nn
 
 from prunekit.samples.sequences import Skipped
-
-if TYPE_CHECKING:  # recipes and checkpoints stand above the plug-ins, which bring or are given them as values
-    pass
 
 
 @dataclass(frozen=True)
@@ -20,10 +17,10 @@ class Examination:
     """What ``prunekit eval`` was asked.
 
     Attributes:
-        data: folder of annotated images.
+        data: folder of annotated images, or a text.
         prompts: how models are asked, in the plug-in's own words; "" is its default.
         split: ``"all"``, ``"train"``, ``"val"`` or ``"test"``.
-        images: at most so many; None is all.
+        images: at most so many, of a text windows; None is all.
         seed: of whatever is drawn.
     """
 
@@ -36,21 +33,26 @@ class Examination:
 
 @dataclass(frozen=True)
 class Examined:
-    """Figures by model, by prompt, by name; the trivial answers are rows too.
+    """Figures by model, by how it was asked, by name; the trivial answers are rows too.
 
-    ``images`` and ``masks`` count what was scored, ``empty`` the annotations that were left out because their masks
-    are empty; ``skipped`` are the images that could not be used. A figure that nothing could be averaged for is None.
+    Attributes:
+        rows: a figure that nothing could be averaged for is None.
+        counts: of what was scored and what was left out, by the names that the report gives them.
+        shown: the figures that the table has, in its order.
+        title: what was scored, for people; ``remark`` is what they should know besides.
+        skipped: samples that could not be used.
     """
 
     rows: Mapping[str, Mapping[str, Mapping[str, float | int | None]]]
-    images: int
-    masks: int
-    empty: int
+    counts: Mapping[str, int]
+    shown: tuple[str, ...]
+    title: str
+    remark: str = ""
     skipped: tuple[Skipped, ...] = ()
 
 
 class Examiner(Protocol):
-    """Scores whole models against annotations by one protocol. Models are built when their turn comes.
+    """Scores whole models by one protocol. Models are built when their turn comes.
 
     ``progress`` is called with (model, done, total). Raises InputError and DataError.
     """

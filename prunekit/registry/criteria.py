@@ -35,7 +35,7 @@ def scorer(name: str, plugins: Iterable[Plugin] | None = None, **options: Any) -
 
 
 def criterion(given: Scorer | str | None) -> Scorer:
-    """What an option asks for: a criterion, the one of that name, or ``Magnitude()``."""
-    from prunekit.scorers import Magnitude
+    """What an option asks for: a criterion, the one of that name, or ``DisturbedTaylor()``."""
+    from prunekit.scorers import DisturbedTaylor
 
-    return Magnitude() if given is None else scorer(given) if isinstance(given, str) else given
+    return DisturbedTaylor() if given is None else scorer(given) if isinstance(given, str) else given

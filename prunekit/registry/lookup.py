@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prunekit.plugins.contract import Foreign, ModelEntry, Plugin
 from prunekit.plugins.discovery import discover
+from prunekit.plugins.examination import Examiner
 
 
 def home(spec: str, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, ModelEntry] | None:
@@ -20,6 +21,22 @@ def foreign(folder: Path, plugins: Iterable[Plugin] | None = None) -> tuple[Plug
     """The plug-in that knows another library's ``folder``, and how; None where none does."""
     known = discover() if plugins is None else plugins
     return next(((p, f) for p in known for f in p.foreign.values() if f.recognises(folder)), None)
+
+
+def examiner_of(spec: str, plugins: Iterable[Plugin] | None = None) -> Examiner | None:
+    """What scores the model of this name; None where nothing does. No model is built."""
+    known = tuple(discover() if plugins is None else plugins)
+    if place := home(spec, known):
+        return place[0].examiners.get(place[1].examiner)
+    found = lies_at_source(spec, known)
+    return found.examiners.get(found.source_examiner) if found else None
+
+
+def lies_at_source(spec: str, plugins: Iterable[Plugin] | None = None) -> Plugin | None:
+    """The plug-in for which ``spec`` says where weights lie; None where a model is only named."""
+    source, _, name = spec.partition(":")
+    known = discover() if plugins is None else plugins
+    return next((p for p in known if p.name == source and p.source is not None and name and name not in p.models), None)
 
 
 def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
     """Inside: eval mode, gradients on for the parameters ``wanted`` and no others.
 
-    Afterwards, failure included, requires_grad flags, training modes, buffers, tensor caches and the global RNG of
-    torch are what they were. ``.grad`` is not written by torch.autograd.grad, so nobody need restore it.
+    Afterwards, failure included, requires_grad flags, training modes, buffers, plain attributes, tensor caches and the
+    global RNG of torch are what they were. ``.grad`` is not written by torch.autograd.grad, so nobody need restore it.
     """
     parameters = dict(model.named_parameters())
     flags = {name: p.requires_grad for name, p in parameters.items()}
     modes = [(module, module.training) for module in model.modules()]
+    held = [(vars(module), dict(vars(module))) for module in model.modules()]  # forward may leave tensors there
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     caches = tensor_caches(model)
     devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
@@ -39,6 +40,10 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
     finally:
         for name, p in parameters.items():
             p.requires_grad_(flags[name])
+        for attributes, before_run in held:
+            for name in attributes.keys() - before_run.keys():
+                del attributes[name]
+            attributes.update(before_run)
         for module, mode in modes:
             module.training = mode
         with torch.no_grad():

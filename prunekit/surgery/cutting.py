@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from prunekit.compensation.in_order import Reference, reference, refit
 from prunekit.compensation.settings import Compensation, as_compensation
-from prunekit.compensation.streamed import corrections
 from prunekit.errors import InputError, PlanError
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
@@ -114,6 +113,8 @@ def _seen_before(
         raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
     if how.in_order:
         return reference(model, plan, data, how), {}
+    from prunekit.compensation.streamed import corrections  # loading a pruned model refits nothing
+
     return None, corrections(model, plan, data, how)
 
 

@@ -122,7 +122,7 @@ def test_one_folder_of_photographs_is_trained_and_validated_on_its_own_parts(tmp
             Image.new("RGB", (32, 32), (len(name) * 40, 9, 9)).save(tmp_path / name)
     quick = {"train_images": 2, "val_images": 2, "epochs": 1}
     run(built(), override(RECIPE, quick), Magnitude(), data=tmp_path)
-    assert "metrics are of generated images" in caplog.text
+    assert "metrics are of generated samples" in caplog.text
     caplog.clear()
     parts = {part: sum(split_of(name) == part for name in names) for part in ("train", "val", "test")}
     assert all(parts.values())

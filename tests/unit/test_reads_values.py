@@ -80,7 +80,8 @@ def test_whole_detectors_shrink_and_run_in_both_modes(name, share):
     torch.manual_seed(0)
     model = getattr(torchvision.models.detection, name)(**SMALL).eval()
     images = [torch.rand(3, 96, 120)]
-    result = prunekit.prune(model, (images,), ratio=0.5)
+    # With random weights the smallest change of a box decides another count; magnitude's choice leaves the counts alone
+    result = prunekit.prune(model, (images,), ratio=0.5, scorer="magnitude")
     assert result.report.params["after"] < share * result.report.params["before"]
     for found in model([torch.rand(3, 80, 100), torch.rand(3, 120, 64)]):
         assert found["boxes"].shape[1] == 4

@@ -60,8 +60,9 @@ def test_granularity_that_cannot_be(value):
 
 def test_pools_of_modules():
     model, x = network()
-    together = kept(model, x, ratio=0.3, ranking="global", align=1, normaliser="none")
-    apart = kept(model, x, ratio=0.3, ranking="global", align=1, normaliser="none", pools=[["0"], ["2.weight:0"]])
+    measured = {"align": 1, "normaliser": "none", "scorer": "magnitude"}
+    together = kept(model, x, ratio=0.3, ranking="global", **measured)
+    apart = kept(model, x, ratio=0.3, ranking="global", **measured, pools=[["0"], ["2.weight:0"]])
     assert together.keys() != apart.keys()
     assert len(apart["0.weight:0"]) == 34
     assert len(apart["2.weight:0"]) == 28

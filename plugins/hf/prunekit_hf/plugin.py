@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunekit.plugins import Compared, Home, ModelEntry, Plugin, Settlement, Words
+from prunekit.plugins import Compared, Examination, Examined, Foreign, Home, ModelEntry, Plugin, Settlement, Words
 
 if TYPE_CHECKING:
     from prunekit.inputs import Inputs
@@ -70,6 +71,32 @@ def told_figures(model: nn.Module, samples: Samples, progress: Callable[[int, in
     return next_token(model, samples, progress)
 
 
+def examined(
+    models: Mapping[str, Callable[[], nn.Module]], request: Examination, progress: Callable[[str, int, int], None]
+) -> Examined:
+    """Language models side by side."""
+    from prunekit_hf.examination import told_apart
+
+    return told_apart(models, request, progress)
+
+
+def holds_language_model(folder: Path) -> bool:
+    """Whether a folder holds weights of a causal language model in the library's own form, or as GGUF."""
+    try:
+        told = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return any(folder.glob("*.gguf"))
+    named = told.get("architectures") if isinstance(told, dict) else None
+    return any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in named or ())
+
+
+def lying_in(folder: Path) -> nn.Module:
+    """The model in such a folder."""
+    from prunekit_hf.places import model_at
+
+    return model_at(str(folder), {})
+
+
 def as_folder(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Compared]:
     """Models of ``hf:``: ``from_pretrained(folder)`` gives the pruned model; tokenizer and processor lie beside it."""
     from prunekit_hf.folder import written_home
@@ -88,7 +115,10 @@ plugin = Plugin(
     "hf",
     formats={"hf": as_folder, "onnx": as_graph},
     homes={"transformers": Home(is_of_transformers, studied, brought_home, CACHES)},
+    foreign={"transformers": Foreign(holds_language_model, lying_in, examiner="next_token")},
+    examiners={"next_token": examined},
     source=found,
+    source_examiner="next_token",
     datasets={"text": windows},
     evaluators={"next_token": told_figures},
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +64,40 @@ def tokenizer_of(model: Any) -> Any:
     return tokenizer
 
 
+@dataclass(frozen=True)
+class WindowFigures:
+    """What a model makes of one window: the sum of -log p over its tokens, how many it tells right, how many."""
+
+    loss: float
+    right: int
+    tokens: int
+
+
 @torch.no_grad()
+def figures_of(
+    model: nn.Module, windows: Sequence[Tensor], progress: Callable[[int, int], None]
+) -> Iterator[WindowFigures]:
+    """Of token ids (batch, tokens), window by window; the first token of a row is not told."""
+    for index, ids in enumerate(windows):
+        logits: Tensor = model(ids, use_cache=False).logits[:, :-1].float()
+        wanted = ids[:, 1:]
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum")
+        yield WindowFigures(float(loss), int((logits.argmax(-1) == wanted).sum()), wanted.numel())
+        progress(index + 1, len(windows))
+
+
 def next_token(model: nn.Module, samples: Samples, progress: Callable[[int, int], None]) -> Mapping[str, float]:
     """``next_token_accuracy``, and ``log_likelihood``: the mean logarithm of a token's probability.
 
     Perplexity is exp(-log_likelihood).
     """
     device = next(model.parameters()).device
-    right, likelihood, places = 0, 0.0, 0
-    for index in range(len(samples)):
-        ids = samples.batch([index]).to(device)
-        logits: Tensor = model(ids, use_cache=False).logits[:, :-1].float()
-        wanted = ids[:, 1:]
-        likelihood -= float(nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum"))
-        right += int((logits.argmax(-1) == wanted).sum())
-        places += wanted.numel()
-        progress(index + 1, len(samples))
-    return {"next_token_accuracy": right / places, "log_likelihood": likelihood / places}
+    found = list(figures_of(model, [samples.batch([k]).to(device) for k in range(len(samples))], progress))
+    tokens = sum(window.tokens for window in found)
+    return {
+        "next_token_accuracy": sum(window.right for window in found) / tokens,
+        "log_likelihood": -sum(window.loss for window in found) / tokens,
+    }
 
 
 def reads_text(model: Any) -> bool:

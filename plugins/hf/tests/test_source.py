@@ -176,3 +176,13 @@ def test_text_without_a_tokenizer_and_text_that_is_too_short(folder, language_mo
         run = CliRunner().invoke(app, line)
         assert run.exit_code != 0
         assert words in (str(run.exception) + run.output)
+
+
+def test_one_mapping_is_one_item_of_data_for_every_draft(folder):
+    torch.manual_seed(0)
+    model = build(f"hf:{folder}").model
+    ids = torch.randint(3, 100, (4, 12))
+    data, x = {"input_ids": ids}, {"input_ids": ids[:1]}
+    one = prunekit.plan(model, x, ratio=0.5, uniform=True, data=data)
+    several = [{"input_ids": row[None]} for row in ids]
+    assert one.cuts == prunekit.plan(model, x, ratio=0.5, uniform=True, data=several).cuts

@@ -21,6 +21,8 @@ from .promptable_hf import PromptedHF, is_hf
 from .prompts import Protocol, ask, parsed
 from .scores import Marks, Masks, boundaries, iou, means
 
+FIGURES = ("miou", "boundary_iou", "mask_iou", "small", "medium", "large")  # of the table
+PROMPTS = "point,box"
 TRIVIAL = "trivial"  # the filled box, or a disc round the point
 
 
@@ -94,7 +96,7 @@ def compared(
     Images that cannot be used are left out and named in ``skipped``.
     Raises InputError for prompts or a split that are not known and DataError for the folder.
     """
-    protocols = parsed(request.prompts)
+    protocols = parsed(request.prompts or PROMPTS)
     found = found_in(request.data, "val", part=request.split)
     samples = Usable(found, found.names, skipped := list(found.skipped), request.images)
     rows: dict[str, Mapping[str, Mapping[str, float | int | None]]] = {}
@@ -105,7 +107,14 @@ def compared(
         rows[name] = {protocol: means(each) for protocol, each in marks.items()}
         first = next(iter(marks.values()))
         images, masks = len(first), sum(len(mark.iou) for mark in first)
-    return Examined(rows, images, masks, empty, tuple(skipped))
+    return Examined(
+        rows,
+        {"images": images, "masks": masks, "empty": empty},
+        FIGURES,
+        f"{masks} masks of {images} images",
+        f"{empty} annotations without a mask left out" if empty else "",
+        tuple(skipped),
+    )
 
 
 def _prompted(name: str, model: nn.Module) -> Promptable:

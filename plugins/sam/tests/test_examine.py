@@ -147,7 +147,7 @@ def test_the_split_chooses_images(folder):
     assert all(names.values())
     assert len(names["all"]) == 12
     done = compared({}, Examination(folder, "box", "test"), lambda name, done, total: None)
-    assert done.images == len(names["test"]) == 2
+    assert done.counts["images"] == len(names["test"]) == 2
 
 
 def test_every_model_is_built_in_its_turn_and_trivial_answers_are_a_row(folder):
@@ -164,7 +164,7 @@ def test_every_model_is_built_in_its_turn_and_trivial_answers_are_a_row(folder):
         lambda name, done, total: built.append((name, done)) if done == total else None,
     )
     assert built == ["nano", ("nano", 4), "random", ("random", 4), ("trivial", 4)]
-    assert done.images == 4
+    assert done.counts["images"] == 4
     assert done.rows["nano"]["point"]["miou"] > done.rows["trivial"]["point"]["miou"]
     assert done.rows["nano"]["box"]["miou"] > done.rows["random"]["box"]["miou"]
 
@@ -222,7 +222,7 @@ def test_an_exported_folder_scores_like_the_folder_that_it_was_exported_from(fol
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["timm:deit_tiny_patch16_224"], "cannot be prompted"),
+        (["timm:deit_tiny_patch16_224"], "can neither be prompted nor reads text"),
         (["sam:nono"], "sam:nano"),
         (["sam:nano", "--split", "dev"], "unknown split"),
         (["sam:nano", "--prompts", "circle"], "unknown prompt"),
