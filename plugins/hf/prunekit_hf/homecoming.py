@@ -83,6 +83,7 @@ def _differences(model: PreTrainedModel, config: PreTrainedConfig, inputs: Input
     twin = built(type(model), config, _device_name(model))
     twin.load_state_dict(model.state_dict(), assign=True)
     twin.train(False)
+    _round_alike(twin, model)
     expected = _outputs_in_eval(model, inputs)
     if (far := _farthest(expected, _outputs_in_eval(twin, inputs))) > TOLERANCE:
         tensors = [
@@ -106,6 +107,16 @@ def _numbers_apart(mine: Blueprint, other: Blueprint) -> list[str]:
         for (path, name), value in other.numbers.items()
         if mine.numbers.get((path, name), value) != value
     ]
+
+
+def _round_alike(twin: nn.Module, model: nn.Module) -> None:
+    """Buffers that the class computes, such as rotary tables, in the precision to which ``model.to`` rounded them."""
+    held = dict(model.named_buffers())
+    for prefix, module in twin.named_modules():
+        for name, own in module._buffers.items():
+            theirs = held.get(f"{prefix}.{name}" if prefix else name)
+            if own is not None and theirs is not None and torch.equal(own.to(theirs.dtype), theirs):
+                module._buffers[name] = own.to(theirs.dtype)
 
 
 def _equal(a: Tensor, b: Tensor | None) -> bool:
