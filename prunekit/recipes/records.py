@@ -48,6 +48,12 @@ class Training(Settings):
     lr_schedule: str = field(
         default="plateau", metadata=said("of the learning rate", choices=("plateau", "cosine", "constant"))
     )
+    temperature: float = field(
+        default=1.0, metadata=said("by which logits are divided before they are compared", least=0.01)
+    )
+    top_logits: int = field(
+        default=0, metadata=said("of a place that are compared one by one, the others as one; 0 is all", least=0)
+    )
     clip: float = field(default=1.0, metadata=said("gradient norm at most; 0 is no limit"))
     precision: str = field(
         default="fp32",

@@ -146,7 +146,13 @@ class _Passes:
         self.forget()
         with mixed(self.reader.device, dtype_of(self.settings.precision)):
             given = (self.teachers, self.terms, self.taps, aligning, self.reader(mine), mine, self.joint.call)
-            losses = term_losses(self.joint.model, *given, late=self.settings.checkpointing)
+            losses = term_losses(
+                self.joint.model,
+                *given,
+                late=self.settings.checkpointing,
+                temperature=self.settings.temperature,
+                top=self.settings.top_logits,
+            )
             return losses, summed(losses)
 
     def forget(self) -> None:

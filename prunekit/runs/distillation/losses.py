@@ -56,6 +56,8 @@ def term_losses(
     call: Callable[..., Any] | None = None,
     *,
     late: bool = False,
+    temperature: float = 1.0,
+    top: int = 0,
 ) -> dict[str, Tensor]:
     """The unweighted loss of every term that counts where aligning terms count ``aligning``, by name, from one pass.
 
@@ -67,6 +69,7 @@ def term_losses(
         call: runs the student, where that is not the student itself (a wrapper around it).
         late: compare copies of the student's features after its pass: blocks that are run again in the backward pass
             must then find no comparison among their operators.
+        temperature, top: of ``divergence``, for terms on logits.
 
     Raises RecipeError where student and teacher features differ in shape.
     """
@@ -81,7 +84,7 @@ def term_losses(
     losses = {name: torch.stack(values).mean() for name, values in asked.sums.items() if values}
     for term in live:
         if not term.roles and term.loss == "kl":
-            losses[term.name] = divergence(final[0], asked.finals[term.teacher][0])
+            losses[term.name] = divergence(final[0], asked.finals[term.teacher][0], temperature, top)
         elif not term.roles:
             pairs = zip(final, asked.finals[term.teacher], strict=True)
             each = [nn.functional.mse_loss(mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
@@ -89,11 +92,26 @@ def term_losses(
     return losses
 
 
-def divergence(mine: Tensor, theirs: Tensor) -> Tensor:
-    """Mean over all places of KL(theirs || mine), both logits (..., classes)."""
-    student = nn.functional.log_softmax(mine.float(), -1).flatten(0, -2)
-    teacher = nn.functional.log_softmax(theirs.float(), -1).flatten(0, -2)
-    return nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+def divergence(mine: Tensor, theirs: Tensor, temperature: float = 1.0, top: int = 0) -> Tensor:
+    """Mean over all places of T^2 KL(theirs / T || mine / T), both logits (..., classes).
+
+    T^2 keeps the size of the gradients (Hinton et al. 2015, 1503.02531, section 2). With ``top`` > 0 the teacher's
+    ``top`` likeliest classes count one by one and all others as one class together: never more than the whole
+    divergence, and without the noise of a long tail.
+    """
+    student = nn.functional.log_softmax(mine.float() / temperature, -1).flatten(0, -2)
+    teacher = nn.functional.log_softmax(theirs.float() / temperature, -1).flatten(0, -2)
+    if 0 < top < teacher.shape[-1]:
+        kept = teacher.topk(top).indices
+        student, teacher = (_with_rest(each.gather(-1, kept)) for each in (student, teacher))
+    found = nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return found * temperature**2
+
+
+def _with_rest(kept: Tensor) -> Tensor:
+    """Logarithms of probabilities (places, classes), and behind them that of what they leave to one."""
+    left = (1 - kept.exp().sum(-1, keepdim=True)).clamp_min(torch.finfo(kept.dtype).eps)
+    return torch.cat([kept, left.log()], -1)
 
 
 @dataclass(eq=False)
