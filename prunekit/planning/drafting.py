@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.graph.nodes import packet
-from prunekit.inputs import as_samples
 from prunekit.options import Options
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
@@ -29,8 +28,8 @@ from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.registry import criterion
 from prunekit.registry.homes import words_of
 from prunekit.roles import HEAD_DIM, HEADS
-from prunekit.scorers import Magnitude, Scorer
-from prunekit.selection import Conditions
+from prunekit.scorers import Magnitude, Scored, Scorer
+from prunekit.selection import Conditions, filter_groups
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +62,16 @@ def draft(
     ``Conditions``. Raises NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
     """
     _warn_of(options, structure)
-    held = list(as_samples(data, structure.inputs)) if data is not None and options.choice.uniform else data
-    make = partial(_one_draft, model, structure, held, progress, baseline, sizes)
-    return uniform_draft(model, structure, options, make) if options.choice.uniform else make(options)
+    if not options.choice.uniform:
+        return _one_draft(model, structure, data, progress, baseline, sizes, options)
+    # many drafts are made, of other groups each: all that any of them may have are scored once
+    choice, scope = options.choice, options.scope
+    readers = structure.readers if scope.exclude else None
+    groups = filter_groups(structure.groups, scope.include, scope.exclude, scope.roles, readers)
+    scorer, scores = scored_by(choice.scorer, model, structure, groups, data, choice.seed, progress)
+    make = partial(_one_draft, model, structure, None, progress, baseline, sizes)
+    made = uniform_draft(model, structure, options.replaced(scorer=Scored(scores, scorer)), make)
+    return replace(made, scorer=scorer)
 
 
 def _one_draft(

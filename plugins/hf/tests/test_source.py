@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import prunekit
 from prunekit.cli.app import app
-from prunekit.errors import CheckpointError, RegistryError
+from prunekit.errors import CheckpointError, RegistryError, ScorerError
 from prunekit.exports import export
 from prunekit.registry import build
 
@@ -186,3 +186,27 @@ def test_one_mapping_is_one_item_of_data_for_every_draft(folder):
     one = prunekit.plan(model, x, ratio=0.5, uniform=True, data=data)
     several = [{"input_ids": row[None]} for row in ids]
     assert one.cuts == prunekit.plan(model, x, ratio=0.5, uniform=True, data=several).cuts
+
+
+def test_uniform_widths_are_looked_for_on_one_scoring(folder):
+    class Counting:
+        """Any scores, and how often each group was asked for."""
+
+        def __init__(self):
+            self.asked = {}
+
+        def score(self, group, statistics):
+            self.asked[group.name] = self.asked.get(group.name, 0) + 1
+            return torch.arange(group.size, dtype=torch.float64)
+
+    model, x, counting = build(f"hf:{folder}").model, {"input_ids": torch.randint(3, 100, (1, 12))}, Counting()
+    result = prunekit.prune(model, x, ratio=0.5, uniform=True, scorer=counting)
+    assert set(counting.asked.values()) == {1}
+    assert "Counting" in result.report.scorer
+    assert "Scored" not in result.report.scorer
+
+
+def test_a_criterion_that_fails_is_not_said_to_be_a_width_that_the_config_cannot_say(folder):
+    model, x = build(f"hf:{folder}").model, {"input_ids": torch.randint(3, 100, (1, 12))}
+    with pytest.raises(ScorerError, match=r"labels|target|loss"):
+        prunekit.prune(model, x, ratio=0.5, uniform=True, scorer="taylor", data=[x])
