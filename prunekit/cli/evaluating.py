@@ -150,6 +150,7 @@ def _builders(
 
 
 def _show_figures(console: Console, done: Examined) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     asked = len({asked for row in done.rows.values() for asked in row}) > 1
@@ -160,11 +161,17 @@ def _show_figures(console: Console, done: Examined) -> None:
         table.add_column(name.replace("_", " "), justify="right")
     for model, rows in done.rows.items():
         for prompt, figures in rows.items():
-            cells = [_shown(figures.get(name)) for name in done.shown]
-            table.add_row(model, *([prompt] if asked else []), *cells)
+            cells = [_with_bounds(name, figures) for name in done.shown]
+            table.add_row(escape(model), *([prompt] if asked else []), *map(escape, cells))
     console.print(table)
     if done.remark:
         console.print(done.remark, style="dim", highlight=False)
+
+
+def _with_bounds(name: str, figures: Mapping[str, float | int | None]) -> str:
+    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+    told = _shown(figures.get(name))
+    return told if low is None or low == high else f"{told} [{_shown(low)}, {_shown(high)}]"
 
 
 def _shown(figure: float | None) -> str:

@@ -38,7 +38,7 @@ class Examined:
     Attributes:
         rows: a figure that nothing could be averaged for is None.
         counts: of what was scored and what was left out, by the names that the report gives them.
-        shown: the figures that the table has, in its order.
+        shown: the figures that the table has, in its order, with NAME_low and NAME_high behind each where these are.
         title: what was scored, for people; ``remark`` is what they should know besides.
         skipped: samples that could not be used.
     """

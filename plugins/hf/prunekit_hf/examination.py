@@ -18,15 +18,7 @@ from prunekit_hf.text_data import WindowFigures, figures_of, reads_text, tells_t
 
 TRIVIAL = "trivial"
 ASKED = "text"
-SHOWN = (
-    "perplexity",
-    "perplexity_low",
-    "perplexity_high",
-    "next_token_accuracy",
-    "times_first",
-    "times_first_low",
-    "times_first_high",
-)
+SHOWN = ("perplexity", "next_token_accuracy", "times_first")
 NORMAL = 1.96  # standard errors on either side hold 95 % of means
 
 Figures = dict[str, float | int | None]
@@ -69,7 +61,7 @@ def told_apart(
         {"windows": len(windows), "tokens": sum(ids[:, 1:].numel() for ids in windows)},
         SHOWN,
         f"{len(windows)} windows of {tokens} tokens",
-        "times first: perplexity over that of the first model; low and high hold 95 %",
+        "times first: perplexity over that of the first model; brackets hold 95 %",
     )
 
 
@@ -104,24 +96,23 @@ def _equal_windows(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
 
 
 def _figures(found: Sequence[WindowFigures], first: Sequence[WindowFigures]) -> Figures:
-    tokens = sum(window.tokens for window in found)
     losses = [window.loss / window.tokens for window in found]
     apart = [a - b.loss / b.tokens for a, b in zip(losses, first, strict=True)]
     return {
-        **_exponential("perplexity", losses),
-        "next_token_accuracy": sum(window.right for window in found) / tokens,
-        **_exponential("times_first", apart),
+        **_bounded("perplexity", losses, _exp),
+        **_bounded("next_token_accuracy", [window.right / window.tokens for window in found], float),
+        **_bounded("times_first", apart, _exp),
     }
 
 
-def _exponential(name: str, values: Sequence[float]) -> Figures:
-    """exp of the mean, and of the bounds that hold 95 % of it; None where one window tells of no spread."""
+def _bounded(name: str, values: Sequence[float], of: Callable[[float], float]) -> Figures:
+    """``of`` the mean, and of the bounds that hold 95 % of it; None where one window tells of no spread."""
     middle = mean(values)
     side = NORMAL * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return {
-        name: _exp(middle),
-        f"{name}_low": None if side is None else _exp(middle - side),
-        f"{name}_high": None if side is None else _exp(middle + side),
+        name: of(middle),
+        f"{name}_low": None if side is None else of(middle - side),
+        f"{name}_high": None if side is None else of(middle + side),
     }
 
 
