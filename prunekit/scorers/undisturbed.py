@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,9 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
     flags = {name: p.requires_grad for name, p in parameters.items()}
     modes = [(module, module.training) for module in model.modules()]
     held = [(vars(module), dict(vars(module))) for module in model.modules()]  # forward may leave tensors there
+    tables = [  # hooks and modules that forward registers
+        (table, table.copy()) for _, own in held for name, table in own.items() if name[:1] == "_" and _is_dict(table)
+    ]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     caches = tensor_caches(model)
     devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
@@ -44,6 +48,10 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
             for name in attributes.keys() - before_run.keys():
                 del attributes[name]
             attributes.update(before_run)
+        for table, content in tables:
+            if table.keys() != content.keys() or any(table[key] is not content[key] for key in content):
+                table.clear()
+                table.update(content)
         for module, mode in modes:
             module.training = mode
         with torch.no_grad():
@@ -51,6 +59,10 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
         restore_caches(caches)
+
+
+def _is_dict(value: Any) -> bool:
+    return type(value) in (dict, OrderedDict)
 
 
 Cache = tuple[nn.Module, str, dict[Any, Any], dict[Any, Any]]
