@@ -8,22 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+from prunekit_hf.text_data import figures_of
 from torch import Tensor, nn
 
 
 def perplexity(model: nn.Module, windows: Sequence[dict[str, Tensor]]) -> tuple[float, float]:
     """(perplexity, next-token accuracy) over windows of {"input_ids": (batch, length)}, each read on its own."""
-    loss, right, count = 0.0, 0, 0
-    with torch.no_grad():
-        for window in windows:
-            ids = window["input_ids"]
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            wanted = ids[:, 1:]
-            loss += float(nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum"))
-            right += int((logits.argmax(-1) == wanted).sum())
-            count += wanted.numel()
-    return math.exp(min(loss / count, 60.0)), right / count
+    found = list(figures_of(model, [window["input_ids"] for window in windows], lambda done, of: None))
+    tokens = sum(window.tokens for window in found)
+    loss = sum(window.loss for window in found) / tokens
+    return math.exp(min(loss, 60.0)), sum(window.right for window in found) / tokens
 
 
 def bigram(train: Sequence[dict[str, Tensor]], test: Sequence[dict[str, Tensor]]) -> float:
