@@ -10,7 +10,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.language import page, texts
+from benchmarks.language.distilled import distilled
 from benchmarks.language.measure import as_record, bigram
 from benchmarks.zoo.report import versions
 from benchmarks.zoo.runner import write_atomically
@@ -25,6 +27,7 @@ from benchmarks.zoo.runner import write_atomically
 LEVELS = (0.1, 0.2, 0.3)
 SCORERS = ("disturbed_taylor", "wanda", "activation", "magnitude", "random", "disturbed_taylor:global")
 BY_CHANCE = ("random",)
+DISTILLED, RATE = ("wanda", "random"), 5e-5
 WINDOW, CALIBRATION, REFITTED, JUDGED = 256, 32, 128, 16
 
 
@@ -50,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, help="text to calibrate and measure on; Debian's handbook by default")
     parser.add_argument("--other", type=Path, help="text of another kind; psalms by default")
     parser.add_argument("--levels", type=float, nargs="+", default=LEVELS, help="shares of all parameters to remove")
-    parser.add_argument("--scorers", nargs="+", default=SCORERS, help="criteria, or criterion:ranking")
+    parser.add_argument("--scorers", nargs="*", default=SCORERS, help="criteria, or criterion:ranking")
+    parser.add_argument("--distilled", nargs="*", default=DISTILLED, help="criteria to distil after")
+    parser.add_argument("--lr", type=float, default=RATE, help="of distillation")
     parser.add_argument("--seeds", type=int, default=3, help="of random")
     parser.add_argument(
         "--refit",
@@ -66,13 +71,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tasks(given: argparse.Namespace) -> list[str]:
     """A process each: a criterion, with its ranking where it is not the usual one, and a seed."""
-    return [f"{scorer} {seed}" for scorer in given.scorers for seed in range(given.seeds if scorer in BY_CHANCE else 1)]
+
+    def seeded(scorers: Sequence[str], more: str) -> list[str]:
+        return [f"{name} {seed}{more}" for name in scorers for seed in range(given.seeds if name in BY_CHANCE else 1)]
+
+    return [*seeded(given.scorers, ""), *seeded(given.distilled, " distil")]
 
 
 def _rows_of(given: argparse.Namespace, task: str) -> list[str]:
-    scorer, seed = task.split()
+    scorer, seed, *distilled = task.split()
     refits = ["none", "ridge"] if given.refit == "both" else [given.refit]
-    return [f"{level:g} {scorer} {refit} {seed}" for level in given.levels for refit in refits]
+    return [f"{level:g} {scorer} {refit} {seed}" for level in given.levels for refit in distilled or refits]
 
 
 def _in_a_process(given: argparse.Namespace, task: str, rows: dict[str, Any], console: Console) -> None:
@@ -107,7 +116,9 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from prunekit.scorers import Scored, Statistics
 
     torch.manual_seed(0)
-    model = build(f"hf:{given.model}?dtype=float32").model
+    built = build(f"hf:{given.model}?dtype=float32")
+    model = built.model
+    parameters = sum(p.numel() for p in model.parameters())
     handbook, other = _texts(given, tokenizer_of(model), text)
     data = [{**window, "use_cache": False} for window in handbook[:REFITTED]]
     judged = {"handbook": handbook[-JUDGED:], "other": other[:JUDGED]}
@@ -128,22 +139,27 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             scores["seconds"] = time.process_time() - start
             start = time.process_time()
         made = copy.deepcopy(model)
-        result = prunekit.prune(
-            made,
-            data[0],
-            data=data,
-            target=f"params<={100 - 100 * float(level):g}%",
-            roles=["mlp.hidden"],
-            scorer=scores["all"],
-            ranking=ranking or "local",
-            compensate=None if refit == "none" else refit,
-            verify="shapes",
-        )
+        if refit == "distil":
+            seen = tokenizer_of(model).batch_decode([window["input_ids"][0] for window in handbook[:-JUDGED]])
+            whole = replace(built, model=made)
+            distilled(whole, "".join(seen), float(level), scores["all"], windows=REFITTED, lr=given.lr)
+        else:
+            prunekit.prune(
+                made,
+                data[0],
+                data=data,
+                target=f"params<={100 - 100 * float(level):g}%",
+                roles=["mlp.hidden"],
+                scorer=scores["all"],
+                ranking=ranking or "local",
+                compensate=None if refit == "none" else refit,
+                verify="shapes",
+            )
         seconds = time.process_time() - start
         yield {
             "row": row,
             **as_record(made, judged),
-            "gone": round(1 - result.report.params["after"] / result.report.params["before"], 4),
+            "gone": round(1 - sum(p.numel() for p in made.parameters()) / parameters, 4),
             "scoring_cpu_seconds": round(scores["seconds"], 1),
             "cpu_seconds": round(seconds, 1),
             "seconds": round(time.perf_counter() - clock, 1),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from prunekit.comparison import Comparison
     from prunekit.registry.building import Built
     from prunekit.samples.sequences import Skipped
-    from prunekit.samples.tasks import Samples
 
 SEEDS = 3
 IMAGES, VAL_IMAGES = 64, 32  # where the data are given; for generated ones as for prune
@@ -108,21 +107,16 @@ def _contest(
 ) -> tuple[Comparison, list[Skipped]]:
     """The comparison, and the samples that could not be used."""
     import copy
-    import logging
 
     from prunekit.comparison import compare, needs_no_labels
-    from prunekit.runs.image_data import NOT_VALIDATED, dataset_for
+    from prunekit.runs.held_out import train_and_val
     from prunekit.runs.metrics import evaluator_for
     from prunekit.runs.prune_stage import Batches
 
     if not names:
         raise InputError("--scorers names none", hint="for example --scorers magnitude,disturbed_taylor")
-    dataset = dataset_for(built)
     wanted = None if folders[0] else counts[0] * len(seeds)
-    train = dataset(built.model, folders[0], "train", wanted, seeds[0])
-    judged: Samples = dataset(built.model, folders[1], "val", counts[1], seeds[0])
-    if judged.generated and not train.generated:
-        logging.getLogger(__name__).warning(NOT_VALIDATED)
+    train, judged = train_and_val(built, *folders, (wanted, counts[1]), seeds[0], split=False)
     evaluator = evaluator_for(built, copy.deepcopy(built.model))
 
     def evaluate(part: nn.Module) -> Mapping[str, float]:

@@ -33,6 +33,8 @@ class ModelEntry:
         dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
         examiner: a name too; "" where ``prunekit eval`` is not for this model.
         generated: recipe settings that suit this model when its data are generated rather than given.
+        holds_out: whether a run that is given data, and none to validate on, validates on a part of these that it does
+            not train on. For models that generated samples tell nothing about.
         lean: a context in which a module gives the same up to rounding, for less time or memory; recipes score, train
             and evaluate in it. None where there is nothing to gain.
     """
@@ -46,6 +48,7 @@ class ModelEntry:
     exporters: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     generated: Mapping[str, Any] = field(default_factory=dict)
+    holds_out: bool = False
     lean: Callable[[nn.Module], AbstractContextManager[None]] | None = None
 
 

@@ -2,7 +2,7 @@
 
 from prunekit.recipes.isomorphic import ISOMORPHIC
 from prunekit.recipes.iterative import ITERATIVE
-from prunekit.recipes.minitron import MINITRON
+from prunekit.recipes.minitron import MINITRON, MINITRON_LORA
 from prunekit.recipes.oneshot import ONESHOT
 from prunekit.recipes.records import COMMON
 from prunekit.recipes.settings import override, parse
@@ -21,7 +21,7 @@ from prunekit.recipes.stages import (
     stages_of,
 )
 
-OWN = (ONESHOT, ITERATIVE, ISOMORPHIC, GROUP_LASSO, BATCH_NORM, GROWING, MINITRON)
+OWN = (ONESHOT, ITERATIVE, ISOMORPHIC, GROUP_LASSO, BATCH_NORM, GROWING, MINITRON, MINITRON_LORA)
 
 __all__ = [
     "COMMON",

@@ -54,6 +54,12 @@ class Training(Settings):
     top_logits: int = field(
         default=0, metadata=said("of a place that are compared one by one, the others as one; 0 is all", least=0)
     )
+    lora_rank: int = field(
+        default=0,
+        metadata=said(
+            "of adapters trained in the place of weights and merged at the end; 0 is none", least=0
+        ),
+    )
     clip: float = field(default=1.0, metadata=said("gradient norm at most; 0 is no limit"))
     precision: str = field(
         default="fp32",

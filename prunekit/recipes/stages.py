@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from prunekit.options.fields import Setting
 from prunekit.options.schedules import portions
 from prunekit.recipes.records import Repeating
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class Falling:
         return (aligned - epoch - 1) / aligned if epoch < aligned else 0.0
 
 
+class Loss(Protocol):
+    """A loss of one's own between a feature or output of the student and the teacher's."""
+
+    def __call__(self, student: Tensor, teacher: Tensor, /) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Term:
     """One part of a distillation loss: between a teacher's features and the student's.
@@ -69,15 +78,17 @@ class Term:
         teacher: ``original`` before any cut, or ``previous``: as it stood before the last cut.
         aligning: whether it counts as the stage's weighting says, while the first epochs align; the other terms count
             one minus that.
-        loss: ``mse``, the mean squared error, or ``kl``: the Kullback-Leibler divergence of the student's first output,
-            read as logits over its last axis, from the teacher's, per place (Muralidharan et al. 2024, 2407.14679).
+        loss: ``mse``, the mean squared error; ``cosine``, one minus the cosine over the last axis, per place; or
+            ``kl``: the Kullback-Leibler divergence of the student's first output, read as logits over its last axis,
+            from the teacher's, per place (Muralidharan et al. 2024, 2407.14679). Or one's own: a function of what the
+            student gives and what the teacher gave, two tensors of one shape, to a number.
     """
 
     name: str
     roles: tuple[str, ...] = ()
     teacher: Literal["original", "previous"] = "original"
     aligning: bool = False
-    loss: Literal["mse", "kl"] = "mse"
+    loss: Literal["mse", "cosine", "kl"] | Loss = "mse"
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a model does not say
 VAL_STREAM = 1_000_003  # generated validation images come from another seed than the training images
 
-NOT_VALIDATED = "metrics are of generated samples, not of the data: give --val FOLDER (prune: or --set split=true)"
-
 
 def dataset_for(built: Built) -> Dataset:
     """The plug-in's data set for this model, else images of any kind."""

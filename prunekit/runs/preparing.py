@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from typing import Any
 
 from torch import nn
@@ -11,7 +10,7 @@ from torch import nn
 from prunekit.errors import RecipeError
 from prunekit.runs.fitting import fitted
 from prunekit.runs.goals import Shares
-from prunekit.runs.image_data import NOT_VALIDATED, dataset_for, parts
+from prunekit.runs.held_out import train_and_val
 from prunekit.runs.job import Job
 from prunekit.runs.keeping import RunFolder, weights_digest
 from prunekit.runs.metrics import evaluator_for
@@ -20,7 +19,6 @@ from prunekit.runs.prune_stage import structure_of
 from prunekit.runs.under_way import UnderWay, sizes_of
 from prunekit.samples.tasks import Samples
 
-logger = logging.getLogger(__name__)
 # Settings that decide nothing about the result, and so may differ when a run is gone on with
 FREE = ("save_minutes", "latency")
 
@@ -67,15 +65,11 @@ def _restore(run: UnderWay, values: Any, tensors: Any) -> None:
 
 def _samples(job: Job) -> tuple[Samples, Samples]:
     sampling, seed = job.settings.sampling, job.settings.options.choice.seed
-    dataset = dataset_for(job.built)
     # A folder is used whole unless train_images says otherwise; generated images have no natural number
     count = sampling.train_images or (None if job.data else sampling.images)
     needed = None if count is None else max(count, sampling.images)
-    train_part, val_folder, val_part = parts(job.data, job.val, split=sampling.split)
-    train = dataset(job.built.model, job.data, "train", needed, seed, train_part)
-    val = dataset(job.built.model, val_folder, "val", sampling.val_images, seed, val_part)
-    if val.generated and not train.generated:
-        logger.warning(NOT_VALIDATED)
+    counts = (needed, sampling.val_images)
+    train, val = train_and_val(job.built, job.data, job.val, counts, seed, split=sampling.split)
     train.batch([0])  # a folder without a readable sample is worth knowing before anything is built or copied
     return train, val
 

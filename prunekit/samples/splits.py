@@ -26,4 +26,4 @@ def within(split: str, name: str) -> bool:
 
 def none_in(part: str, where: str) -> DataError:
     """The error for data of which nothing falls into ``part``."""
-    return DataError(f"no image of {where} is in the part {part!r}", hint="parts go by names: give more images")
+    return DataError(f"nothing of {where} is in the part {part!r}", hint="parts go by names and numbers: give more")

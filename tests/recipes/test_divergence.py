@@ -87,3 +87,10 @@ def test_settings_reach_the_loss(monkeypatch):
 def test_what_no_divergence_can_be_taken_with(name, text):
     with pytest.raises(RecipeError, match=name):
         override(MINITRON, {name: text})
+
+
+def test_the_cosine_of_a_term_is_that_of_a_place_and_blind_to_size():
+    term = Term("hidden states", loss="cosine")
+    wanted = 1 - nn.functional.cosine_similarity(MINE.double(), THEIRS.double(), -1).mean()
+    assert float(losses.between(term, MINE, THEIRS)) == pytest.approx(float(wanted), abs=1e-6)
+    assert float(losses.between(term, 7 * THEIRS, THEIRS)) == pytest.approx(0, abs=1e-6)

@@ -52,7 +52,7 @@ def found(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelEntry 
     if not reads_text(model):
         return model, None
     evaluator = "next_token" if tells_the_next_token(model) else ""
-    return model, ModelEntry(lambda checkpoint: model, dataset="text", evaluator=evaluator)
+    return model, ModelEntry(lambda checkpoint: model, dataset="text", evaluator=evaluator, holds_out=True)
 
 
 def windows(

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import prunekit
@@ -166,6 +167,44 @@ def test_a_language_model_is_pruned_on_text_distilled_on_logits_and_brought_home
     again = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "home")
     assert sum(p.numel() for p in again.parameters()) == told["params"]["after"]
     assert hf.AutoTokenizer.from_pretrained(tmp_path / "home")("the")["input_ids"]
+
+
+def minitron(language_model, out, *more):
+    folder, words = language_model
+    line = ["prune", f"hf:{folder}", "--ratio", "mlp.hidden=0.5", "--data", str(words), "--recipe", "minitron"]
+    few = ["--set", "steps=4", "--set", "images=8", "--set", "val_images=4"]
+    run = CliRunner().invoke(app, [*line, *few, *more, "--json", "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    return run.stdout
+
+
+def test_text_that_is_judged_is_held_out_of_what_is_trained_on(language_model, tmp_path, caplog):
+    from prunekit.runs.held_out import train_and_val
+
+    folder, words = language_model
+    built = build(f"hf:{folder}")
+    train, val = train_and_val(built, words, None, (None, 100), 0, split=False)
+    whole = train_and_val(built, words, words, (None, 100), 0, split=False)[0]
+    assert not val.generated
+    assert len(train) + len(val) < len(whole)  # and a part to test on, which is never read
+    assert not caplog.records
+    words.write_text("the quick brown fox jumps over the lazy dog " * 2)
+    train, val = train_and_val(built, words, None, (None, 100), 0, split=False)
+    assert (len(train), val.generated) == (2, True)
+    assert "generated samples" in caplog.text
+
+
+def test_hidden_states_and_adapters_count_where_they_are_asked_for(language_model, tmp_path, caplog):
+    minitron(language_model, tmp_path / "plain")
+    assert "hidden states" not in caplog.text
+    minitron(language_model, tmp_path / "hidden", "--set", "align_epochs=20")
+    minitron(language_model, tmp_path / "lora", "--set", "lora_rank=2", "--set", "lr=0.01")
+    found = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "hidden", "lora")]
+    q = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(found[0][q], found[1][q])
+    before = load_file(language_model[0] / "model.safetensors")[q]
+    assert torch.linalg.matrix_rank(found[0][q] - before, rtol=1e-4) > 2
+    assert torch.linalg.matrix_rank(found[2][q] - before, rtol=1e-4) == 2
 
 
 def test_text_without_a_tokenizer_and_text_that_is_too_short(folder, language_model, tmp_path):

@@ -236,7 +236,7 @@ def test_every_layout_has_the_same_parts(tmp_path):
 def test_nothing_in_a_part_is_said(tmp_path, layout):
     make = {"tar": write_tar, "folder": unpacked}[layout]
     data = make(tmp_path / f"{layout}.tar", pair(TRAIN[0], 1))
-    with pytest.raises(DataError, match=r"no image of .* is in the part 'test'"):
+    with pytest.raises(DataError, match=r"nothing of .* is in the part 'test'"):
         found_in(data, "val", part="test")
     with pytest.raises(InputError, match="unknown split 'dev'"):
         found_in(data, "val", part="dev")

@@ -18,6 +18,7 @@ from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.samples.tasks import Samples
 from prunekit.runs.caches import remade
+from prunekit.runs.distillation.adapters import Adapted, adapted
 from prunekit.runs.distillation.checkpointing import recomputed
 from prunekit.runs.distillation.encoded import Encoded, with_next
 from prunekit.runs.distillation.joint import Joint, joined
@@ -91,10 +92,12 @@ def distil(
     student.eval()
     total = steps_in(len(samples), settings, ranks.count)
     frozen = _frozen_teachers(teachers, settings, len(samples), folder)
+    adapters = adapted(student, settings, penalised=penalty is not None) if settings.lora_rank else None
+    trained = student if adapters is None else adapters.model
     with Encoded(samples, next(student.parameters()).device) as reader, ExitStack() as stack:
-        needed = preflight(student, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
-        joint = stack.enter_context(joined(student, ranks, settings, penalised=penalty is not None))
-        course = _Course(joint.model, stage, settings, total, ranks)
+        needed = preflight(trained, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
+        joint = stack.enter_context(joined(trained, ranks, settings, penalised=penalty is not None))
+        course = _Course(joint.model, stage, settings, total, ranks, adapters)
         first = course.restore(start)
         progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
         passes = _Passes(joint, frozen, stage.terms, taps, settings, reader)
@@ -111,6 +114,8 @@ def distil(
                     keep(course.state())
         passes.forget()
         joint.publish()
+        if adapters is not None:
+            adapters.merge()
     return course.epoch.means
 
 
@@ -203,8 +208,17 @@ def _frozen_teachers(
 class _Course:
     """The optimiser of one stage, its schedules, and how far it has come."""
 
-    def __init__(self, student: nn.Module, stage: Distil, settings: Training, total: int, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        stage: Distil,
+        settings: Training,
+        total: int,
+        ranks: Ranks,
+        adapters: Adapted | None = None,
+    ) -> None:
         self.student, self.stage, self.settings, self.total, self.ranks = student, stage, settings, total, ranks
+        self.adapters = adapters
         self.weights = [p for p in student.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.weights, lr=settings.lr)
         device = self.weights[0].device.type
@@ -271,12 +285,15 @@ class _Course:
             "epoch": {"number": self.epoch.number, "steps": self.epoch.steps, "sums": dict(self.epoch.sums)},
             "scaler": self.scaler.state_dict(),
         }
-        return state_of(progress, self.optimiser, self.student)
+        found = state_of(progress, self.optimiser, self.student)
+        return found if self.adapters is None else State(progress, {**found.tensors, **self.adapters.values()})
 
     def restore(self, start: State | None) -> int:
         """Goes back to ``start`` and returns the steps that it had made."""
         if start is None:
             return 0
+        if self.adapters is not None:
+            self.adapters.put_back(start.tensors)
         restored(start, self.optimiser, self.student)
         self.rate = Rate.of(start.progress["rate"])
         told = start.progress["epoch"]

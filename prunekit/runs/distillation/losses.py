@@ -61,7 +61,7 @@ def term_losses(
 ) -> dict[str, Tensor]:
     """The unweighted loss of every term that counts where aligning terms count ``aligning``, by name, from one pass.
 
-    A term over features is the mean over its taps of the mean squared error. A teacher's features live until the
+    A term over features is the mean over its taps of its loss, of the mean squared error as a rule. A teacher's features live until the
     student's are there, and then hold the difference that the backward pass needs.
 
     Args:
@@ -87,9 +87,20 @@ def term_losses(
             losses[term.name] = divergence(final[0], asked.finals[term.teacher][0], temperature, top)
         elif not term.roles:
             pairs = zip(final, asked.finals[term.teacher], strict=True)
-            each = [nn.functional.mse_loss(mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
+            each = [between(term, mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
             losses[term.name] = torch.stack(each).mean()
     return losses
+
+
+def between(term: Term, mine: Tensor, theirs: Tensor) -> Tensor:
+    """The loss of a term between two tensors of one shape, a number."""
+    if callable(term.loss):
+        return term.loss(mine, theirs)
+    if term.loss == "kl":
+        return divergence(mine, theirs)
+    if term.loss == "cosine":
+        return (1 - nn.functional.cosine_similarity(mine.float(), theirs.float(), -1)).mean()
+    return nn.functional.mse_loss(mine, theirs)
 
 
 def divergence(mine: Tensor, theirs: Tensor, temperature: float = 1.0, top: int = 0) -> Tensor:
@@ -164,7 +175,8 @@ class _Asked:
                     where=f"the {tap.side} of {tap.module}",
                     hint="align roles that the teacher and the student have at equal widths",
                 )
-            self.sums[term.name].append(mean_square(feature, theirs))
+            same = mean_square(feature, theirs) if term.loss == "mse" else between(term, feature, theirs)
+            self.sums[term.name].append(same)
 
 
 def floats(output: Any) -> list[Tensor]:

@@ -26,6 +26,8 @@ from prunekit.runs.under_way import UnderWay, keep, lean
 def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str, Any]:
     """The last epoch's mean of every loss; the part is trained in place."""
     structure = structure_of(run.part, run.train)
+    if not job.settings.training.align_epochs:
+        stage = replace(stage, terms=tuple(term for term in stage.terms if not term.aligning) or stage.terms)
     stage = comparable(stage, structure, run.sizes)
     wanted = {str(term.teacher) for term in stage.terms}
     teachers = {name: teacher for name, teacher in run.teachers.items() if name in wanted}
