@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ from prunekit.registry.rules import coupled
 from prunekit.surgery.cutting import apply
 from prunekit.tracing.collector import paused_collector
 from prunekit.tracing.recorder import record
-
-logger = logging.getLogger(__name__)
 
 STEPWISE = ("steps", "schedule", "on_step", "compensate")  # what a plan alone cannot do
 
@@ -192,15 +189,12 @@ def prune(
 
 
 def _at_home(model: nn.Module, structure: Structure, done: Done) -> Settlement | None:
-    """The configuration of a model that holds one is made true, or the log says why not."""
+    """The configuration of a model that holds one is made true; all is undone where that fails."""
     try:
-        settlement = settled(model, structure.inputs)
+        return settled(model, structure.inputs)
     except BaseException:
         done.undo()
         raise
-    if settlement is not None and settlement.trouble:
-        logger.warning("%s; from_pretrained will not give this model back: pass uniform=True", settlement.trouble)
-    return settlement
 
 
 def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:

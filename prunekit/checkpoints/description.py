@@ -13,12 +13,16 @@ WEIGHTS, PLAN, REPORT, MODEL = "model.safetensors", "plan.json", "report.json", 
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """``spec``, ``options`` and ``part`` of the model kept in ``folder``. Raises CheckpointError."""
+    """``spec``, ``options``, ``part`` and ``home`` of the model kept in ``folder``. Raises CheckpointError."""
     raw = json_in(folder / MODEL)
     try:
         if raw["format"] != FORMAT:
             raise CheckpointError(f"{folder / MODEL} has another format", hint=f"expected {FORMAT}")
-        return {"spec": str(raw["spec"] or ""), "options": dict(raw["options"]), "part": str(raw["part"])}
+        found = {"spec": str(raw["spec"] or ""), "options": dict(raw["options"]), "part": str(raw["part"])}
+        home = raw.get("home")
+        if home is not None and not {"name", "values", "says_widths"} <= dict(home).keys():
+            raise KeyError("home")
+        return {**found, "home": home}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / MODEL} is not a model description: {error}") from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -13,16 +15,18 @@ from prunekit.files.weights import load_state, read_state
 from prunekit.plans.bundle import Bundle
 from prunekit.plans.contents import Plan
 from prunekit.registry.building import build
+from prunekit.registry.homes import rebuilt_from
 from prunekit.surgery.cutting import apply
+from prunekit.surgery.history import remember
 
 
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The pruned model kept in ``folder``, in evaluation mode, on the CPU.
 
-    Imports the model's own library, and nothing that traces, scores or trains. Without ``model`` the original is built
-    by the name kept in the folder; a name that starts with ``python:`` imports that module, so load such folders only
-    from those you trust. With ``model``, a fresh instance of the original class, that instance is pruned in place and
-    returned.
+    Imports the model's own library, and nothing that traces, scores or trains. Without ``model`` it is built from the
+    configuration that the folder keeps, where its library builds models so, else by the kept name. A name that starts
+    with ``python:`` imports that module, so load such folders only from those you trust. With ``model``, a fresh
+    instance of the original class, that instance is pruned in place and returned.
 
     Raises CheckpointError for files that are missing, truncated or foreign and for weights that do not fit,
     RegistryError for an unknown name, PlanError for a plan that does not fit the model.
@@ -37,26 +41,35 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
     """
     folder = Path(folder)
     description = describe(folder)
+    home = description.pop("home")
     check_damage(folder)
     plan = _plan(folder)
     report = json_in(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
     state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken
-    if model is None:
-        if not description["spec"]:
-            raise CheckpointError(
-                f"{folder} does not say how to build its model", hint="pass a fresh instance: load(folder, model)"
-            )
-        model = build(description["spec"], **description["options"]).model
+    is_cut = False
+    if model is None and home is not None:
+        model, is_cut = rebuilt_from(home)
+    elif model is None:
+        model = _original(folder, description)
     try:
-        undo = apply(model.get_submodule(description["part"]), plan)
+        part = model.get_submodule(description["part"])
     except AttributeError as error:
         raise CheckpointError(f"{type(model).__name__} has no part {description['part']!r}") from error
+    undo = remember(part, plan) if is_cut else apply(part, plan)
     try:
         load_state(model, state, folder / WEIGHTS)
     except CheckpointError:
         undo()
         raise
     return Bundle(model.eval(), plan, report, **description)
+
+
+def _original(folder: Path, description: Mapping[str, Any]) -> nn.Module:
+    if not description["spec"]:
+        raise CheckpointError(
+            f"{folder} does not say how to build its model", hint="pass a fresh instance: load(folder, model)"
+        )
+    return build(description["spec"], **description["options"]).model
 
 
 def _plan(folder: Path) -> Plan:

@@ -16,6 +16,7 @@ from prunekit.checkpoints.respec import check_spec
 from prunekit.files.folders import new_folder
 from prunekit.files.weights import write_state
 from prunekit.plans.contents import Plan
+from prunekit.registry.homes import kept_by
 from prunekit.surgery.history import cut_so_far
 
 
@@ -46,16 +47,19 @@ def save(
         folder: a new or empty folder, or one with an earlier result, which is then replaced.
         spec: the model's name for ``prunekit.registry.build``, so that ``load`` needs no model. It is built to see that
             it gives this model back, cut; with the arguments that it was made with: ``timm:resnet18?num_classes=10``.
+            Not needed where the model's library builds it from a configuration that it holds.
         extras: more files: name -> a function that writes the path it is given.
 
     Raises CheckpointError where the folder cannot be used, the model's state holds more than tensors, or ``spec`` names
     another model.
     """
+    source, home = kept_by(result.model)
     description: dict[str, Any] = {
         "format": FORMAT,
-        "spec": spec if spec is not None else getattr(result, "spec", ""),
+        "spec": spec if spec is not None else getattr(result, "spec", "") or source,
         "options": dict(getattr(result, "options", {})),
         "part": getattr(result, "part", ""),
+        "home": home,
     }
     part = result.model.get_submodule(description["part"])
     plan = cut_so_far(part) or result.plan  # a model that was pruned in several rounds is rebuilt by all of them

@@ -5,7 +5,7 @@ from prunekit.plugins.data import Dataset, Evaluator, Exporter
 from prunekit.plugins.discovery import GROUP, discover, load_all
 from prunekit.plugins.examination import Examination, Examined, Examiner
 from prunekit.plugins.formats import Compared, Format
-from prunekit.plugins.homes import Home, Place, Settlement, Spoken, Words
+from prunekit.plugins.homes import Home, Place, Recorded, Settlement, Spoken, Words
 
 __all__ = [
     "GROUP",
@@ -19,6 +19,7 @@ __all__ = [
     "Foreign",
     "Format",
     "Home",
+    "Recorded",
     "ModelEntry",
     "Place",
     "Plugin",

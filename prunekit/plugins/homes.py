@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -59,6 +59,21 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What a folder keeps of a model, so that its library builds it again without weights.
+
+    Attributes:
+        values: JSON values for ``Home.rebuild``.
+        says_widths: whether they give the model as it is, pruned; else as it was before.
+        spec: the name of the original, as far as the model knows where it came from: what ``registry.build`` takes.
+    """
+
+    values: Mapping[str, Any]
+    says_widths: bool
+    spec: str
+
+
+@dataclass(frozen=True)
 class Home:
     """A library whose models hold a configuration that they are built from.
 
@@ -68,11 +83,15 @@ class Home:
         inner: globs over places of outputs that are the library's own business, such as a cache that it reads again;
             their widths are free.
         settle: makes the configuration of a pruned model true where the class can say its widths; else leaves it alone.
+        keep: what builds a model again; None where this one cannot be. ``rebuild``: the way back, in evaluation mode or
+            not, on the CPU. Raises CheckpointError.
     """
 
     recognises: Callable[[nn.Module], bool]
     study: Callable[[nn.Module], Words]
     settle: Callable[[nn.Module, Inputs], Settlement]
+    keep: Callable[[nn.Module], Recorded | None]
+    rebuild: Callable[[Mapping[str, Any]], nn.Module]
     inner: tuple[str, ...] = ()
 
 

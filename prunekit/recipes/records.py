@@ -56,9 +56,7 @@ class Training(Settings):
     )
     lora_rank: int = field(
         default=0,
-        metadata=said(
-            "of adapters trained in the place of weights and merged at the end; 0 is none", least=0
-        ),
+        metadata=said("of adapters trained in the place of weights and merged at the end; 0 is none", least=0),
     )
     clip: float = field(default=1.0, metadata=said("gradient norm at most; 0 is no limit"))
     precision: str = field(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
+from prunekit.errors import RegistryError
 from prunekit.inputs import Inputs
 from prunekit.plugins.discovery import discover
 from prunekit.plugins.homes import Home, Settlement, Words
+
+logger = logging.getLogger(__name__)
 
 
 def home_of(model: nn.Module) -> Home | None:
@@ -17,6 +24,28 @@ def home_of(model: nn.Module) -> Home | None:
     return next((each for each in homes if each.recognises(model)), None)
 
 
+def kept_by(model: nn.Module) -> tuple[str, dict[str, Any] | None]:
+    """The original's name, and what a folder says for ``rebuilt_from``: JSON values. "", None without a home."""
+    for plugin in discover() if hasattr(getattr(model, "config", None), "to_dict") else ():
+        for name, home in plugin.homes.items():
+            kept = home.keep(model) if home.recognises(model) else None
+            if kept is not None:
+                return kept.spec, {"name": name, "says_widths": kept.says_widths, "values": dict(kept.values)}
+    return "", None
+
+
+def rebuilt_from(said: Mapping[str, Any]) -> tuple[nn.Module, bool]:
+    """The model without its weights, and whether it has the pruned widths already.
+
+    Raises RegistryError for a home that no installed plug-in brings, and CheckpointError for values that do not build.
+    """
+    name = str(said["name"])
+    homes = {known: home for plugin in discover() for known, home in plugin.homes.items()}
+    if name not in homes:
+        raise RegistryError.unknown("home", name, homes)
+    return homes[name].rebuild(said["values"]), bool(said["says_widths"])
+
+
 def words_of(model: nn.Module) -> Words | None:
     """What the configuration of ``model`` can say; None without a home."""
     found = home_of(model)
@@ -24,6 +53,11 @@ def words_of(model: nn.Module) -> Words | None:
 
 
 def settled(model: nn.Module, inputs: Inputs) -> Settlement | None:
-    """The pruned model with its configuration made true, or why it cannot be; None without a home."""
+    """The pruned model with its configuration made true, or why it cannot be, also in the log; None without a home."""
     found = home_of(model)
-    return None if found is None else found.settle(model, inputs)
+    if found is None:
+        return None
+    settlement = found.settle(model, inputs)
+    if settlement.trouble:
+        logger.warning("%s; from_pretrained will not give this model back: pass uniform=True", settlement.trouble)
+    return settlement

@@ -28,7 +28,8 @@ def examiner_of(spec: str, plugins: Iterable[Plugin] | None = None) -> Examiner 
     known = tuple(discover() if plugins is None else plugins)
     if place := home(spec, known):
         return place[0].examiners.get(place[1].examiner)
-    found = lies_at_source(spec, known)
+    source, _, name = spec.partition(":")
+    found = next((p for p in known if p.name == source and p.source is not None and name not in p.models), None)
     return found.examiners.get(found.source_examiner) if found else None
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from prunekit.options.types import as_json
+from prunekit.plugins.homes import home_lines
+from prunekit.registry.homes import settled
 from prunekit.runs.job import Job
 from prunekit.runs.outcome import Run
 from prunekit.runs.reporting import report, skipped_in
@@ -16,6 +18,7 @@ from prunekit.runs.under_way import UnderWay
 def finished(job: Job, run: UnderWay, started: float) -> Run:
     """The slimmed model with its plan and report; ``started`` is the perf_counter at the beginning."""
     at, scope = run.position, job.scope
+    settlement = settled(run.part, run.structure.inputs)
     # what was measured on rank 0 is not measured again on the others
     latency = job.settings.reporting.latency and job.ranks.first
     numbers = report(
@@ -34,6 +37,7 @@ def finished(job: Job, run: UnderWay, started: float) -> Run:
             "target": as_json(scope.target),
             "scorer": repr(job.settings.options.choice.scorer),
             **numbers,
+            "config": home_lines(settlement),
             "skipped": skipped,
             "settings": dict(job.recipe.settings),
             "stages": at.done,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from prunekit.errors import ExportError
 from prunekit.exports import agreeing, only_fp32
@@ -18,10 +19,19 @@ from prunekit.plugins import Compared
 from prunekit_hf.homecoming import settle
 from prunekit_hf.places import located
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from prunekit.plans import Bundle
 
 BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")  # tokenizer, processor, generation settings
+PREPARING = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "vocab.txt",
+)
 NOT_BESIDE = ("config.json", "*.safetensors.index.json", "*.bin.index.json", "prunekit*.json")
 
 
@@ -41,7 +51,7 @@ def written_home(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Seq
         raise ExportError(
             settlement.trouble,
             where=type(model).__name__,
-            hint="prune with uniform=True; or load what is there by prunekit.load(folder, model)",
+            hint="prune with uniform=True; or load the folder as it is: prunekit.load(folder)",
         )
     model.save_pretrained(folder)
     beside(bundle.spec, folder)
@@ -51,13 +61,26 @@ def written_home(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Seq
 
 
 def beside(spec: str, folder: Path) -> None:
-    """Copies what lies beside the original's weights and speaks of no width: tokenizer, processor, generation."""
-    source = Path(located(spec.partition(":")[2].partition("?")[0])[0])
-    if not source.is_dir():
+    """What lies beside the original's weights and speaks of no width goes along: tokenizer, processor, generation.
+
+    Out of a GGUF file, or the files that a hub left here, the tokenizer is written anew. No network is asked.
+    """
+    name = spec.partition(":")[2].partition("?")[0]
+    if not name:
         return
-    for file in sorted({file for pattern in BESIDE for file in source.glob(pattern)}):
+    source = Path(name).expanduser()
+    is_file = source.suffix == ".gguf"
+    for file in sorted({file for pattern in BESIDE for file in (source.parent if is_file else source).glob(pattern)}):
         if not any(file.match(pattern) for pattern in NOT_BESIDE) and not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)
+    if any((folder / known).exists() for known in PREPARING):
+        return
+    try:
+        place, gguf = located(name)
+        given = {"gguf_file": gguf} if gguf else {}
+        AutoTokenizer.from_pretrained(place, local_files_only=True, **given).save_pretrained(folder)
+    except Exception as error:  # the library's own, of many kinds; and many models have none
+        logger.info("no tokenizer of %s goes along: %s", name, str(error).partition("\n")[0])
 
 
 def _float_outputs(model: PreTrainedModel, inputs: Inputs) -> list[Tensor]:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunekit.plugins import Compared, Examination, Examined, Foreign, Home, ModelEntry, Plugin, Settlement, Words
+from prunekit.plugins import (
+    Compared,
+    Examination,
+    Examined,
+    Foreign,
+    Home,
+    ModelEntry,
+    Plugin,
+    Recorded,
+    Settlement,
+    Words,
+)
 
 if TYPE_CHECKING:
     from prunekit.inputs import Inputs
@@ -41,6 +52,20 @@ def brought_home(model: nn.Module, inputs: Inputs) -> Settlement:
     from prunekit_hf.homecoming import settle
 
     return settle(model, inputs)
+
+
+def as_kept(model: nn.Module) -> Recorded | None:
+    """What a folder keeps of this model."""
+    from prunekit_hf.keeping import kept
+
+    return kept(model)
+
+
+def from_kept(values: Mapping[str, Any]) -> nn.Module:
+    """The model that such a folder is about, without its weights."""
+    from prunekit_hf.keeping import rebuilt
+
+    return rebuilt(values)
 
 
 def found(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelEntry | None]:
@@ -114,7 +139,7 @@ def as_graph(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequenc
 plugin = Plugin(
     "hf",
     formats={"hf": as_folder, "onnx": as_graph},
-    homes={"transformers": Home(is_of_transformers, studied, brought_home, CACHES)},
+    homes={"transformers": Home(is_of_transformers, studied, brought_home, as_kept, from_kept, CACHES)},
     foreign={"transformers": Foreign(holds_language_model, lying_in, examiner="next_token")},
     examiners={"next_token": examined},
     source=found,

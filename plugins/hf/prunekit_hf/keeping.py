@@ -1,0 +1,64 @@
+"""What of a model a folder of prunekit keeps, so that the class is built again without the original's own folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from prunekit.errors import CheckpointError
+from prunekit.plugins import Recorded
+from prunekit_hf.blueprint import Blueprint, built
+
+
+def kept(model: nn.Module) -> Recorded | None:
+    """Class and configuration as JSON values; None for a class, or a configuration, that the library does not have.
+
+    ``says_widths`` is true where the class builds just these sizes from the configuration as it now stands.
+    """
+    assert isinstance(model, PreTrainedModel)
+    kinds = (type(model), type(model.config))
+    if any(getattr(transformers, kind.__name__, None) is not kind for kind in kinds):
+        return None
+    try:
+        says_widths = not Blueprint.of(built(type(model), model.config)).apart(Blueprint.of(model))
+    except Exception:  # a class that does not build from its own config is not built again here either
+        return None
+    name = str(getattr(model, "name_or_path", "") or "")
+    generation = getattr(model, "generation_config", None)
+    values = {
+        "class": kinds[0].__name__,
+        "config_class": kinds[1].__name__,
+        "config": json.loads(model.config.to_json_string(use_diff=False)),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "generation_config": json.loads(generation.to_json_string(use_diff=False)) if generation else None,
+        "name_or_path": name,
+    }
+    return Recorded(values, says_widths, f"hf:{name}?class={kinds[0].__name__}" if name else "hf:")
+
+
+def rebuilt(values: Mapping[str, Any]) -> nn.Module:
+    """A model of that class without its weights, on the CPU. Raises CheckpointError for values that do not build."""
+    try:
+        kind: Any = getattr(transformers, values["class"])
+        config_kind = getattr(transformers, values["config_class"])
+        if not (issubclass(kind, PreTrainedModel) and issubclass(config_kind, PreTrainedConfig)):
+            raise TypeError(f"{kind.__name__} is no model of transformers")
+        config = config_kind.from_dict(dict(values["config"]))
+        model: Any = built(kind, config, "cpu").to(getattr(torch, values["dtype"]))
+        if values.get("generation_config"):
+            model.generation_config = transformers.GenerationConfig.from_dict(dict(values["generation_config"]))
+        model.name_or_path = values.get("name_or_path", "")
+    except Exception as error:  # the library's own refusals are of many kinds
+        said = str(error).strip().partition("\n")[0][:200]
+        raise CheckpointError(
+            f"transformers {transformers.__version__} does not build the model that is kept: {said}",
+            hint="pass a fresh instance of the original: load(folder, model)",
+        ) from error
+    made: nn.Module = model
+    return made
