@@ -29,7 +29,7 @@ random weights, is pruned by `prunekit.prune(model, inputs, ratio=0.5, uniform=T
   within 1e-5 of the pruned model's, relative to the largest value, and `generate`, where there is one, gives the same
   8 tokens.
 - **one line**: the configuration of the class can say none of the widths. It is pruned without `uniform`, saved by
-  `prunekit.save` and loaded by `prunekit.load(folder, model)`, equal all the same.
+  `prunekit.save` and loaded by `prunekit.load(folder)`, without the original, equal all the same.
 
 A class whose configuration says only some widths keeps the others: then little is removed."""
 

@@ -42,7 +42,7 @@ def measure(model: nn.Module, inputs: dict[str, torch.Tensor], rebuild: Any) -> 
         "seconds": round(time.perf_counter() - start, 2),
     }
     if way == "one line":
-        return record | {"why": trouble} | _by_prunekit(result, model, inputs, rebuild)
+        return record | {"why": trouble} | _by_prunekit(result, model, inputs)
     assert result.home is not None
     record["config"] = {entry: [was, now] for entry, was, now in result.home.edits}
     return record | _by_library(model, inputs)
@@ -68,10 +68,10 @@ def _by_library(model: Any, inputs: dict[str, torch.Tensor]) -> Record:
     return found
 
 
-def _by_prunekit(result: Any, model: nn.Module, inputs: dict[str, torch.Tensor], rebuild: Any) -> Record:
+def _by_prunekit(result: Any, model: nn.Module, inputs: dict[str, torch.Tensor]) -> Record:
     with tempfile.TemporaryDirectory() as name:
         prunekit.save(result, Path(name) / "slim")
-        again = prunekit.load(Path(name) / "slim", rebuild())
+        again = prunekit.load(Path(name) / "slim")
     far = _far(_run(model, inputs), _run(again, inputs))
     return {"difference": far, "status": "equal" if far <= TOLERANCE else "unequal"}
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from prunekit.errors import CheckpointError
 from prunekit.plugins import Recorded
-from prunekit_hf.blueprint import Blueprint, built
+from prunekit_hf.blueprint import Blueprint
 
 
 def kept(model: nn.Module) -> Recorded | None:
@@ -25,35 +28,31 @@ def kept(model: nn.Module) -> Recorded | None:
     kinds = (type(model), type(model.config))
     if any(getattr(transformers, kind.__name__, None) is not kind for kind in kinds):
         return None
-    try:
-        says_widths = not Blueprint.of(built(type(model), model.config)).apart(Blueprint.of(model))
-    except Exception:  # a class that does not build from its own config is not built again here either
-        return None
     name = str(getattr(model, "name_or_path", "") or "")
     generation = getattr(model, "generation_config", None)
     values = {
         "class": kinds[0].__name__,
         "config_class": kinds[1].__name__,
-        "config": json.loads(model.config.to_json_string(use_diff=False)),
+        "config": json.loads(model.config.to_json_string()),
+        "attention": model.config._attn_implementation,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "generation_config": json.loads(generation.to_json_string(use_diff=False)) if generation else None,
+        "generation_config": json.loads(generation.to_json_string()) if generation else None,
         "name_or_path": name,
     }
+    try:
+        says_widths = not Blueprint.of(_built(values, "meta")).apart(Blueprint.of(model))
+    except Exception:  # a class that does not build from its own configuration
+        return None
     return Recorded(values, says_widths, f"hf:{name}?class={kinds[0].__name__}" if name else "hf:")
 
 
 def rebuilt(values: Mapping[str, Any]) -> nn.Module:
     """A model of that class without its weights, on the CPU. Raises CheckpointError for values that do not build."""
     try:
-        kind: Any = getattr(transformers, values["class"])
-        config_kind = getattr(transformers, values["config_class"])
-        if not (issubclass(kind, PreTrainedModel) and issubclass(config_kind, PreTrainedConfig)):
-            raise TypeError(f"{kind.__name__} is no model of transformers")
-        config = config_kind.from_dict(dict(values["config"]))
-        model: Any = built(kind, config, "cpu").to(getattr(torch, values["dtype"]))
+        model: Any = _built(values, "cpu").to(getattr(torch, values["dtype"]))
         if values.get("generation_config"):
             model.generation_config = transformers.GenerationConfig.from_dict(dict(values["generation_config"]))
-        model.name_or_path = values.get("name_or_path", "")
+        model.name_or_path = str(values.get("name_or_path", ""))
     except Exception as error:  # the library's own refusals are of many kinds
         said = str(error).strip().partition("\n")[0][:200]
         raise CheckpointError(
@@ -62,3 +61,16 @@ def rebuilt(values: Mapping[str, Any]) -> nn.Module:
         ) from error
     made: nn.Module = model
     return made
+
+
+def _built(values: Mapping[str, Any], device: str) -> PreTrainedModel:
+    kind, config_kind = getattr(transformers, values["class"]), getattr(transformers, values["config_class"])
+    if not (issubclass(kind, PreTrainedModel) and issubclass(config_kind, PreTrainedConfig)):
+        raise TypeError(f"{kind.__name__} is no model of transformers")
+    with tempfile.TemporaryDirectory() as folder:  # as the library reads it: infinities and tuples are its own affair
+        (Path(folder) / "config.json").write_text(json.dumps(values["config"]))
+        config = config_kind.from_pretrained(folder, attn_implementation=values.get("attention"))
+    with torch.device(device), no_init_weights():
+        model: PreTrainedModel = kind(config)
+    model.tie_weights()
+    return model
