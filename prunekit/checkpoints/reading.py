@@ -10,14 +10,13 @@ from torch import nn
 
 from prunekit.checkpoints.damage import check_damage
 from prunekit.checkpoints.description import PLAN, REPORT, WEIGHTS, describe, json_in, text_of
+from prunekit.checkpoints.housing import housed
 from prunekit.errors import CheckpointError, PlanError
 from prunekit.files.weights import load_state, read_state
 from prunekit.plans.bundle import Bundle
 from prunekit.plans.contents import Plan
 from prunekit.registry.building import build
-from prunekit.registry.homes import rebuilt_from
 from prunekit.surgery.cutting import apply
-from prunekit.surgery.history import remember
 
 
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
@@ -46,20 +45,19 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
     plan = _plan(folder)
     report = json_in(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
     state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken
-    is_cut = False
-    if model is None and home is not None:
-        model, is_cut = rebuilt_from(home)
-    elif model is None:
-        model = _original(folder, description)
     try:
-        part = model.get_submodule(description["part"])
+        if model is None and home is not None:
+            model, undo = housed(home, description["part"], plan), None
+        else:
+            model = _original(folder, description) if model is None else model
+            undo = apply(model.get_submodule(description["part"]), plan)
     except AttributeError as error:
-        raise CheckpointError(f"{type(model).__name__} has no part {description['part']!r}") from error
-    undo = remember(part, plan) if is_cut else apply(part, plan)
+        raise CheckpointError(f"the model in {folder} has no part {description['part']!r}") from error
     try:
         load_state(model, state, folder / WEIGHTS)
     except CheckpointError:
-        undo()
+        if undo is not None:
+            undo()
         raise
     return Bundle(model.eval(), plan, report, **description)
 

@@ -12,11 +12,12 @@ from torch import nn
 
 from prunekit.checkpoints.damage import CHECKSUMS, checksums
 from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHTS
+from prunekit.checkpoints.housing import home_said
 from prunekit.checkpoints.respec import check_spec
 from prunekit.files.folders import new_folder
 from prunekit.files.weights import write_state
 from prunekit.plans.contents import Plan
-from prunekit.registry.homes import kept_by
+from prunekit.registry.homes import recorded_by
 from prunekit.surgery.history import cut_so_far
 
 
@@ -53,16 +54,18 @@ def save(
     Raises CheckpointError where the folder cannot be used, the model's state holds more than tensors, or ``spec`` names
     another model.
     """
-    source, home = kept_by(result.model)
+    recorded = recorded_by(result.model)
+    source = recorded[1].spec if recorded else ""
     description: dict[str, Any] = {
         "format": FORMAT,
         "spec": spec if spec is not None else getattr(result, "spec", "") or source,
         "options": dict(getattr(result, "options", {})),
         "part": getattr(result, "part", ""),
-        "home": home,
     }
     part = result.model.get_submodule(description["part"])
     plan = cut_so_far(part) or result.plan  # a model that was pruned in several rounds is rebuilt by all of them
+    if recorded:
+        description["home"] = home_said(*recorded, description["part"], (plan, result.plan))
     if spec and spec != getattr(result, "spec", ""):
         check_spec(spec, description["options"], description["part"], result.model, plan)
     with new_folder(Path(folder)) as draft:

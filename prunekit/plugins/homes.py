@@ -64,12 +64,14 @@ class Recorded:
 
     Attributes:
         values: JSON values for ``Home.rebuild``.
-        says_widths: whether they give the model as it is, pruned; else as it was before.
+        says_widths: whether they give the model as it is, pruned; else as it was before some cut.
+        sizes: of all parameters and buffers that they give, by place.
         spec: the name of the original, as far as the model knows where it came from: what ``registry.build`` takes.
     """
 
     values: Mapping[str, Any]
     says_widths: bool
+    sizes: Mapping[Place, int]
     spec: str
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from prunekit.errors import RegistryError
 from prunekit.inputs import Inputs
 from prunekit.plugins.discovery import discover
-from prunekit.plugins.homes import Home, Settlement, Words
+from prunekit.plugins.homes import Home, Recorded, Settlement, Words
 
 logger = logging.getLogger(__name__)
 
@@ -24,26 +24,25 @@ def home_of(model: nn.Module) -> Home | None:
     return next((each for each in homes if each.recognises(model)), None)
 
 
-def kept_by(model: nn.Module) -> tuple[str, dict[str, Any] | None]:
-    """The original's name, and what a folder says for ``rebuilt_from``: JSON values. "", None without a home."""
+def recorded_by(model: nn.Module) -> tuple[str, Recorded] | None:
+    """What the home of ``model`` builds it again from, and the home's name; None without one that can."""
     for plugin in discover() if hasattr(getattr(model, "config", None), "to_dict") else ():
         for name, home in plugin.homes.items():
-            kept = home.keep(model) if home.recognises(model) else None
-            if kept is not None:
-                return kept.spec, {"name": name, "says_widths": kept.says_widths, "values": dict(kept.values)}
-    return "", None
+            found = home.keep(model) if home.recognises(model) else None
+            if found is not None:
+                return name, found
+    return None
 
 
-def rebuilt_from(said: Mapping[str, Any]) -> tuple[nn.Module, bool]:
-    """The model without its weights, and whether it has the pruned widths already.
+def rebuilt_from(name: str, values: Mapping[str, Any]) -> nn.Module:
+    """The model without its weights that the home ``name`` builds.
 
     Raises RegistryError for a home that no installed plug-in brings, and CheckpointError for values that do not build.
     """
-    name = str(said["name"])
     homes = {known: home for plugin in discover() for known, home in plugin.homes.items()}
     if name not in homes:
         raise RegistryError.unknown("home", name, homes)
-    return homes[name].rebuild(said["values"]), bool(said["says_widths"])
+    return homes[name].rebuild(values)
 
 
 def words_of(model: nn.Module) -> Words | None:

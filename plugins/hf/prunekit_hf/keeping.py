@@ -40,10 +40,11 @@ def kept(model: nn.Module) -> Recorded | None:
         "name_or_path": name,
     }
     try:
-        says_widths = not Blueprint.of(_built(values, "meta")).apart(Blueprint.of(model))
+        given = Blueprint.of(_built(values, "meta"))
     except Exception:  # a class that does not build from its own configuration
         return None
-    return Recorded(values, says_widths, f"hf:{name}?class={kinds[0].__name__}" if name else "hf:")
+    says_widths = not given.apart(Blueprint.of(model))
+    return Recorded(values, says_widths, given.sizes, f"hf:{name}?class={kinds[0].__name__}" if name else "hf:")
 
 
 def rebuilt(values: Mapping[str, Any]) -> nn.Module:
