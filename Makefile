@@ -50,6 +50,7 @@ MODELS_NEED := ultralytics==8.4.190 segmentation-models-pytorch==0.6.0 open_clip
 models: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(MODELS_NEED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchaudio==2.11.0
+	$(BIN)/python -m pytest -q tests/zoo/test_ultralytics.py
 	$(BIN)/python -m benchmarks.models --jobs 2 $(MODELS_FLAGS)
 
 homes: env

@@ -27,7 +27,7 @@ from benchmarks.zoo.runner import write_atomically
 LEVELS = (0.1, 0.2, 0.3)
 SCORERS = ("disturbed_taylor", "wanda", "activation", "magnitude", "random", "disturbed_taylor:global")
 BY_CHANCE = ("random",)
-DISTILLED, RATE = ("wanda", "random"), 5e-5
+DISTILLED, RATE = ("wanda", "random"), 1e-4
 WINDOW, CALIBRATION, REFITTED, JUDGED = 256, 32, 128, 16
 
 

@@ -26,7 +26,7 @@ MINITRON = Recipe(
         "align_epochs": 0,
         "steps": 300,
         "accumulate": 1,
-        "lr": 5e-5,
+        "lr": 1e-4,
         "lr_schedule": "cosine",
     },
 )

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "docs/architecture.md": "a list of signatures, held by tests/unit/test_architecture.py",
     "docs/data.md": "reads tars, see plugins/sam/tests/test_data.py",
     "docs/export.md": "reads what a run exported, see plugins/sam/tests/test_export.py",
+    "docs/ultralytics.md": "needs ultralytics, see tests/zoo/test_ultralytics.py",
     "docs/latency_targets.md": "reads a table kept by an earlier call, see tests/unit/test_latency.py",
 }
 SNIPPETS = [
