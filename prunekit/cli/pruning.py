@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import GENERATED, build_model, check_device
+from prunekit.cli.building import build_model, check_device, suited
 from prunekit.cli.flags import Asked, with_flags
-from prunekit.errors import CheckpointError, InputError, RecipeError, RegistryError
+from prunekit.errors import CheckpointError, ConfigError, InputError, RecipeError, RegistryError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +70,9 @@ def prune(
         settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
         rest = {"data": data, "val": val, "folder": run_folder(out), "resume": resume, "device": device}
         shown = None if as_json or quiet else console
-        result = _run(shown, built, settled, _scorer(scorer, settled), {**options, **rest})
+        given = {**options, **rest}
+        ways = ({**given, "uniform": True}, given) if _goes_home(built, settled, options) else (given,)
+        result = _run(shown, built, settled, _scorer(scorer, settled), ways)
         if quiet:
             return
         extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
@@ -78,6 +84,12 @@ def prune(
         console.file.write(json.dumps({**result.report, "out": str(out)}, indent=1, default=str) + "\n")
     else:
         show_report(console, result.report, out)
+
+
+def _goes_home(built: Built, recipe: Recipe, options: Mapping[str, Any]) -> bool:
+    """Whether widths that the model's own library can load are tried first, since nobody said otherwise."""
+    asked = "uniform" in options or recipe.settings.get("ranking") != "local"
+    return built.entry is not None and built.entry.uniform and not asked
 
 
 def run_folder(out: Path) -> Path:
@@ -93,14 +105,24 @@ def _check_given(seed: int, checkpoint: Path | None) -> None:
         raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
 
 
-def _run(console: Console | None, built: Built, recipe: Recipe, scorer: Scorer, rest: Asked) -> Run:
-    """The recipe with its bars, where there is a console to show them on."""
+def _run(
+    console: Console | None, built: Built, recipe: Recipe, scorer: Scorer, ways: Sequence[Mapping[str, Any]]
+) -> Run:
+    """The recipe with its bars, where there is a console to show them on; in another way where widths cannot be."""
     from prunekit.cli.tables import Bars
     from prunekit.recipes import stages_of
     from prunekit.runs import run
+    from prunekit.runs.keeping import discard
 
+    for way in ways[:-1]:
+        try:
+            with Bars(console, stages_of(recipe)) as bars:
+                return run(replace(built, model=copy.deepcopy(built.model)), recipe, scorer, **way, listen=bars)
+        except ConfigError as error:
+            logging.getLogger(__name__).warning("%s: pruned as without --uniform", error.what)
+            discard(way["folder"])
     with Bars(console, stages_of(recipe)) as bars:
-        return run(built, recipe, scorer, **rest, listen=bars)
+        return run(built, recipe, scorer, **ways[-1], listen=bars)
 
 
 def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:
@@ -129,8 +151,7 @@ def _settled(
 
     values: dict[str, Any] = {"seed": seed}
     if generated:
-        suits = built.entry.generated if built.entry else GENERATED
-        values |= {name: value for name, value in suits.items() if name in recipe.settings}
+        values |= {name: value for name, value in suited(built).items() if name in recipe.settings}
     flags = {name: value for name, value in asked.items() if name in settings_said()}
     settled = override(override(recipe, values | flags), parse(pairs))
     return settled, {name: value for name, value in asked.items() if name not in flags}

@@ -32,9 +32,12 @@ class ModelEntry:
         rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
         dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
         examiner: a name too; "" where ``prunekit eval`` is not for this model.
-        generated: recipe settings that suit this model when its data are generated rather than given.
+        generated: recipe settings that suit this model when its data are generated rather than given; None for the
+            usual ones.
         holds_out: whether a run that is given data, and none to validate on, validates on a part of these that it does
             not train on. For models that generated samples tell nothing about.
+        uniform: whether the command prunes to widths that the model's own library can load, unless it is told otherwise
+            or there are none.
         lean: a context in which a module gives the same up to rounding, for less time or memory; recipes score, train
             and evaluate in it. None where there is nothing to gain.
     """
@@ -47,8 +50,9 @@ class ModelEntry:
     examiner: str = ""
     exporters: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
-    generated: Mapping[str, Any] = field(default_factory=dict)
+    generated: Mapping[str, Any] | None = None
     holds_out: bool = False
+    uniform: bool = False
     lean: Callable[[nn.Module], AbstractContextManager[None]] | None = None
 
 

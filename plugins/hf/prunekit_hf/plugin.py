@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,15 +70,16 @@ def from_kept(values: Mapping[str, Any]) -> nn.Module:
 
 
 def found(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelEntry | None]:
-    """The model in a folder, a GGUF file or a hub; of a model that reads text, how it is given some."""
+    """The model in a folder, a GGUF file or a hub, and how it is given data: text, where it reads that."""
     from prunekit_hf.places import model_at
     from prunekit_hf.text_data import reads_text, tells_the_next_token
 
     model = model_at(name, options)
+    entry = ModelEntry(lambda checkpoint: model, uniform=True)
     if not reads_text(model):
-        return model, None
+        return model, entry
     evaluator = "next_token" if tells_the_next_token(model) else ""
-    return model, ModelEntry(lambda checkpoint: model, dataset="text", evaluator=evaluator, holds_out=True)
+    return model, replace(entry, dataset="text", evaluator=evaluator, holds_out=True)
 
 
 def windows(

@@ -251,3 +251,24 @@ def test_a_criterion_that_fails_is_not_said_to_be_a_width_that_the_config_cannot
     model, x = build(f"hf:{folder}").model, {"input_ids": torch.randint(3, 100, (1, 12))}
     with pytest.raises(ScorerError, match=r"labels|target|loss"):
         prunekit.prune(model, x, ratio=0.5, uniform=True, scorer="taylor", data=[x])
+
+
+@pytest.mark.parametrize(("asked", "goes_home"), [((), True), (("--ranking", "global"), False)])
+def test_the_command_prunes_for_the_way_back_unless_told_otherwise(folder, tmp_path, asked, goes_home):
+    fewer = ["--ratio", "0.4", "--set", "images=2", "--set", "val_images=2", "--set", "latency=false"]
+    run = CliRunner().invoke(app, ["prune", f"hf:{folder}", *fewer, *asked, "--out", str(tmp_path / "slim")])
+    assert run.exit_code == 0, run.output
+    run = CliRunner().invoke(app, ["export", str(tmp_path / "slim"), "--to", "hf", "--out", str(tmp_path / "home")])
+    assert (run.exit_code == 0) == goes_home, run.output
+
+
+def test_a_class_whose_config_can_say_nothing_is_pruned_by_the_command_all_the_same(tmp_path):
+    torch.manual_seed(0)
+    config = hf.MobileNetV1Config(image_size=32, depth_multiplier=0.25, num_labels=3)
+    hf.MobileNetV1ForImageClassification(config).save_pretrained(tmp_path / "net")
+    few = ["--set", "images=2", "--set", "val_images=2", "--set", "latency=false"]
+    run = CliRunner().invoke(app, ["prune", f"hf:{tmp_path / 'net'}", *few, "--out", str(tmp_path / "slim")])
+    assert run.exit_code == 0, run.output
+    assert "pruned as without --uniform" in " ".join(run.output.split())
+    widths = [m.out_channels for m in prunekit.load(tmp_path / "slim").modules() if isinstance(m, torch.nn.Conv2d)]
+    assert widths[1] < 8 or widths[2] < 16
