@@ -1,9 +1,27 @@
 """Minitron: prune once by what passes through, distil on logits (Muralidharan et al. 2024, arXiv 2407.14679)."""
 
-from dataclasses import replace
+from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field, replace
+
+from prunekit.options.fields import said
 from prunekit.recipes.records import COMMON
-from prunekit.recipes.stages import Distil, Evaluate, Prune, Recipe, Term
+from prunekit.recipes.stages import Distil, Evaluate, Prune, Recipe, Stage, Term
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Settings of these recipes alone."""
+
+    # SmolLM2-135M, a fifth of the parameters gone, refitted, not trained: perplexity 46 by these, 62 by every role
+    roles: str = field(default="mlp.hidden", metadata=said("that are cut, between commas; empty is every one"))
+
+
+def _arranged(recipe: Recipe, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    roles = tuple(word.strip() for word in str(recipe.settings["roles"]).split(",") if word.strip())
+    pools = (roles,) if roles else ()
+    return tuple(replace(stage, pools=pools) if isinstance(stage, Prune) else stage for stage in stages)
+
 
 MINITRON = Recipe(
     name="minitron",
@@ -22,6 +40,7 @@ MINITRON = Recipe(
     ),
     settings={
         **COMMON,
+        **asdict(Cut()),
         "compensate": "ridge",
         "align_epochs": 0,
         "steps": 300,
@@ -29,6 +48,8 @@ MINITRON = Recipe(
         "lr": 1e-4,
         "lr_schedule": "cosine",
     },
+    own=Cut,
+    arrange=_arranged,
 )
 MINITRON_LORA = replace(
     MINITRON,
