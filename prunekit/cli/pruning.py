@@ -160,8 +160,8 @@ def _settled(
 def _scorer(name: str, recipe: Recipe) -> Scorer:
     from prunekit.registry.criteria import scorer
 
-    wanted: dict[str, Any] = {key: recipe.settings[key] for key in ("accumulation", "seed") if key in recipe.settings}
-    return scorer(name, **wanted)
+    asked: dict[str, Any] = {key: recipe.settings.get(key, "") for key in ("accumulation", "within", "reads", "seed")}
+    return scorer(name, **{key: value for key, value in asked.items() if value != ""})
 
 
 def _exports(built: Built, result: Run) -> dict[str, Any]:

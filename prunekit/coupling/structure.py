@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -183,10 +184,13 @@ class Structure:
         owners = self.fates.owners[self.fates.fate[axis]]
         return set(np.unique(np.append(self.assembly.group_of, -1)[owners]).tolist()) - {-1}
 
-    def taps(self, roles: Collection[str]) -> tuple[Tap, ...]:
-        """Where hooks read the features of these roles: residual streams as module inputs, hidden ones as outputs."""
+    def taps(self, roles: Collection[str], *, where: Literal["written", "read"] = "written") -> tuple[Tap, ...]:
+        """Where hooks read the features of these roles: residual streams as inputs of modules, hidden ones as outputs.
+
+        With ``where="read"`` hidden ones are taken as they go into the module where they end: after the activation.
+        """
         wanted = {i for i, g in enumerate(self.groups) if g.role in roles}
-        return find_taps(self.trace, self.coupler, self.fates, self.assembly, self.groups, wanted)
+        return find_taps(self.trace, self.coupler, self.fates, self.assembly, self.groups, wanted, where)
 
 
 def couple(

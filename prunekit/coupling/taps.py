@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -10,15 +11,22 @@ from prunekit.coupling.assembly import Assembly
 from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates
 from prunekit.coupling.groups import Group, Tap
-from prunekit.graph.nodes import ModuleCall, Ref, Trace
+from prunekit.graph.nodes import Ref, Trace
 
 
 def find_taps(
-    trace: Trace, coupler: Coupler, fates: Fates, assembly: Assembly, groups: Sequence[Group], wanted: Collection[int]
+    trace: Trace,
+    coupler: Coupler,
+    fates: Fates,
+    assembly: Assembly,
+    groups: Sequence[Group],
+    wanted: Collection[int],
+    where: Literal["written", "read"] = "written",
 ) -> tuple[Tap, ...]:
     """Inputs of leaf modules that read a sum of a wanted residual stream; outputs of modules that write another role.
 
-    Every place is named once, in order of execution.
+    With ``where="read"``, of another role the inputs of modules that read it and do not hand it on. Every place is
+    named once, in order of execution.
     """
     streams = {i for i in wanted if groups[i].role.stream}
     hidden = set(wanted) - streams
@@ -30,8 +38,13 @@ def find_taps(
         reads_sum = bool(streams and call.inputs) and _is_sum(coupler, call.inputs[0])
         if reads_sum and _carries(call.inputs[0], coupler, fates, assembly) & streams:
             taps[Tap(call.module, "input")] = None
-        if call.outputs and call.module in writers and _writes(call, coupler, fates, assembly, hidden):
+        if not call.outputs or call.module not in writers:
+            continue
+        before, after = (_carried(refs, coupler, fates, assembly) & hidden for refs in (call.inputs, call.outputs[:1]))
+        if where == "written" and after - before:
             taps[Tap(call.module, "output")] = None
+        elif where == "read" and before - after:
+            taps[Tap(call.module, "input")] = None
     return tuple(taps)
 
 
@@ -39,10 +52,8 @@ def _writers(groups: Sequence[Group], wanted: Collection[int]) -> set[str]:
     return {m.tensor.rpartition(".")[0] for i in wanted for m in groups[i].members if not m.is_buffer}
 
 
-def _writes(call: ModuleCall, coupler: Coupler, fates: Fates, assembly: Assembly, wanted: Collection[int]) -> bool:
-    before = set().union(*(_carries(r, coupler, fates, assembly) for r in call.inputs)) if call.inputs else set()
-    after = _carries(call.outputs[0], coupler, fates, assembly)
-    return bool((after - before) & set(wanted))
+def _carried(refs: Sequence[Ref], coupler: Coupler, fates: Fates, assembly: Assembly) -> set[int]:
+    return {group for ref in refs for group in _carries(ref, coupler, fates, assembly)}
 
 
 def _carries(ref: Ref, coupler: Coupler, fates: Fates, assembly: Assembly) -> set[int]:

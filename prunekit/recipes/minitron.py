@@ -10,7 +10,7 @@ from prunekit.recipes.stages import Distil, Evaluate, Prune, Recipe, Stage, Term
 
 
 @dataclass(frozen=True)
-class Cut:
+class WhatGoes:
     """Settings of these recipes alone."""
 
     # SmolLM2-135M, a fifth of the parameters gone, refitted, not trained: perplexity 46 by these, 62 by every role
@@ -40,7 +40,7 @@ MINITRON = Recipe(
     ),
     settings={
         **COMMON,
-        **asdict(Cut()),
+        **asdict(WhatGoes()),
         "compensate": "ridge",
         "align_epochs": 0,
         "steps": 300,
@@ -48,7 +48,7 @@ MINITRON = Recipe(
         "lr": 1e-4,
         "lr_schedule": "cosine",
     },
-    own=Cut,
+    own=WhatGoes,
     arrange=_arranged,
 )
 MINITRON_LORA = replace(

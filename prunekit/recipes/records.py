@@ -104,12 +104,23 @@ def _accumulations() -> tuple[str, ...]:
     return tuple(ACCUMULATIONS)
 
 
+_WITHIN = ("", "mean", "sum")
+
+
 @dataclass(frozen=True)
 class Scoring(Settings):
     """What a criterion is made with."""
 
     accumulation: str = field(
         default="abs", metadata=said("of w*g over images, for criteria that accumulate it", choices=_accumulations)
+    )
+    within: str = field(
+        default="",
+        metadata=said("a parameter, how a unit's elements join; empty: the criterion's way", choices=_WITHIN),
+    )
+    reads: str = field(
+        default="",
+        metadata=said("kinds of parameters that count, of matrix,table,norm,bias, or all; empty: the criterion's"),
     )
 
 

@@ -78,6 +78,10 @@ class Term:
         teacher: ``original`` before any cut, or ``previous``: as it stood before the last cut.
         aligning: whether it counts as the stage's weighting says, while the first epochs align; the other terms count
             one minus that.
+        where: hidden features are compared as they are ``written``, the output of the layer that makes them, or as they
+            are ``read``, the input of the layer where they end, after the activation.
+        pooled: a loss of several features is the mean over all ``places``, or over those of one shape, and these means
+            are added up: ``shapes``, as where features are joined to one tensor before they are compared.
         loss: ``mse``, the mean squared error; ``cosine``, one minus the cosine over the last axis, per place; or
             ``kl``: the Kullback-Leibler divergence of the student's first output, read as logits over its last axis,
             from the teacher's, per place (Muralidharan et al. 2024, 2407.14679). Or one's own: a function of what the
@@ -89,6 +93,8 @@ class Term:
     teacher: Literal["original", "previous"] = "original"
     aligning: bool = False
     loss: Literal["mse", "cosine", "kl"] | Loss = "mse"
+    where: Literal["written", "read"] = "written"
+    pooled: Literal["places", "shapes"] = "places"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from prunekit.scorers.disturbed_taylor import DisturbedTaylor
 from prunekit.scorers.fisher import Fisher
 from prunekit.scorers.fpgm import FPGM
 from prunekit.scorers.group_norm import GroupNorm
+from prunekit.scorers.kinds import Reads, of_kinds
 from prunekit.scorers.lamp import LAMP
 from prunekit.scorers.magnitude import Magnitude
 from prunekit.scorers.needs import BACKWARD, CURVATURE, FORWARD, LABELLED, WEIGHTS, Needs, Objective
 from prunekit.scorers.obd import OBD
 from prunekit.scorers.product_scores import score_products
 from prunekit.scorers.random import Random
+from prunekit.scorers.reducers import Within
 from prunekit.scorers.saliency import Saliency, SquaredOutput
 from prunekit.scorers.scored import Scored
 from prunekit.scorers.statistics import Statistics
@@ -60,6 +62,7 @@ __all__ = [
     "OWN",
     "Objective",
     "Random",
+    "Reads",
     "Saliency",
     "Scored",
     "Scorer",
@@ -67,5 +70,7 @@ __all__ = [
     "Statistics",
     "Taylor",
     "Wanda",
+    "Within",
+    "of_kinds",
     "score_products",
 ]

@@ -14,6 +14,7 @@ from prunekit.errors import InputError
 from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.calibrate import wide
+from prunekit.scorers.kinds import Reads, kinds_named, of_kinds
 from prunekit.scorers.needs import BACKWARD, Needs
 from prunekit.scorers.outputs import floating_outputs
 from prunekit.scorers.product_scores import score_products
@@ -59,6 +60,7 @@ class DisturbedTaylor:
         output: picks the tensor, or tensors, to disturb out of what the model returns.
         across: a reducer over the parameters of a group; see ``scorers/reducers.py``.
         within: mean or sum over a unit's elements in one parameter.
+        reads: kinds of parameters that count, such as ``matrix`` alone; see ``scorers/kinds.py``.
     """
 
     needs: ClassVar[Needs] = BACKWARD
@@ -70,6 +72,7 @@ class DisturbedTaylor:
     output: Callable[[Any], Any] | None = None
     across: str | Reducer = "mean"
     within: Within = "mean"
+    reads: Reads = "all"
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
@@ -78,9 +81,10 @@ class DisturbedTaylor:
             raise InputError(f"images={self.images} leaves nothing to score with", hint="choose at least one")
         accumulation_named(self.accumulation)
         reducer(self.across)
+        kinds_named(self.reads)
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64. Raises ScorerError where nothing can be disturbed."""
         objective = Disturbance(self.sigma, self.seed, self.output)
         found = statistics.products(objective, self.accumulation, self.images)
-        return score_products(group, found, self.across, self.within)
+        return score_products(of_kinds(group, statistics, self.reads), found, self.across, self.within)

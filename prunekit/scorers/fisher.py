@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
+from prunekit.scorers.kinds import Reads, kinds_named, of_kinds
 from prunekit.scorers.labelled import Loss, supervised
 from prunekit.scorers.needs import LABELLED, Needs
 from prunekit.scorers.product_scores import score_products
@@ -22,6 +23,7 @@ class Fisher:
     Args:
         loss: ``loss(output, target) -> scalar``; without, the loss that the model itself returns.
         across, within: how weights become units; the second-order change adds up, so ``within`` is a sum.
+        reads: kinds of parameters that count, such as ``matrix`` alone; see ``scorers/kinds.py``.
         images: use the first so many samples; None means all.
     """
 
@@ -30,12 +32,14 @@ class Fisher:
     loss: Loss | None = None
     across: str | Reducer = "sum"
     within: Within = "sum"
+    reads: Reads = "all"
     images: int | None = None
 
     def __post_init__(self) -> None:
         reducer(self.across)
+        kinds_named(self.reads)
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64. Raises ScorerError without a loss."""
         found = statistics.products(supervised(self.loss, self), "second_moment", self.images)
-        return score_products(group, found, self.across, self.within) / 2
+        return score_products(of_kinds(group, statistics, self.reads), found, self.across, self.within) / 2

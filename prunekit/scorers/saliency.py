@@ -12,6 +12,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.inputs import Sample
 from prunekit.scorers.calibrate import wide
+from prunekit.scorers.kinds import Reads, kinds_named, of_kinds
 from prunekit.scorers.needs import BACKWARD, Needs
 from prunekit.scorers.outputs import floating_outputs
 from prunekit.scorers.product_scores import score_products
@@ -40,6 +41,7 @@ class Saliency:
     Args:
         output: picks the tensor, or tensors, out of what the model returns.
         across, within: how weights become units.
+        reads: kinds of parameters that count, such as ``matrix`` alone; see ``scorers/kinds.py``.
         images: use the first so many samples; None means all.
     """
 
@@ -48,12 +50,14 @@ class Saliency:
     output: Callable[[Any], Any] | None = None
     across: str | Reducer = "sum"
     within: Within = "sum"
+    reads: Reads = "all"
     images: int | None = None
 
     def __post_init__(self) -> None:
         reducer(self.across)
+        kinds_named(self.reads)
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64."""
         found = statistics.products(SquaredOutput(self.output), "second_moment", self.images)
-        return score_products(group, found, self.across, self.within)
+        return score_products(of_kinds(group, statistics, self.reads), found, self.across, self.within)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.scorers.accumulate import accumulation as accumulation_named
+from prunekit.scorers.kinds import Reads, kinds_named, of_kinds
 from prunekit.scorers.labelled import Loss, supervised
 from prunekit.scorers.needs import LABELLED, Needs
 from prunekit.scorers.product_scores import score_products
@@ -25,6 +26,7 @@ class Taylor:
         accumulation: abs, squared or signed over samples; see ``scorers/accumulate.py``.
         across: a reducer over the parameters of a group; see ``scorers/reducers.py``.
         within: mean or sum over a unit's elements in one parameter.
+        reads: kinds of parameters that count, such as ``matrix`` alone; see ``scorers/kinds.py``.
         images: use the first so many samples; None means all.
     """
 
@@ -34,13 +36,15 @@ class Taylor:
     accumulation: str = "abs"
     across: str | Reducer = "mean"
     within: Within = "mean"
+    reads: Reads = "all"
     images: int | None = None
 
     def __post_init__(self) -> None:
         accumulation_named(self.accumulation)
         reducer(self.across)
+        kinds_named(self.reads)
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64. Raises ScorerError without a loss."""
         found = statistics.products(supervised(self.loss, self), self.accumulation, self.images)
-        return score_products(group, found, self.across, self.within)
+        return score_products(of_kinds(group, statistics, self.reads), found, self.across, self.within)

@@ -38,7 +38,8 @@ ON_VIT = [(name, "vit") for name in BY_NAME if name != "network-slimming"]
 def test_each_recipe_runs(name, kind):
     recipe = BY_NAME[name]
     result = run(made(kind), fast(recipe), Magnitude(), ratio=0.5)
-    assert result.report["params"]["after"] < 0.6 * result.report["params"]["before"]
+    left = 0.6 if recipe.settings.get("roles", "") == "" else 0.75  # of its hidden units alone
+    assert result.report["params"]["after"] < left * result.report["params"]["before"]
     assert [stage["title"] for stage in result.report["stages"]] == [s.title for s in stages_of(fast(recipe))]
 
 

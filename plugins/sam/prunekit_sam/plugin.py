@@ -27,7 +27,7 @@ from .promptable_hf import from_hf, is_hf_folder
 from .recipe import FULL_SIZE, NANO, RECIPES
 
 if TYPE_CHECKING:
-    from prunekit.scorers import Scorer
+    from prunekit.scorers import Reads, Scorer, Within
 
 # Generated scenes come from numbered streams; these are apart from the ones that the bundled model was trained and
 # evaluated on, and from each other.
@@ -93,11 +93,11 @@ def _entry(name: str) -> ModelEntry:
     )
 
 
-def _output_taylor(accumulation: str = "abs") -> Scorer:
+def _output_taylor(accumulation: str = "abs", within: Within = "mean", reads: Reads = "all") -> Scorer:
     """The control for disturbed Taylor. Imported when asked for: who loads a slimmed model needs no criterion."""
     from .taylor_of_outputs import OutputTaylor
 
-    return OutputTaylor(accumulation)
+    return OutputTaylor(accumulation, within, reads)
 
 
 plugin = Plugin(

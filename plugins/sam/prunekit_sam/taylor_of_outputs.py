@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from prunekit.scorers import BACKWARD, Needs, SquaredOutput, score_products
+from prunekit.scorers import BACKWARD, Needs, Reads, SquaredOutput, Within, of_kinds, score_products
 
 if TYPE_CHECKING:
     from prunekit.coupling import Group
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 class OutputTaylor:
     """I = |w dL/dw|, L half the mean square of every floating output; a stand-in for Taylor where there are no labels.
 
-    ``accumulation`` is over images: abs, squared or signed; see ``prunekit.DisturbedTaylor``.
+    ``accumulation``, over images, ``within`` and ``reads`` are as of ``prunekit.DisturbedTaylor``.
     """
 
     needs: ClassVar[Needs] = BACKWARD
 
     accumulation: str = "abs"
+    within: Within = "mean"
+    reads: Reads = "all"
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64."""
-        return score_products(group, statistics.products(SquaredOutput(), self.accumulation, None), "mean", "mean")
+        found = statistics.products(SquaredOutput(), self.accumulation, None)
+        return score_products(of_kinds(group, statistics, self.reads), found, "mean", self.within)

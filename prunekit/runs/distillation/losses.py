@@ -81,7 +81,7 @@ def term_losses(
         final = floats((call or student)(batch))
     for tap, feature in caught:
         asked.compare(tap, feature)
-    losses = {name: torch.stack(values).mean() for name, values in asked.sums.items() if values}
+    losses = {term.name: pooled(asked.sums[term.name], term) for term in live if asked.sums.get(term.name)}
     for term in live:
         if not term.roles and term.loss == "kl":
             losses[term.name] = divergence(final[0], asked.finals[term.teacher][0], temperature, top)
@@ -90,6 +90,14 @@ def term_losses(
             each = [between(term, mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
             losses[term.name] = torch.stack(each).mean()
     return losses
+
+
+def pooled(found: Sequence[tuple[Tensor, torch.Size]], term: Term) -> Tensor:
+    """The loss of a term from those of its places, as ``Term.pooled`` says."""
+    kinds: dict[object, list[Tensor]] = {}
+    for value, shape in found:
+        kinds.setdefault(shape if term.pooled == "shapes" else None, []).append(value)
+    return torch.stack([torch.stack(values).mean() for values in kinds.values()]).sum()
 
 
 def between(term: Term, mine: Tensor, theirs: Tensor) -> Tensor:
@@ -130,14 +138,14 @@ class _Asked:
     """What the teachers gave for one batch, and what the student's features came to beside it.
 
     ``expected`` are features by term and tap, several where a module runs more than once in a pass; ``finals`` the
-    outputs by teacher; ``sums`` the losses of each tap by term.
+    outputs by teacher; ``sums`` the losses of each tap, with the feature's shape, by term.
     """
 
     terms: Sequence[Term]
     taps: Mapping[str, Sequence[Tap]]
     expected: dict[tuple[str, Tap], list[Tensor]]
     finals: dict[str, list[Tensor]]
-    sums: dict[str, list[Tensor]]
+    sums: dict[str, list[tuple[Tensor, torch.Size]]]
 
     @classmethod
     def of(
@@ -176,7 +184,7 @@ class _Asked:
                     hint="align roles that the teacher and the student have at equal widths",
                 )
             same = mean_square(feature, theirs) if term.loss == "mse" else between(term, feature, theirs)
-            self.sums[term.name].append(same)
+            self.sums[term.name].append((same, feature.shape))
 
 
 def floats(output: Any) -> list[Tensor]:
