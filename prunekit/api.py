@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import infer, normalise
+from prunekit.modules.rollback import standing
 from prunekit.modules.walk import state_tensors
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.operators import TABLE, Operator
@@ -29,7 +30,7 @@ from prunekit.quantities.layers import Layer, layer_table, layers_of
 from prunekit.quantities.lines import report_lines
 from prunekit.registry.homes import settled
 from prunekit.registry.rules import coupled
-from prunekit.surgery.cutting import apply
+from prunekit.surgery.cutting import apply, take_back
 from prunekit.tracing.collector import paused_collector
 from prunekit.tracing.recorder import record
 
@@ -77,12 +78,11 @@ class Result:
     replaced: Mapping[int, tuple[Tensor, str]]
     layers: tuple[Layer, ...]
     home: Settlement | None
-    _undo: Callable[[], None]
+    _back: list[Callable[[], None]]
 
     def undo(self) -> None:
-        if self.home is not None:
-            self.home.undo()
-        self._undo()
+        """The model and its configuration as they were before ``prune``; all of it even where this is interrupted."""
+        take_back(self._back)
 
     def table(self) -> str:
         """``layers`` as text in columns."""
@@ -177,23 +177,21 @@ def prune(
     if any(p.is_meta for p in model.parameters()):
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
     replaced = {id(tensor): (tensor, name) for name, tensor in state_tensors(model).items()}
-    with eager(model):
-        structure = _given_or_traced(model, example_inputs, structure, options)
-        done = cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure))
-        took = _latency(model, done)
-        settlement = _at_home(model, structure, done)
-    last = done.drafts[-1]
-    layers = layers_of(structure.layers(), last.structure.layers(last.kept))
-    report = _report(structure, done.drafts, options, start, took)
-    return Result(model, done.plan, report, replaced, layers, settlement, done.undo)
-
-
-def _at_home(model: nn.Module, structure: Structure, done: Done) -> Settlement | None:
-    """The configuration of a model that holds one is made true; all is undone where that fails."""
+    done = Done()
+    back = [standing(model), done.undo]
     try:
-        return settled(model, structure.inputs)
+        with eager(model):
+            structure = _given_or_traced(model, example_inputs, structure, options)
+            cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure), done=done)
+            took = _latency(model, done)
+            settlement = settled(model, structure.inputs)
+            back += [settlement.undo] if settlement is not None else []
+        last = done.drafts[-1]
+        layers = layers_of(structure.layers(), last.structure.layers(last.kept))
+        report = _report(structure, done.drafts, options, start, took)
+        return Result(model, done.plan, report, replaced, layers, settlement, back[1:])
     except BaseException:
-        done.undo()
+        take_back(back)
         raise
 
 

@@ -38,7 +38,7 @@ def housed(said: Mapping[str, Any], part: str, plan: Plan) -> nn.Module:
     model = rebuilt_from(said["name"], said["values"])
     inner = model.get_submodule(part)
     if said["says_widths"]:
-        remember(inner, plan)
+        remember(inner, plan, [])
     else:
         apply(inner, Plan.from_json(said["plan"]) if "plan" in said else plan)
     return model

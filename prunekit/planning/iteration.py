@@ -22,7 +22,7 @@ from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
 from prunekit.quantities.limits import Target, parse_target
-from prunekit.surgery.cutting import apply, take_back
+from prunekit.surgery.cutting import Undo, carry_out_plan, take_back
 
 Tracer = Callable[[nn.Module, Any], Structure]
 
@@ -41,7 +41,7 @@ class Done:
         return reduce(compose, [made.plan for made in self.drafts])
 
     def undo(self) -> None:
-        """Takes everything back, the last step first. Works once."""
+        """Takes everything back, the last step first. Once it has, it does nothing."""
         take_back(self.undos)
 
 
@@ -53,8 +53,9 @@ def cut_in_steps(
     data: Iterable[Any] | None,
     progress: Any,
     trace: Tracer,
-) -> Done:
-    """Drafts and applies every step. If one fails, or the callback does, all are taken back before it is raised.
+    done: Done,
+) -> None:
+    """Drafts and applies every step and tells ``done`` of it. If one fails, or the callback does, all are taken back.
 
     A step that takes nothing, because alignment leaves it no unit, is passed over unless it is the only one.
     """
@@ -62,13 +63,12 @@ def cut_in_steps(
     parts = portions(cutting.steps, cutting.schedule)
     refit = as_compensation(cutting.compensate)
     held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
-    baseline = None
     if target is not None:
-        baseline = Baseline.of(model, structure, target, cutting.latency)
+        done.baseline = Baseline.of(model, structure, target, cutting.latency)
+    baseline, inputs = done.baseline, structure.inputs
     sizes = {group.name: group.size for group in structure.groups}
-    done, inputs = Done(baseline=baseline), structure.inputs
     if cutting.on_step is not None:
-        done.undos.append(kept_as_is(model))
+        done.undos.append(Undo([kept_as_is(model)]))
     try:
         for number, part in enumerate(parts, 1):
             if done.drafts:
@@ -82,13 +82,14 @@ def cut_in_steps(
             else:
                 done.drafts.append(made)
                 chosen = _calibration(refit, held, structure, options.choice.seed)
-                done.undos.append(apply(model, made.plan, compensate=refit, data=chosen))
+                undo = Undo([])
+                done.undos.append(undo)
+                carry_out_plan(model, made.plan, undo, compensate=refit, data=chosen)
             if cutting.on_step is not None:
                 cutting.on_step(model, number, len(parts))
     except BaseException:
         done.undo()
         raise
-    return done
 
 
 def _calibration(refit: Compensation | None, data: Any, structure: Structure, seed: int) -> list[Inputs] | None:

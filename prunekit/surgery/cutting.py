@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from prunekit.compensation.in_order import Reference, reference, refit
 from prunekit.compensation.settings import Compensation, as_compensation
 from prunekit.errors import InputError, PlanError
+from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
@@ -27,27 +28,38 @@ from prunekit.surgery.way_back import putter
 logger = logging.getLogger(__name__)
 
 
+_TRIES = 3  # of one step, before it is passed over
+
+
 class Undo:
-    """Puts a model back to what it was before ``apply``, bit for bit, with the very same tensors. Works once."""
+    """Puts a model back to what it was before ``apply``, bit for bit, with the very same tensors; then does nothing."""
 
     def __init__(self, steps: list[Callable[[], None]]) -> None:
-        self._steps = steps
+        self.steps = steps
 
     def __call__(self) -> None:
-        take_back(self._steps)
+        take_back(self.steps)
 
 
 def take_back(steps: list[Callable[[], None]]) -> None:
-    """Takes every step back, the last one first. An interrupt waits until all are: no model is left half of each."""
-    interrupt: KeyboardInterrupt | None = None
+    """Takes every step back, the last one first. Whatever is raised waits until all are: no model is left half of each.
+
+    A step may be done twice. One that goes on failing is passed over and stays in ``steps``, for another call.
+    """
+    raised: list[BaseException] = []
+    failing: list[Callable[[], None]] = []
     while steps:
         try:
-            steps[-1]()  # each may be done twice
-            steps.pop()
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+            while steps:
+                steps[-1]()
+                steps.pop()
+        except BaseException as error:
+            raised.append(error)
+            if len(raised) % _TRIES == 0 and steps:
+                failing.append(steps.pop())
+    steps.extend(reversed(failing))
+    if raised:
+        raise raised[0]
 
 
 def apply(
@@ -71,19 +83,29 @@ def apply(
         InputError: if a compensation has no data, or data that cannot be joined to one batch.
         PlanError: if the plan was made for another structure, or an attribute does not hold its recorded value.
     """
-    model = unwrap(model)
+    undo = Undo([])
+    carry_out_plan(unwrap(model), plan, undo, compensate=compensate, data=data)
+    return undo
+
+
+def carry_out_plan(
+    model: nn.Module, plan: Plan, undo: Undo, *, compensate: str | Compensation | None, data: Iterable[Any] | None
+) -> None:
+    """``apply`` for a caller that has the way back before the first step is made: ``undo`` is told of each."""
     if fingerprint(model) != plan.fingerprint:
         raise PlanError(
             "the plan was made for a model of another structure",
             hint="build the model exactly as it was when the plan was made, or plan again",
         )
     _check_edits(model, plan.edits)
+    stood = standing(model)
     original, added = _seen_before(model, plan, as_compensation(compensate), data)
     replacements = _replacements(model, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
-    steps: list[Callable[[], None]] = []
-    undo = Undo(steps)
+    steps = undo.steps
     try:
+        remember(model, plan, steps)
+        dead(old, steps)
         for _, module in named_modules(model):
             _replace(module, replacements, steps)
         for edit in plan.edits:
@@ -91,16 +113,13 @@ def apply(
         for _, module in named_modules(model):
             recompute(module, steps)
         narrow_attention(model, steps)
-        steps.append(remember(model, plan))
-        steps.append(dead(old))
         new = [replacements[id(tensor)] for tensor in old]
         steps.append(partial(_bury, new))
         if original is not None:
             logger.info("%d products were refitted", refit(model, original))
     except BaseException:
-        undo()
+        take_back([stood, undo])
         raise
-    return undo
 
 
 def _seen_before(
@@ -133,7 +152,7 @@ def applied(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
 
 
 def _bury(tensors: Iterable[Tensor]) -> None:
-    dead(tensor for tensor in tensors if isinstance(tensor, nn.Parameter))
+    dead([tensor for tensor in tensors if isinstance(tensor, nn.Parameter)], [])
 
 
 def _replacements(

@@ -19,8 +19,8 @@ def cut_so_far(model: nn.Module) -> Plan | None:
     return _CUTS.get(model)
 
 
-def remember(model: nn.Module, plan: Plan) -> Callable[[], None]:
-    """Notes that ``plan`` is being carried out on ``model``; returns what forgets it again."""
+def remember(model: nn.Module, plan: Plan, steps: list[Callable[[], None]]) -> None:
+    """Notes that ``plan`` is being carried out on ``model``; ``steps`` gets what forgets it again."""
     before = _CUTS.get(model)
 
     def forget() -> None:
@@ -29,8 +29,8 @@ def remember(model: nn.Module, plan: Plan) -> Callable[[], None]:
         else:
             _CUTS[model] = before
 
+    steps.append(forget)
     try:
         _CUTS[model] = plan if before is None else compose(before, plan)
     except PlanError:  # something else has changed the model in between: what it was is not known
         _CUTS[model] = plan
-    return forget

@@ -16,7 +16,7 @@ def narrow_attention(model: nn.Module, steps: list[Callable[[], None]]) -> None:
     """Gives them a class that can say it, and keeps the encoders around them off nested tensors, which it cannot."""
     for _, module in named_modules(model):
         if is_narrow(module):
-            steps.append(partial(widen, module, narrow(module)))
+            steps.append(partial(widen, module, narrow(module)))  # where it fails half-way, ``standing`` has the class
     for _, module in named_modules(model):
         nested = isinstance(module, nn.TransformerEncoder) and module.__dict__.get("use_nested_tensor")
         if nested and any(isinstance(part, NarrowAttention) for part in module.modules()):

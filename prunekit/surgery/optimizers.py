@@ -57,13 +57,19 @@ def migrate_optimizer(optimizer: torch.optim.Optimizer, result: Pruned) -> None:
                 key: _cut_state(value, old, name, key, result.plan)
                 for key, value in optimizer.state.get(old, {}).items()
             }
-    for group in optimizer.param_groups:
-        for at, old in enumerate(group["params"]):
-            if id(old) in new:
-                group["params"][at] = new[id(old)]
-                optimizer.state.pop(old, None)
-                if states[id(old)]:
-                    optimizer.state[new[id(old)]] = states[id(old)]
+    before = [(group, list(group["params"])) for group in optimizer.param_groups], dict(optimizer.state)
+    try:
+        for group in optimizer.param_groups:
+            group["params"] = [new.get(id(old), old) for old in group["params"]]
+        for old in [old for old in optimizer.state if id(old) in new]:
+            del optimizer.state[old]
+        optimizer.state.update({new[number]: state for number, state in states.items() if state})
+    except BaseException:
+        for group, params in before[0]:
+            group["params"] = params
+        optimizer.state.clear()
+        optimizer.state.update(before[1])
+        raise
 
 
 def _cut_state(value: Any, parameter: Tensor, name: str, key: str, plan: Plan) -> Any:

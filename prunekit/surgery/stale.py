@@ -17,19 +17,19 @@ _DEAD: dict[int, weakref.ref[nn.Parameter]] = {}
 _WATCHED: list[Any] = []
 
 
-def dead(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
-    """Notes that a cut has replaced ``parameters``; returns what takes that back."""
+def dead(parameters: Iterable[nn.Parameter], steps: list[Callable[[], None]]) -> None:
+    """Notes that a cut has replaced ``parameters``; ``steps`` gets what takes that back."""
     if not _WATCHED:
         _WATCHED.append(register_optimizer_step_pre_hook(_refuse))  # torch's own way to hear of every step
     noted = {id(parameter): weakref.ref(parameter, partial(_gone, id(parameter))) for parameter in parameters}
-    _DEAD.update(noted)
 
     def alive() -> None:
         for number, reference in noted.items():
             if _DEAD.get(number) is reference:
                 del _DEAD[number]
 
-    return alive
+    steps.append(alive)
+    _DEAD.update(noted)
 
 
 def _gone(number: int, reference: object) -> None:

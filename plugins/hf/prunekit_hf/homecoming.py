@@ -161,25 +161,29 @@ def _device_name(model: nn.Module) -> str:
 
 def _written(model: PreTrainedModel, edits: Mapping[Entry, int]) -> Settlement:
     """Writes ``edits`` into the model's configuration and the copies of it that its parts hold."""
-    steps = []
+    steps: list[tuple[Any, Entry, Any]] = []
     configs = {
         id(config): config for module in model.modules() if (config := getattr(module, "config", None)) is not None
     }
     before = {entry: get(model.config, entry) for entry in edits}
-    for config in configs.values():
-        for entry, value in edits.items():
-            try:
-                same = get(config, entry) == before[entry]
-            except (AttributeError, KeyError, IndexError, TypeError):
-                continue  # of another kind, such as the one of a part
-            if same:
-                put(config, entry, value)
-                steps.append((config, entry, before[entry]))
 
     def undo() -> None:
         for config, entry, value in reversed(steps):
             put(config, entry, value)
 
+    try:
+        for config in configs.values():
+            for entry, value in edits.items():
+                try:
+                    same = get(config, entry) == before[entry]
+                except (AttributeError, KeyError, IndexError, TypeError):
+                    continue  # of another kind, such as the one of a part
+                if same:
+                    steps.append((config, entry, before[entry]))
+                    put(config, entry, value)
+    except BaseException:
+        undo()
+        raise
     said = tuple((".".join(map(str, entry)), before[entry], value) for entry, value in edits.items())
     return Settlement(said, (), "", undo)
 

@@ -1,0 +1,244 @@
+"""A fault at any line of a change leaves the model wholly old or wholly new: nothing in between, to the bit."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import prunekit
+from prunekit.surgery.history import _CUTS
+from prunekit.surgery.stale import _DEAD
+
+ROOT = str(Path(prunekit.__file__).parent)
+POINTS = 1000 if os.environ.get("FAULTS") == "large" else 20  # of each kind, drawn by a seed
+
+
+class Fault(BaseException):
+    """Raised where the test says; nothing in the library knows it."""
+
+
+class Net(nn.Module):
+    """What a cut touches: convolutions, a norm with statistics, a computed weight, a hook, a cache, an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.wide = nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 24, 1))
+        self.attention = nn.MultiheadAttention(24, 4, batch_first=True)
+        self.rnn, self.out = nn.LSTM(24, 16, batch_first=True), nn.Linear(16, 5)
+        self.width, self.seen = 24, {}
+
+    def forward(self, x):
+        x = self.wide(torch.relu(self.norm(self.conv(x))))
+        self.seen["last"] = x.shape
+        x = x.flatten(2).transpose(1, 2).reshape(len(x), -1, self.width)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+def made():
+    torch.manual_seed(0)
+    net = Net()
+    net.wide.train(False)
+    net.conv.weight.requires_grad_(False)
+    net.out.weight.grad = torch.ones_like(net.out.weight)
+    net.out.register_forward_hook(lambda module, given, output: None)
+    return net
+
+
+def stand(model):
+    """Everything there is to see of a model, by reference and by bits."""
+    found = {}
+    for name, module in model.named_modules():
+        found[name, "class"] = type(module)
+        for key, value in module.__dict__.items():
+            if key == "seen":
+                continue
+            found[name, key] = tuple(value.items()) if isinstance(value, dict) else value
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        found[name, "bits"] = tensor.detach().cpu().numpy().tobytes()
+        found[name, "flags"] = (tensor.requires_grad, id(tensor.grad), id(tensor))
+    found["", "cuts"] = id(_CUTS.get(model))
+    found["", "dead"] = tuple(sorted(k for k in _DEAD if any(k == id(p) for p in model.parameters())))
+    return found
+
+
+def same(one, other):
+    def equal(a, b):
+        if isinstance(a, tuple) and isinstance(b, tuple):
+            return len(a) == len(b) and all(map(equal, a, b))
+        return a is b or (not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor) and bool(a == b))
+
+    return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+
+
+def lines_of(call):
+    """How many lines of the library ``call`` runs."""
+    return faulted(call, None)[1]
+
+
+def faulted(call, at):
+    """Runs ``call`` and raises ``Fault`` before the line number ``at`` of the library; (whether raised, lines)."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(ROOT):
+            return None
+        if event == "line":
+            count += 1
+            if count == at:
+                raise Fault
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except Fault:
+        return True, count
+    finally:
+        sys.settrace(before)
+    return False, count
+
+
+def points(total, seed):
+    """Half of them anywhere, half among the last lines, where a model is changed."""
+    draw = random.Random(seed)
+    late = range(max(1, total - total // 20), total + 1)
+    found = [
+        *draw.sample(range(1, total + 1), min(POINTS // 2, total)),
+        *draw.sample(late, min(POINTS // 2, len(late))),
+    ]
+    return sorted(set(found))
+
+
+X = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+ASKED = {"ratio": 0.5, "scorer": "magnitude", "verify": "shapes"}
+
+
+def test_a_fault_inside_prune_leaves_the_model_as_it_was():
+    lines_of(lambda: prunekit.prune(made(), X, **ASKED))
+    total = lines_of(lambda: prunekit.prune(made(), X, **ASKED))
+    for at in points(total, 0):
+        model = made()
+        before, random_state = stand(model), torch.get_rng_state()
+        if not faulted(lambda model=model: prunekit.prune(model, X, **ASKED), at)[0]:
+            assert at > 0.99 * total  # a run or two has a line less
+            continue
+        assert same(before, stand(model)), f"half a model after a fault at line {at} of {total}"
+        assert torch.equal(random_state, torch.get_rng_state()), at
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_fault_inside_apply_leaves_the_model_old_or_new(steps):
+    plan = prunekit.plan(made(), X, ratio=0.5, scorer="magnitude")
+    total = lines_of(lambda: prunekit.apply(made(), plan))
+    for at in points(total, steps):
+        model = made()
+        before = stand(model)
+        if not faulted(lambda model=model: prunekit.apply(model, plan), at)[0]:
+            continue  # the line was one that the collector runs, where Python swallows what is raised
+        assert same(before, stand(model)), f"half a model after a fault at line {at} of {total}"
+
+
+def test_a_fault_inside_undo_leaves_it_whole_and_undo_can_be_called_again():
+    plan = prunekit.plan(made(), X, ratio=0.5, scorer="magnitude")
+
+    def pruned():
+        model = made()
+        return model, stand(model), prunekit.apply(model, plan)
+
+    total = lines_of(pruned()[2])
+    for at in range(1, total + 1):
+        model, before, undo = pruned()
+        after = stand(model)
+        faulted(undo, at)
+        now = stand(model)
+        assert same(before, now) or same(after, now), f"half a model after a fault at line {at} of {total}"
+        undo()
+        assert same(before, stand(model))
+        undo()
+
+
+def test_the_undo_of_a_result_likewise():
+    def pruned():
+        model = made()
+        return model, stand(model), prunekit.prune(model, X, **ASKED)
+
+    total = lines_of(pruned()[2].undo)
+    for at in [1, 2, 3, *points(total, 3)[:: POINTS // 5]]:
+        model, before, result = pruned()
+        after = stand(model)
+        faulted(result.undo, at)
+        now = stand(model)
+        assert same(before, now) or same(after, now), f"half a model after a fault at line {at} of {total}"
+        result.undo()
+        assert same(before, stand(model))
+
+
+def test_a_fault_inside_migrate_optimizer_leaves_the_optimizer_old_or_new():
+    def ready():
+        model = made()
+        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+        model(X).sum().backward()
+        optimizer.step()
+        return optimizer, prunekit.prune(model, X, **ASKED)
+
+    def seen(optimizer):
+        groups = [[id(p) for p in group["params"]] for group in optimizer.param_groups]
+        return groups, {id(p): {k: id(v) for k, v in s.items()} for p, s in optimizer.state.items()}
+
+    optimizer, result = ready()
+    total = lines_of(lambda: prunekit.migrate_optimizer(optimizer, result))
+    for at in points(total, 5)[::2]:
+        optimizer, result = ready()
+        before = seen(optimizer)
+        faulted(lambda o=optimizer, r=result: prunekit.migrate_optimizer(o, r), at)
+        live = {id(p) for p in result.model.parameters()}
+        assert seen(optimizer) == before or {n for group in seen(optimizer)[0] for n in group} <= live, at
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, RuntimeError])
+def test_memory_that_ends_while_tensors_are_cut(monkeypatch, error):
+    plan = prunekit.plan(made(), X, ratio=0.5, scorer="magnitude")
+    select = torch.Tensor.index_select
+    for fails in range(1, 6):
+        calls = iter(range(1, 1000))
+
+        def short(tensor, *given, calls=calls, fails=fails):
+            if next(calls) == fails:
+                raise error
+            return select(tensor, *given)
+
+        model = made()
+        before = stand(model)
+        monkeypatch.setattr(torch.Tensor, "index_select", short)
+        with pytest.raises(error):
+            prunekit.apply(model, plan)
+        monkeypatch.undo()
+        assert same(before, stand(model))
+
+
+def test_the_harness_sees_half_a_model():
+    model = made()
+    before = stand(model)
+    model.conv.bias = nn.Parameter(model.conv.bias.detach().clone())
+    assert not same(before, stand(model))
+    model = made()
+    before = stand(model)
+    model.norm.training = False
+    assert not same(before, stand(model))
+    model = made()
+    before = stand(model)
+    model.out._forward_hooks.clear()
+    assert not same(before, stand(model))
+    assert same(stand(model), stand(model))
+    assert not same(stand(model), stand(copy.deepcopy(model)))
