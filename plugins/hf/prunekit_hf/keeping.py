@@ -30,19 +30,22 @@ def kept(model: nn.Module) -> Recorded | None:
         return None
     name = str(getattr(model, "name_or_path", "") or "")
     generation = getattr(model, "generation_config", None)
-    values = {
+    values: dict[str, Any] = {
         "class": kinds[0].__name__,
         "config_class": kinds[1].__name__,
         "config": json.loads(model.config.to_json_string()),
-        "attention": model.config._attn_implementation,
         "dtype": str(model.dtype).removeprefix("torch."),
         "generation_config": json.loads(generation.to_json_string()) if generation else None,
         "name_or_path": name,
     }
     try:
-        given = Blueprint.of(_built(values, "meta"))
+        made = _built(values, "meta")
+        if (chosen := model.config._attn_implementation) != made.config._attn_implementation:
+            values["attention"] = chosen  # not what the class takes by itself
+            made = _built(values, "meta")
     except Exception:  # a class that does not build from its own configuration
         return None
+    given = Blueprint.of(made)
     says_widths = not given.apart(Blueprint.of(model))
     return Recorded(values, says_widths, given.sizes, f"hf:{name}?class={kinds[0].__name__}" if name else "hf:")
 

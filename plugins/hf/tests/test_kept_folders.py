@@ -127,3 +127,21 @@ def test_a_damaged_description_is_refused(change, words, tmp_path):
     (tmp_path / "slim" / "checksums.json").unlink(missing_ok=True)
     with pytest.raises(CheckpointError, match=words):
         prunekit.load(tmp_path / "slim")
+
+
+def test_the_way_that_attention_is_computed_is_kept(tmp_path):
+    torch.manual_seed(0)
+    config = hf.BertConfig(vocab_size=120, attn_implementation="eager", **SMALL)
+    model = hf.BertModel(config).eval()
+    prunekit.save(prunekit.prune(model, inputs("bert"), ratio=0.3, scorer="magnitude"), tmp_path / "slim")
+    assert prunekit.load(tmp_path / "slim").config._attn_implementation == "eager"
+
+
+def test_a_class_with_parts_that_know_no_other_attention(tmp_path):
+    torch.manual_seed(0)
+    model = hf.LightGlueForKeypointMatching(
+        hf.LightGlueConfig(descriptor_dim=64, num_hidden_layers=2, num_attention_heads=4)
+    ).eval()
+    x = {"pixel_values": torch.rand(1, 2, 3, 64, 64)}
+    prunekit.save(prunekit.prune(model, x, ratio=0.3, scorer="magnitude"), tmp_path / "slim")
+    assert type(prunekit.load(tmp_path / "slim")) is type(model)
