@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunekit.coupling.structure import Structure
-from prunekit.errors import InputError, PlanError
+from prunekit.errors import InputError, PlanError, expect
 from prunekit.inputs import infer, normalise
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import state_tensors
@@ -203,6 +203,12 @@ def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:
 
 def _given_or_traced(model: nn.Module, example_inputs: Any, structure: Structure | None, options: Options) -> Structure:
     wanted = options.scope.free_outputs
+    expect(
+        "structure",
+        structure,
+        "what prunekit.trace gave for this model",
+        fits=structure is None or isinstance(structure, Structure),
+    )
     if structure is None:
         return trace(model, example_inputs, free_outputs=wanted)
     if wanted and not structure.free_outputs:

@@ -91,3 +91,11 @@ class RegistryError(PrunekitError):
         near = get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
         return cls(f"unknown {kind} {name!r}", hint=hint)
+
+
+def expect(name: str, value: object, accepted: str, *, fits: bool) -> None:
+    """Raises InputError where an argument is of another kind than it must be: its name, what came, what is accepted."""
+    if not fits:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else type(value).__name__
+        raise InputError(f"{name}={shown} cannot be used", where=name, hint=f"pass {accepted}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from prunekit.checkpoints.damage import check_damage
 from prunekit.checkpoints.description import PLAN, REPORT, WEIGHTS, describe, json_in, text_of
 from prunekit.checkpoints.housing import housed
-from prunekit.errors import CheckpointError, PlanError
+from prunekit.errors import CheckpointError, PlanError, expect
 from prunekit.files.weights import load_state, read_state
 from prunekit.plans.bundle import Bundle
 from prunekit.plans.contents import Plan
@@ -38,6 +39,8 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
 
     Raises what ``load`` raises.
     """
+    expect("folder", folder, "the path of a folder that prunekit wrote", fits=isinstance(folder, (str, PathLike)))
+    expect("model", model, "a model of the original class", fits=model is None or isinstance(model, nn.Module))
     folder = Path(folder)
     description = describe(folder)
     home = description.pop("home")

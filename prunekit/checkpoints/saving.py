@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from prunekit.checkpoints.damage import CHECKSUMS, checksums
 from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHTS
 from prunekit.checkpoints.housing import home_said
 from prunekit.checkpoints.respec import check_spec
+from prunekit.errors import expect
 from prunekit.files.folders import new_folder
 from prunekit.files.weights import write_state
 from prunekit.plans.contents import Plan
@@ -54,6 +56,13 @@ def save(
     Raises CheckpointError where the folder cannot be used, the model's state holds more than tensors, or ``spec`` names
     another model.
     """
+    parts = all(hasattr(result, part) for part in ("model", "plan", "report"))
+    expect("result", result, "what prunekit.prune returned, or a Bundle", fits=parts)
+    named = isinstance(folder, (str, PathLike)) and str(folder) not in ("", ".")
+    expect("folder", folder, "the path of a folder", fits=named)
+    expect("spec", spec, "the name of a model, such as timm:resnet18", fits=spec is None or isinstance(spec, str))
+    own = extras is None or (isinstance(extras, Mapping) and all(map(callable, extras.values())))
+    expect("extras", extras, "a mapping from names to functions that write a file", fits=own)
     recorded = recorded_by(result.model)
     source = recorded[1].spec if recorded else ""
     description: dict[str, Any] = {

@@ -64,6 +64,10 @@ def check_seed(name: str, value: Any) -> None:
 
 def check_align(name: str, value: Any) -> None:
     """A whole number of at least 1, or a mapping to such."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) and not _is_module(key):
+                refuse(name, key, "names, roles, patterns or modules as the keys of a mapping")
     for each in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
         if isinstance(each, bool) or not isinstance(each, int) or each < 1:
             raise InputError(f"{each!r} is not a number of units", where=name, hint="pass a whole number >= 1")
@@ -87,12 +91,12 @@ def check_pools(name: str, value: Any) -> None:
     if value is None:
         return
     accepted = "a list of pools, each a list of roles or modules"
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if not isinstance(value, (list, tuple, set, frozenset)):
         refuse(name, value, accepted)
     for pool in value:
         if isinstance(pool, str):
             continue
-        if not isinstance(pool, Iterable) or not all(isinstance(role, str) for role in pool):
+        if not isinstance(pool, (list, tuple, set, frozenset)) or not all(isinstance(role, str) for role in pool):
             refuse(name, pool, accepted)
 
 

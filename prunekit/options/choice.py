@@ -15,6 +15,7 @@ from prunekit.options.checks import (
     check_scorer,
     check_seed,
     check_word,
+    refuse,
 )
 from prunekit.options.fields import said
 from prunekit.options.types import Align, Ranking, Rounding
@@ -105,5 +106,7 @@ class Choice:
                 where="uniform",
                 hint="leave ranking at 'local', or uniform at False",
             )
+        if self.normaliser is None:
+            refuse("normaliser", None, "the name of one, or a function (units,) -> (units,)")
         if not isinstance(self.normaliser, str):
             check_call("normaliser", self.normaliser, "(units,) -> (units,), or a name")

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from prunekit.errors import InputError
 
+MOST_STEPS = 10_000
 Named = Literal["cubic", "linear"]
 Schedule = Named | Callable[[int, int], float]
 
@@ -19,8 +20,10 @@ def portions(steps: int, schedule: str | Callable[[int, int], float]) -> tuple[f
     InputError for fewer than one step or another schedule. A function (k, n) gives the part after step k of n; it must
     rise, and the last step takes what is left.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError(f"{steps!r} is not a number of steps", where="steps", hint="pass a whole number >= 1")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
+        raise InputError(
+            f"{steps!r} is not a number of steps", where="steps", hint=f"pass a whole number from 1 to {MOST_STEPS}"
+        )
     if callable(schedule):
         return _called(steps, schedule)
     if schedule not in get_args(Named):

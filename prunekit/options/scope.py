@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prunekit.errors import InputError
-from prunekit.options.checks import check_names, check_ratio, refuse
+from prunekit.options.checks import check_bool, check_names, check_ratio, refuse
 from prunekit.options.fields import said
 from prunekit.options.shares import DEFAULT_RATIO, read_shares
 from prunekit.options.types import Ratio
@@ -78,6 +78,9 @@ class Scope:
             check_ratio(name, getattr(self, name))
         for name in ("include", "exclude", "roles"):
             check_names(name, getattr(self, name))
+        if hasattr(self.roles, "named_modules"):
+            refuse("roles", self.roles, "the name of a role, such as mlp.hidden, or a list of them")
+        check_bool("free_outputs", self.free_outputs)
 
     @property
     def share(self) -> Ratio:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from prunekit.errors import RegistryError
+from prunekit.errors import InputError, RegistryError
 
 Normaliser = Callable[[Tensor], Tensor]
 
@@ -82,7 +82,28 @@ def normaliser(which: str | Normaliser) -> Normaliser:
     A normaliser of your own turns scores (units,) into (units,) and keeps their order.
     """
     if not isinstance(which, str):
-        return which
+        return _checked(which)
     if which not in NORMALISERS:
         raise RegistryError.unknown("normaliser", which, NORMALISERS)
     return NORMALISERS[which]
+
+
+_WANTED = "it takes scores (units,), float64, and gives as many"
+
+
+def _checked(own: Normaliser) -> Normaliser:
+    """A function of one's own, whose answer is looked at before units are ranked by it."""
+
+    def run(scores: Tensor) -> Tensor:
+        try:
+            found: object = own(scores)
+        except Exception as error:
+            raise InputError(
+                f"the normaliser failed: {type(error).__name__}: {error}", where="normaliser", hint=_WANTED
+            ) from error
+        if not isinstance(found, Tensor) or found.shape != scores.shape:
+            what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"the normaliser gave {what}", where="normaliser", hint=_WANTED)
+        return found
+
+    return run

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prunekit.compensation.in_order import Reference, reference, refit
 from prunekit.compensation.settings import Compensation, as_compensation
-from prunekit.errors import InputError, PlanError
+from prunekit.errors import InputError, PlanError, expect
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
@@ -83,6 +83,7 @@ def apply(
         InputError: if a compensation has no data, or data that cannot be joined to one batch.
         PlanError: if the plan was made for another structure, or an attribute does not hold its recorded value.
     """
+    expect("plan", plan, "what prunekit.plan gave, or Plan.from_json", fits=isinstance(plan, Plan))
     undo = Undo([])
     carry_out_plan(unwrap(model), plan, undo, compensate=compensate, data=data)
     return undo

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from prunekit.errors import InputError
+from prunekit.errors import InputError, expect
 from prunekit.modules.walk import state_tensors
 from prunekit.plans.contents import Plan
 
@@ -36,6 +36,9 @@ def migrate_optimizer(optimizer: torch.optim.Optimizer, result: Pruned) -> None:
         InputError: if a parameter of the optimizer is none that the cut replaced or left, or if state has a shape that
             cannot be told from the parameter's, as in factored moments. The optimizer is then as it was.
     """
+    expect("optimizer", optimizer, "an optimizer of torch", fits=isinstance(optimizer, torch.optim.Optimizer))
+    parts = all(hasattr(result, part) for part in ("model", "plan", "replaced"))
+    expect("result", result, "what prunekit.prune returned", fits=parts)
     live = {id(p): p for p in result.model.parameters()}
     named = state_tensors(result.model)
     new: dict[int, nn.Parameter] = {}
