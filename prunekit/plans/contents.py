@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prunekit.coupling.groups import Frozen
 from prunekit.errors import PlanError
 from prunekit.modules.walk import state_tensors
+from prunekit.plans.checking import as_read, ascending
 from prunekit.plans.lines import width_lines
 
 if TYPE_CHECKING:
@@ -88,15 +89,20 @@ class Plan:
             raw: dict[str, Any] = json.loads(text)
             if raw.pop("format") != FORMAT:
                 raise PlanError("the plan was written in another format", hint=f"expected {FORMAT}")
-            return cls(
-                fingerprint=raw["fingerprint"],
-                widths=tuple(Width(**{**w, "kept": tuple(w["kept"])}) for w in raw["widths"]),
-                cuts=tuple(Cut(**{**c, "kept": tuple(c["kept"])}) for c in raw["cuts"]),
-                edits=tuple(Edit(**e) for e in raw["edits"]),
-                folds=tuple(Fold(**{**f, "rows": tuple(f["rows"])}) for f in raw["folds"]),
-                frozen=tuple(Frozen(**f) for f in raw["frozen"]),
+            made = cls(
+                fingerprint=str(raw["fingerprint"]),
+                widths=tuple(as_read(Width, w) for w in raw["widths"]),
+                cuts=tuple(as_read(Cut, c) for c in raw["cuts"]),
+                edits=tuple(as_read(Edit, e) for e in raw["edits"]),
+                folds=tuple(as_read(Fold, f) for f in raw["folds"]),
+                frozen=tuple(as_read(Frozen, f) for f in raw["frozen"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            for width in made.widths:
+                ascending(width.kept, width.before, width.group)
+            for cut in made.cuts:
+                ascending(cut.kept, cut.size, cut.tensor)
+            return made
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(f"the text is not a plan: {error}", hint="pass a plan.json that prunekit wrote") from error
 
     def __repr__(self) -> str:

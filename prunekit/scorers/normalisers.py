@@ -82,7 +82,7 @@ def normaliser(which: str | Normaliser) -> Normaliser:
     A normaliser of your own turns scores (units,) into (units,) and keeps their order.
     """
     if not isinstance(which, str):
-        return _checked(which)
+        return _watched_over(which)
     if which not in NORMALISERS:
         raise RegistryError.unknown("normaliser", which, NORMALISERS)
     return NORMALISERS[which]
@@ -91,7 +91,7 @@ def normaliser(which: str | Normaliser) -> Normaliser:
 _WANTED = "it takes scores (units,), float64, and gives as many"
 
 
-def _checked(own: Normaliser) -> Normaliser:
+def _watched_over(own: Normaliser) -> Normaliser:
     """A function of one's own, whose answer is looked at before units are ranked by it."""
 
     def run(scores: Tensor) -> Tensor:

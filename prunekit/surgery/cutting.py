@@ -170,10 +170,13 @@ def _replacements(
             raise PlanError(f"the model has no tensor {name}", hint="plan again for this model")
         new = tensor.detach()
         for cut in by_tensor.get(name, []):
-            if new.shape[cut.axis] != cut.size:
-                raise PlanError(f"axis {cut.axis} of {name} has length {new.shape[cut.axis]}, not {cut.size}")
+            length = new.shape[cut.axis] if cut.axis < new.ndim else None
+            if length != cut.size:
+                raise PlanError(f"axis {cut.axis} of {name} has length {length}, not {cut.size}")
             new = new.index_select(cut.axis, torch.tensor(cut.kept, dtype=torch.long, device=new.device))
         for fold in (f for f in plan.folds if f.tensor == name):
+            if fold.axis >= new.ndim or max(fold.rows, default=0) >= new.shape[fold.axis]:
+                raise PlanError(f"{name} has no axis {fold.axis} with the rows that are multiplied", hint="plan again")
             rows = torch.tensor(fold.rows, dtype=torch.long, device=new.device)
             scaled = new.index_select(fold.axis, rows) * fold.factor
             new = new.index_copy(fold.axis, rows, scaled)
