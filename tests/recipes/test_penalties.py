@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -87,17 +89,22 @@ def recipe(kind, strength):
     return Recipe("r", "", stages, {**settings, "lr": 2e-3, "penalty": strength, "latency": False, "align_epochs": 0})
 
 
-@pytest.mark.parametrize("kind", ["group_lasso", "growing"])
-def test_a_cut_after_the_penalty_loses_less_than_the_same_cut_without(kind):
-    """Agreement with the original right after the cut, from its value right before it."""
+@functools.cache
+def lost_by_a_cut(kind, strength):
+    """How much agreement with the original the cut costs, over two networks: one alone says little."""
     options = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5, "embed_dim": 48, "num_heads": 3}
-    lost = {}
-    for strength in (0.0, 3e-2 if kind == "growing" else 3e-3):
-        torch.manual_seed(0)
+    lost = 0.0
+    for seed in (1, 2):
+        torch.manual_seed(seed)
         built = build("timm:vit_tiny_patch16_224", plugins=[], **options)
-        report = run(built, recipe(kind, strength), Magnitude(), ratio={"mlp.hidden": 0.5}).report
-        lost[strength > 0] = report["metrics"]["output_cosine"]["before"] - report["metrics"]["output_cosine"]["after"]
-    assert lost[True] < lost[False]
+        report = run(built, recipe(kind, strength), Magnitude(), ratio={"mlp.hidden": 0.75}).report
+        lost += report["metrics"]["output_cosine"]["before"] - report["metrics"]["output_cosine"]["after"]
+    return lost
+
+
+@pytest.mark.parametrize(("kind", "strength"), [("group_lasso", 3e-3), ("growing", 3e-2)])
+def test_a_cut_after_the_penalty_loses_less_than_the_same_cut_without(kind, strength):
+    assert lost_by_a_cut(kind, strength) < lost_by_a_cut("group_lasso", 0.0) - 0.005
 
 
 def test_a_penalty_without_a_later_cut_is_refused():
