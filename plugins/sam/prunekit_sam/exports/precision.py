@@ -26,6 +26,9 @@ def quantized(source: Path, target: Path) -> None:
     root, silent = logging.getLogger(), logging.NullHandler()
     root.addHandler(silent)
     try:
-        quantization.quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+        # seven bits: products of eight and eight overflow in onnxruntime's kernels for processors without VNNI
+        quantization.quantize_dynamic(
+            source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, reduce_range=True
+        )
     finally:
         root.removeHandler(silent)
