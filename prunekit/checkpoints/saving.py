@@ -60,7 +60,12 @@ def save(
     expect("result", result, "what prunekit.prune returned, or a Bundle", fits=parts)
     named = isinstance(folder, (str, PathLike)) and str(folder) not in ("", ".")
     expect("folder", folder, "the path of a folder", fits=named)
-    expect("spec", spec, "the name of a model, as prunekit.registry.build takes it", fits=spec is None or isinstance(spec, str))
+    expect(
+        "spec",
+        spec,
+        "the name of a model, as prunekit.registry.build takes it",
+        fits=spec is None or isinstance(spec, str),
+    )
     own = extras is None or (isinstance(extras, Mapping) and all(map(callable, extras.values())))
     expect("extras", extras, "a mapping from names to functions that write a file", fits=own)
     recorded = recorded_by(result.model)
