@@ -128,40 +128,48 @@ def page(told: Any) -> str:
         "",
         "Where the scores of all units come from:",
         "",
-        "| role | within | " + " | ".join(KINDS) + " |",
-        "|" + "---|" * (2 + len(KINDS)),
-    ]
-    for role, entry in told["roles"].items():
-        for within, found in entry["shares"].items():
-            lines.append(f"| {role} | {within} | " + " | ".join(f"{found[kind]:.1%}" for kind in KINDS) + " |")
-    lines += [
+        *table(
+            ["role", "within", *KINDS],
+            [
+                [role, within, *(f"{found[kind]:.1%}" for kind in KINDS)]
+                for role, entry in told["roles"].items()
+                for within, found in entry["shares"].items()
+            ],
+        ),
         "",
         "Spearman with SlimSAM's way (sums within the weights of linear layers and convolutions), lowest to highest",
         "over groups and seeds:",
         "",
-        "| role | " + " | ".join(WAYS) + " |",
-        "|" + "---|" * (1 + len(WAYS)),
+        *table(
+            ["role", *WAYS],
+            [
+                [role, *(f"{min(found):.2f} to {max(found):.2f}" for found in entry["spearman"].values())]
+                for role, entry in told["roles"].items()
+            ],
+        ),
     ]
-    for role, entry in told["roles"].items():
-        cells = [f"{min(found):.2f} to {max(found):.2f}" for found in entry["spearman"].values()]
-        lines.append(f"| {role} | " + " | ".join(cells) + " |")
-    if not told["cuts"]:
-        return "\n".join(lines) + "\n"
-    lines += [
+    return "\n".join([*lines, *(cut_lines(told["cuts"]) if told["cuts"] else ())]) + "\n"
+
+
+def cut_lines(cuts: list[dict[str, Any]]) -> list[str]:
+    def cell(way: str, ratio: float) -> str:
+        found = [row for row in cuts if row["way"] == way and row["ratio"] == ratio]
+        return " / ".join(spread([row[name] for row in found]) for name in ("point_miou", "box_miou"))
+
+    ways = dict.fromkeys(row["way"] for row in cuts)
+    return [
         "",
         f"Masks after both cuts, nothing trained (`prunekit {CUT} --ratio R`), one point / one box,",
         f"mean of {len(SEEDS)} seeds and half the range between them:",
         "",
-        "| way | " + " | ".join(f"{ratio:g} gone" for ratio in RATIOS) + " |",
-        "|" + "---|" * (1 + len(RATIOS)),
+        *table(
+            ["way", *(f"{ratio:g} gone" for ratio in RATIOS)], [[way, *(cell(way, r) for r in RATIOS)] for way in ways]
+        ),
     ]
-    for way in dict.fromkeys(row["way"] for row in told["cuts"]):
-        cells = []
-        for ratio in RATIOS:
-            rows_ = [row for row in told["cuts"] if row["way"] == way and row["ratio"] == ratio]
-            cells.append(" / ".join(spread([row[name] for row in rows_]) for name in ("point_miou", "box_miou")))
-        lines.append(f"| {way} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+
+
+def table(head: list[str], body: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body]]
 
 
 def spread(values: list[float]) -> str:

@@ -110,7 +110,7 @@ def distilled(model: nn.Module, original: nn.Module, images: Tensor) -> nn.Modul
     stage = Distil("recover", (Term("output"),))
     settings = Training.of({**COMMON, "align_epochs": 0, "clip": 1.0, "seed": 0, **DISTIL})
     samples = Samples(list(images), lambda rows: torch.stack(list(rows)))
-    distil(model, {"original": original}, stage, samples, lambda roles: (), settings, lambda *_: None)
+    distil(model, {"original": original}, stage, samples, lambda *_, **k: (), settings, lambda *_: None)
     return model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,9 +70,8 @@ def prune(
         settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
         rest = {"data": data, "val": val, "folder": run_folder(out), "resume": resume, "device": device}
         shown = None if as_json or quiet else console
-        given = {**options, **rest}
-        ways = ({**given, "uniform": True}, given) if _goes_home(built, settled, options) else (given,)
-        result = _run(shown, built, settled, _scorer(scorer, settled), ways)
+        goes_home = _goes_home(built, settled, options)
+        result = _run(shown, built, settled, _scorer(scorer, settled), {**options, **rest}, goes_home=goes_home)
         if quiet:
             return
         extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
@@ -106,23 +105,27 @@ def _check_given(seed: int, checkpoint: Path | None) -> None:
 
 
 def _run(
-    console: Console | None, built: Built, recipe: Recipe, scorer: Scorer, ways: Sequence[Mapping[str, Any]]
+    console: Console | None, built: Built, recipe: Recipe, scorer: Scorer, asked: Asked, *, goes_home: bool
 ) -> Run:
-    """The recipe with its bars, where there is a console to show them on; in another way where widths cannot be."""
+    """The recipe with its bars, where there is a console for them; to uniform widths first where it goes home."""
     from prunekit.cli.tables import Bars
     from prunekit.recipes import stages_of
     from prunekit.runs import run
     from prunekit.runs.keeping import discard
 
-    for way in ways[:-1]:
-        try:
-            with Bars(console, stages_of(recipe)) as bars:
-                return run(replace(built, model=copy.deepcopy(built.model)), recipe, scorer, **way, listen=bars)
-        except ConfigError as error:
-            logging.getLogger(__name__).warning("%s: pruned as without --uniform", error.what)
-            discard(way["folder"])
-    with Bars(console, stages_of(recipe)) as bars:
-        return run(built, recipe, scorer, **ways[-1], listen=bars)
+    def once(model: Built, given: Asked) -> Run:
+        with Bars(console, stages_of(recipe)) as bars:
+            return run(model, recipe, scorer, **given, listen=bars)
+
+    if not goes_home:
+        return once(built, asked)
+    try:
+        # on a copy: a recipe of several cuts may have made some before one is refused
+        return once(replace(built, model=copy.deepcopy(built.model)), {**asked, "uniform": True})
+    except ConfigError as error:
+        logging.getLogger(__name__).warning("%s: pruned as without --uniform", error.what)
+        discard(asked["folder"])
+        return once(built, asked)
 
 
 def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:

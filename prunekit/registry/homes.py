@@ -18,20 +18,25 @@ logger = logging.getLogger(__name__)
 
 def home_of(model: nn.Module) -> Home | None:
     """Who writes the configuration of ``model``. Plug-ins are loaded only for a model that holds one."""
+    found = _named_home(model)
+    return found and found[1]
+
+
+def _named_home(model: nn.Module) -> tuple[str, Home] | None:
     if not hasattr(getattr(model, "config", None), "to_dict"):
         return None
-    homes = (each for plugin in discover() for each in plugin.homes.values())
-    return next((each for each in homes if each.recognises(model)), None)
+    return next((each for each in _homes().items() if each[1].recognises(model)), None)
+
+
+def _homes() -> dict[str, Home]:
+    return {name: home for plugin in discover() for name, home in plugin.homes.items()}
 
 
 def recorded_by(model: nn.Module) -> tuple[str, Recorded] | None:
     """What the home of ``model`` builds it again from, and the home's name; None without one that can."""
-    for plugin in discover() if hasattr(getattr(model, "config", None), "to_dict") else ():
-        for name, home in plugin.homes.items():
-            found = home.keep(model) if home.recognises(model) else None
-            if found is not None:
-                return name, found
-    return None
+    found = _named_home(model)
+    recorded = found and found[1].keep(model)
+    return (found[0], recorded) if found and recorded else None
 
 
 def rebuilt_from(name: str, values: Mapping[str, Any]) -> nn.Module:
@@ -39,7 +44,7 @@ def rebuilt_from(name: str, values: Mapping[str, Any]) -> nn.Module:
 
     Raises RegistryError for a home that no installed plug-in brings, and CheckpointError for values that do not build.
     """
-    homes = {known: home for plugin in discover() for known, home in plugin.homes.items()}
+    homes = _homes()
     if name not in homes:
         raise RegistryError.unknown("home", name, homes)
     return homes[name].rebuild(values)

@@ -28,16 +28,20 @@ def examiner_of(spec: str, plugins: Iterable[Plugin] | None = None) -> Examiner 
     known = tuple(discover() if plugins is None else plugins)
     if place := home(spec, known):
         return place[0].examiners.get(place[1].examiner)
-    source, _, name = spec.partition(":")
-    found = next((p for p in known if p.name == source and p.source is not None and name not in p.models), None)
+    found = _source_of(spec, known)
     return found.examiners.get(found.source_examiner) if found else None
 
 
 def lies_at_source(spec: str, plugins: Iterable[Plugin] | None = None) -> Plugin | None:
     """The plug-in for which ``spec`` says where weights lie; None where a model is only named."""
+    found = _source_of(spec, discover() if plugins is None else plugins)
+    return found if spec.partition(":")[2] else None
+
+
+def _source_of(spec: str, known: Iterable[Plugin]) -> Plugin | None:
+    """The plug-in that builds models by where they lie, if ``spec`` is of its kind; the place may be missing."""
     source, _, name = spec.partition(":")
-    known = discover() if plugins is None else plugins
-    return next((p for p in known if p.name == source and p.source is not None and name and name not in p.models), None)
+    return next((p for p in known if p.name == source and p.source is not None and name not in p.models), None)
 
 
 def names(plugins: Iterable[Plugin] | None = None) -> tuple[str, ...]:

@@ -38,7 +38,9 @@ def training(**changes):
 def taught(student, teacher, settings, loss="mse", penalty=None):
     samples = Samples(list(torch.randn(8, 6)), lambda rows: torch.stack(list(rows)))
     stage = Distil("recover", (Term("output", loss=loss),))
-    return distil(student, {"original": teacher}, stage, samples, lambda roles: (), settings, lambda *_: None, penalty)
+    return distil(
+        student, {"original": teacher}, stage, samples, lambda *_, **k: (), settings, lambda *_: None, penalty
+    )
 
 
 def test_what_is_added_to_a_weight_has_the_rank_and_nothing_else_moves():

@@ -32,7 +32,7 @@ STAGE = Distil(
 SETTINGS = Training.of({**COMMON, "epochs": 6, "align_epochs": 4, "batch": 2, "accumulate": 1, "lr": 1e-3})
 
 
-def taps_of(roles):
+def taps_of(roles, *, where="written"):
     return [tap for role in roles for tap in TAPS.get(role, ())]
 
 

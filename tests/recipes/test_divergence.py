@@ -79,7 +79,7 @@ def test_settings_reach_the_loss(monkeypatch):
     asked = override(MINITRON, {"temperature": "2", "top_logits": "3"}).settings
     settings |= {name: asked[name] for name in ("temperature", "top_logits")}
     samples = Samples(list(torch.randn(4, 4)), lambda rows: torch.stack(list(rows)))
-    distil(student, {"original": teacher}, stage, samples, lambda roles: (), Training.of(settings), lambda *_: None)
+    distil(student, {"original": teacher}, stage, samples, lambda *_, **k: (), Training.of(settings), lambda *_: None)
     assert set(seen) == {(2.0, 3)}
 
 

@@ -160,7 +160,7 @@ def test_training_forgets_what_a_model_derived_from_its_weights():
     before = student.table.detach().clone()
     student(batch)  # a cache with a graph, as scoring or an evaluation may leave it
     settings = Training.of({**COMMON, "epochs": 3, "align_epochs": 0, "accumulate": 1, "lr": 1e-2})
-    distil(student, {"original": teacher}, Distil("d", OUTPUT), samples, lambda roles: (), settings, lambda *_: None)
+    distil(student, {"original": teacher}, Distil("d", OUTPUT), samples, lambda *_, **k: (), settings, lambda *_: None)
     copy.deepcopy(student)  # as the next stage's teacher, which a graph in the cache would refuse
     assert not torch.equal(student.table, before)
     assert student.constants == {"scale": torch.tensor(2.0)}

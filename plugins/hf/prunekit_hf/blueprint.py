@@ -45,8 +45,13 @@ def built(kind: type[PreTrainedModel], config: PreTrainedConfig, device: str = "
     """A model of the class without weights; whatever the class raises for a configuration that it refuses."""
     fresh = config.__class__.from_dict(config.to_dict())  # as it comes out of a file
     fresh._attn_implementation_internal = config._attn_implementation_internal
+    return empty(kind, fresh, device)
+
+
+def empty(kind: type[PreTrainedModel], config: PreTrainedConfig, device: str) -> PreTrainedModel:
+    """A model of the class whose weights have no values yet."""
     with torch.device(device), no_init_weights():
-        model = kind(fresh)
+        model = kind(config)
     model.tie_weights()
     return model
 

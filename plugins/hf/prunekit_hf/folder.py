@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
-from prunekit.errors import ExportError
+from prunekit.errors import CheckpointError, ExportError, InputError
 from prunekit.exports import agreeing, only_fp32
 from prunekit.inputs import Inputs, infer
 from prunekit.plugins import Compared
 from prunekit_hf.homecoming import settle
-from prunekit_hf.places import located
+from prunekit_hf.text_data import tokenizer_at
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +76,9 @@ def beside(spec: str, folder: Path) -> None:
     if any((folder / known).exists() for known in PREPARING):
         return
     try:
-        place, gguf = located(name)
-        given = {"gguf_file": gguf} if gguf else {}
-        AutoTokenizer.from_pretrained(place, local_files_only=True, **given).save_pretrained(folder)
-    except Exception as error:  # the library's own, of many kinds; and many models have none
-        logger.info("no tokenizer of %s goes along: %s", name, str(error).partition("\n")[0])
+        tokenizer_at(name, local_files_only=True).save_pretrained(folder)
+    except (InputError, CheckpointError) as error:  # many models have none
+        logger.info("no tokenizer goes along: %s", error.what)
 
 
 def _float_outputs(model: PreTrainedModel, inputs: Inputs) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
 
 from prunekit.errors import CheckpointError
 from prunekit.plugins import Recorded
-from prunekit_hf.blueprint import Blueprint
+from prunekit_hf.blueprint import Blueprint, empty
+
+logger = logging.getLogger(__name__)
 
 
 def kept(model: nn.Module) -> Recorded | None:
@@ -43,7 +45,10 @@ def kept(model: nn.Module) -> Recorded | None:
         if (chosen := model.config._attn_implementation) != made.config._attn_implementation:
             values["attention"] = chosen  # not what the class takes by itself
             made = _built(values, "meta")
-    except Exception:  # a class that does not build from its own configuration
+    except Exception as error:
+        # Some classes refuse the very configuration they were built from. Then load() asks for an instance, as it does
+        # for every model whose library is not known: nothing is lost but the one line.
+        logger.info("%s is kept without its configuration: %s", kinds[0].__name__, error)
         return None
     given = Blueprint.of(made)
     says_widths = not given.apart(Blueprint.of(model))
@@ -74,7 +79,4 @@ def _built(values: Mapping[str, Any], device: str) -> PreTrainedModel:
     with tempfile.TemporaryDirectory() as folder:  # as the library reads it: infinities and tuples are its own affair
         (Path(folder) / "config.json").write_text(json.dumps(values["config"]))
         config = config_kind.from_pretrained(folder, attn_implementation=values.get("attention"))
-    with torch.device(device), no_init_weights():
-        model: PreTrainedModel = kind(config)
-    model.tie_weights()
-    return model
+    return empty(kind, config, device)

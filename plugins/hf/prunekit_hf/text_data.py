@@ -46,10 +46,15 @@ def _stacked(rows: Sequence[Tensor]) -> Tensor:
 
 def tokenizer_of(model: Any) -> Any:
     """The tokenizer that lies with the weights."""
-    name = getattr(model, "name_or_path", "")
+    return tokenizer_at(getattr(model, "name_or_path", ""))
+
+
+def tokenizer_at(name: str, **asked: Any) -> Any:
+    """The tokenizer in a folder, a GGUF file or a hub; ``asked`` goes to the library. Raises InputError for none."""
     folder, file = located(name)
+    asked |= {"gguf_file": file} if file else {}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **({"gguf_file": file} if file else {}))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **asked)
     except Exception as error:  # the library's own, of many kinds
         first = next(iter(str(error).strip().splitlines()), "")[:200]
         raise InputError(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,12 @@ from prunekit.runs.ranks import ALONE, Ranks
 from prunekit.recipes.stages import Distil, Term
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
-TapsOf = Callable[..., Sequence[Tap]]
+
+
+class TapsOf(Protocol):
+    """Where features that carry roles are compared: ``Structure.taps``."""
+
+    def __call__(self, roles: Sequence[str], /, *, where: Literal["written", "read"]) -> Sequence[Tap]: ...
 
 
 class Keeper(Protocol):
@@ -79,7 +84,7 @@ def distil(
 
     Args:
         teachers: by the names that the terms use; never trained, their parameters get no gradient.
-        taps_of: roles -> where the features that carry them are compared; with ``where="read"`` as ``Structure.taps``.
+        taps_of: where the features that carry roles are compared.
         penalty: from how far the stage has come, in (0, 1], to what is added to the loss, times ``settings.penalty``.
         ranks: the processes that share each batch; the student must be the same on all of them.
         start: a state that ``keep`` was given, with the student's weights of that time already in place.
@@ -121,12 +126,7 @@ def distil(
 
 def _taps(stage: Distil, taps_of: TapsOf) -> dict[str, tuple[Tap, ...]]:
     """Where each term reads its features. Raises RecipeError for a term whose roles nothing carries."""
-    taps = {
-        term.name: tuple(taps_of(term.roles, **({"where": term.where} if term.where != "written" else {})))
-        if term.roles
-        else ()
-        for term in stage.terms
-    }
+    taps = {term.name: tuple(taps_of(term.roles, where=term.where)) if term.roles else () for term in stage.terms}
     for term in stage.terms:
         if term.roles and not taps[term.name]:
             raise RecipeError(f"no feature carries {' or '.join(term.roles)}", where=f"{stage.title}, {term.name}")

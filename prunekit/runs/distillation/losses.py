@@ -61,7 +61,7 @@ def term_losses(
 ) -> dict[str, Tensor]:
     """The unweighted loss of every term that counts where aligning terms count ``aligning``, by name, from one pass.
 
-    A term over features is the mean over its taps of its loss, of the mean squared error as a rule. A teacher's features live until the
+    A term over features joins the losses of its taps as ``pooled`` says. A teacher's features live until the
     student's are there, and then hold the difference that the backward pass needs.
 
     Args:
