@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws zoo models homes language same help
+.PHONY: env demo check test laws zoo models homes language teacher same help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -16,6 +16,7 @@ help:
 	@echo "make models prune models of ten libraries, compared with masked ones, report in docs/models.md (MODELS_FLAGS='--resume')"
 	@echo "make language MODEL=folder  what cuts do to a language model, table in docs/language.md"
 	@echo "make homes  prune transformers models and load them back as their library does, report in docs/homes.md"
+	@echo "make teacher train sam:tiny on the photos of ../shared/data, about two hours on one core; stopped runs go on (TEACHER_FLAGS='--steps 500')"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
 
 env: $(STAMP)
@@ -34,8 +35,9 @@ check: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# two processes of one thread each: threads that wait for a busy core cost more than they bring
 test: check
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 laws: env
 	PRUNEKIT_LAW_EXAMPLES=3000 $(BIN)/pytest -q --timeout 0 tests/laws
@@ -62,6 +64,9 @@ language: env
 	@test -n "$(MODEL)" || { echo "say which model: make language MODEL=folder"; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check gguf
 	$(BIN)/python -m benchmarks.language $(MODEL) --resume $(LANGUAGE_FLAGS)
+
+teacher: env
+	$(BIN)/python -m benchmarks.teacher --data ../shared/data --out benchmarks/assets/tiny.safetensors $(TEACHER_FLAGS)
 
 same: env
 	@test -n "$(BASE)" || { echo "say with which commit: make same BASE=06fa1a4"; exit 2; }

@@ -125,7 +125,7 @@ WEIGHT_ONLY = [GroupNorm(), LAMP(), FPGM()]
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
-@pytest.mark.parametrize("scorer", [*WEIGHT_ONLY, Fisher(loss=loss), Saliency()], ids=repr)
+@pytest.mark.parametrize("scorer", [*WEIGHT_ONLY, Fisher(loss=loss), Saliency()], ids=lambda s: type(s).__name__)
 def test_against_loops(kind, scorer):
     model, group, samples, statistics = setting(kind)
     wanted = torch.tensor(expected(scorer, model, group, samples), dtype=torch.float64)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from prunekit.errors import CheckpointError, RegistryError
 
 NANO_SIZE = 128  # image side in pixels
-_NANO_PATCH, _NANO_WIDTH, _NANO_DEPTH, _NANO_HEADS, _NANO_NECK = 8, 128, 4, 4, 128
+TINY_SIZE = 256
+_NECK = 128  # channels of the embedding that the small models' decoders read
 _SHOWN = 3  # faulty keys of each kind that an error lists
 
 
@@ -25,6 +26,7 @@ def build_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
 
     `vit_b`, `vit_l` and `vit_h` are segment_anything's own, with random weights unless `checkpoint` names a file.
     `nano` is a small model of the same classes, for 128 px images; by default it loads the weights shipped here.
+    `tiny`, for 256 px, has random weights like the large ones: its training reads photos, so a wheel cannot hold them.
 
     Raises `RegistryError` for an unknown name and `CheckpointError` for weights that do not fit.
     """
@@ -40,31 +42,41 @@ def build_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
 
 
 def nano() -> Sam:
-    """The small model with random weights: 128 px images, 16 x 16 tokens of width 128, masks of 64 x 64."""
-    tokens = NANO_SIZE // _NANO_PATCH
+    """The smallest model, random weights: 128 px images, 16 x 16 tokens of width 128, masks of 64 x 64."""
+    return _small(side=NANO_SIZE, patch=8, width=128, depth=4, heads=4, global_at=(1, 3))
+
+
+def tiny() -> Sam:
+    """A small model for photos, random weights: 256 px images, 16 x 16 tokens of width 192, masks of 64 x 64."""
+    return _small(side=TINY_SIZE, patch=16, width=192, depth=8, heads=6, global_at=(1, 3, 5, 7))
+
+
+def _small(*, side: int, patch: int, width: int, depth: int, heads: int, global_at: tuple[int, ...]) -> Sam:
+    """SAM with an encoder of these sizes (pixels, channels, blocks); prompt encoder and decoder have 128 channels."""
+    tokens = side // patch
     encoder = ImageEncoderViT(
-        img_size=NANO_SIZE,
-        patch_size=_NANO_PATCH,
-        embed_dim=_NANO_WIDTH,
-        depth=_NANO_DEPTH,
-        num_heads=_NANO_HEADS,
+        img_size=side,
+        patch_size=patch,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
         mlp_ratio=4,
-        out_chans=_NANO_NECK,
+        out_chans=_NECK,
         qkv_bias=True,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         use_rel_pos=True,
         window_size=8,
-        global_attn_indexes=(1, 3),
+        global_attn_indexes=global_at,
     )
     prompts = PromptEncoder(
-        embed_dim=_NANO_NECK,
+        embed_dim=_NECK,
         image_embedding_size=(tokens, tokens),
-        input_image_size=(NANO_SIZE, NANO_SIZE),
+        input_image_size=(side, side),
         mask_in_chans=16,
     )
     decoder = MaskDecoder(
-        transformer_dim=_NANO_NECK,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=_NANO_NECK, num_heads=4, mlp_dim=256),
+        transformer_dim=_NECK,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=_NECK, num_heads=4, mlp_dim=256),
         iou_head_depth=3,
         iou_head_hidden_dim=128,
     )
@@ -74,6 +86,7 @@ def nano() -> Sam:
 _BUILDERS: Mapping[str, Callable[[], Sam]] = {
     **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
     "nano": nano,
+    "tiny": tiny,
 }
 NAMES: tuple[str, ...] = tuple(_BUILDERS)
 

@@ -36,8 +36,11 @@ from .models import NANO_SIZE, nano
 Report = Callable[[Mapping[str, float]], None]
 
 HELD_OUT_SEED = 1_000_003
-_MOST = 16  # segments of a scene that are used
-_LOW = NANO_SIZE // 2  # side of the masks that the decoder answers with
+MOST = 16  # segments of an image that are used
+LOW = 64  # side of the masks that the decoder answers with, for 16 x 16 tokens
+
+Examples = Callable[[int, int], Dataset[dict[str, Tensor]]]
+Scores = Callable[[Sam], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -54,38 +57,50 @@ class TeacherSettings:
     seed: int = 1
 
 
-class _Batches(Dataset[dict[str, Tensor]]):
-    """Training examples by index: pixels, soft (16, 64, 64) segments, and random queries, points and boxes."""
+class SceneExamples(Dataset[dict[str, Tensor]]):
+    """`count` examples from generated scenes of `size` pixels, from the number `first` on."""
 
-    def __init__(self, settings: TeacherSettings, first: int, count: int) -> None:
-        self.settings, self.first, self.count = settings, first, count
+    def __init__(self, settings: TeacherSettings, first: int, count: int, size: int = NANO_SIZE) -> None:
+        self.settings, self.first, self.count, self.size = settings, first, count, size
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        s = self.settings
-        made = scenes.scene(s.seed, self.first + index, NANO_SIZE)
-        rng = np.random.default_rng((s.seed, self.first + index))
-        masks = made.masks[:_MOST]
-        soft = np.zeros((_MOST, _LOW, _LOW), np.float32)
-        soft[: len(masks)] = masks.reshape(len(masks), _LOW, 2, _LOW, 2).mean((2, 4))
-        chosen = rng.integers(0, len(masks), s.prompts)
-        asked = rng.integers(0, len(masks), s.queries)
-        return {
-            "pixels": torch.from_numpy(made.image).permute(2, 0, 1),
-            "soft": torch.from_numpy(soft),
-            "asked": torch.from_numpy(asked),
-            "queries": torch.tensor([scenes.point_inside(masks[i], rng) for i in asked]),
-            "chosen": torch.from_numpy(chosen),
-            "points": torch.tensor([scenes.point_inside(masks[i], rng) for i in chosen[: s.prompts // 2]]),
-            "boxes": torch.tensor([scenes.bounding_box(masks[i], rng, 0.03) for i in chosen[s.prompts // 2 :]]),
-        }
+        number = self.first + index
+        made = scenes.scene(self.settings.seed, number, self.size)
+        return example(
+            made.image, made.masks[:MOST], self.settings, np.random.default_rng((self.settings.seed, number))
+        )
+
+
+def example(
+    image: scenes.Image, masks: scenes.Masks, settings: TeacherSettings, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """One training example of an (S, S, 3) image and 1 to `MOST` (n, S, S) segments of it.
+
+    Pixels, soft (16, 64, 64) segments, and random queries, points and boxes with the segments that they ask for.
+    """
+    soft = np.zeros((MOST, LOW, LOW), np.float32)
+    part = image.shape[0] // LOW
+    soft[: len(masks)] = masks.reshape(len(masks), LOW, part, LOW, part).mean((2, 4))
+    chosen = rng.integers(0, len(masks), settings.prompts)
+    asked = rng.integers(0, len(masks), settings.queries)
+    half = settings.prompts // 2
+    return {
+        "pixels": torch.from_numpy(image).permute(2, 0, 1),
+        "soft": torch.from_numpy(soft),
+        "asked": torch.from_numpy(asked),
+        "queries": torch.tensor([scenes.point_inside(masks[i], rng) for i in asked]),
+        "chosen": torch.from_numpy(chosen),
+        "points": torch.tensor([scenes.point_inside(masks[i], rng) for i in chosen[:half]]),
+        "boxes": torch.tensor([scenes.bounding_box(masks[i], rng, 0.03) for i in chosen[half:]]),
+    }
 
 
 def dense_logits(sam: Sam, embedding: Tensor, queries: Tensor) -> Tensor:
     """(B, K, 64, 64) logits: which pixels belong with the (B, K, 2) queries, by the (B, C, 16, 16) embedding alone."""
-    grid = (queries + 0.5) / NANO_SIZE * 2 - 1
+    grid = (queries + 0.5) / sam.image_encoder.img_size * 2 - 1
     at = F.grid_sample(embedding, grid[:, :, None], align_corners=False, padding_mode="border")[..., 0]
     keys = sam.mask_decoder.output_upscaling(embedding)
     wanted = sam.mask_decoder.output_hypernetworks_mlps[0](at.transpose(1, 2))
@@ -154,14 +169,21 @@ def rate_at(step: int, settings: TeacherSettings) -> float:
 
 
 def train(
-    out: Path, settings: TeacherSettings, report: Report, every: int = 250, workers: int = 1, held_out: int = 32
+    sam: Sam,
+    out: Path,
+    settings: TeacherSettings,
+    examples: Examples,
+    scores: Scores,
+    report: Report,
+    every: int = 250,
+    workers: int = 1,
 ) -> Sam:
-    """Train, resuming from `out`'s state file where there is one; every `every` steps write both and report.
+    """Train `sam`, resuming from `out`'s state file where there is one; every `every` steps write both and report.
 
-    A report has the step, the mean loss and, on `held_out` scenes of another seed, the mean IoU so far.
+    `examples(first, count)` are the training examples by number. A report has the step, the seconds spent, the mean
+    loss and what `scores` says of the model so far.
     """
-    torch.manual_seed(settings.seed)
-    sam = nano().train()
+    sam.train()
     optimiser = torch.optim.AdamW(sam.parameters(), lr=settings.rate, weight_decay=0.02, betas=(0.9, 0.98))
     state_path, done, spent = out.with_suffix(".state.pt"), 0, 0.0
     if state_path.exists():
@@ -170,7 +192,7 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         done, spent = int(state["step"]), float(state["seconds"])
     total = settings.dense_steps + settings.steps
-    data = _Batches(settings, done * settings.batch, (total - done) * settings.batch)
+    data = examples(done * settings.batch, (total - done) * settings.batch)
     loader = DataLoader(data, settings.batch, num_workers=workers, prefetch_factor=8 if workers else None)
     start, mean = time.monotonic() - spent, 0.0
     for step, batch in enumerate(loader, done):
@@ -185,17 +207,19 @@ def train(
         if (step + 1) % every == 0 or step + 1 == total:
             seconds = time.monotonic() - start
             _save(sam, optimiser, out, step + 1, seconds)
-            held = GeneratedScenes(held_out, HELD_OUT_SEED)
-            scores = {} if step < settings.dense_steps else {p: evaluate(sam, held, p).miou for p in ("point", "box")}
-            line = {
-                "step": step + 1,
-                "seconds": round(seconds),
-                "loss": round(mean, 4),
-                "dense": dense_miou(sam, held_out),
-            }
-            report({**line, **scores})
+            line = {"step": step + 1, "seconds": round(seconds), "loss": round(mean, 4)}
+            sam.eval()
+            report({**line, **scores(sam)})
+            sam.train()
             mean = 0.0
     return sam.eval()
+
+
+def on_scenes(sam: Sam, count: int = 32) -> dict[str, float]:
+    """Mean IoU on `count` held-out scenes: of `dense_logits`, with one point, with one box."""
+    held = GeneratedScenes(count, HELD_OUT_SEED)
+    prompted = {prompt: evaluate(sam, held, prompt).miou for prompt in ("point", "box")}
+    return {"dense": dense_miou(sam, count), **prompted}
 
 
 @torch.no_grad()
@@ -206,7 +230,7 @@ def dense_miou(sam: Sam, count: int = 32) -> float:
         assert sample.masks is not None
         pixels = torch.from_numpy(sample.image).permute(2, 0, 1)[None].float()
         logits = dense_logits(sam, sam.image_encoder(sam.preprocess(pixels)), torch.from_numpy(sample.points)[None])[0]
-        hit, true = (logits > 0).numpy(), sample.masks.reshape(-1, _LOW, 2, _LOW, 2).mean((2, 4)) > 0.5
+        hit, true = (logits > 0).numpy(), sample.masks.reshape(-1, LOW, 2, LOW, 2).mean((2, 4)) > 0.5
         found.append(((hit & true).sum((1, 2)) / np.maximum((hit | true).sum((1, 2)), 1)).mean())
     return float(np.mean(found))
 
@@ -221,24 +245,36 @@ def _save(sam: Sam, optimiser: torch.optim.Optimizer, out: Path, step: int, seco
     os.replace(out.with_suffix(".new"), out)
 
 
-def _lines_told(line: Mapping[str, float]) -> None:
+def told(line: Mapping[str, float]) -> None:
+    """Write a report, one line of JSON."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+
+
+def asked(parser: argparse.ArgumentParser, defaults: TeacherSettings) -> tuple[Path, TeacherSettings, dict[str, int]]:
+    """The output file, the settings, and `every` and `workers` of `train`, from the command line."""
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that make examples")
+    parser.add_argument("--every", type=int, default=250, help="steps between snapshots")
+    for name, default in vars(defaults).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    given = vars(parser.parse_args())
+    torch.set_num_threads(given.pop("threads"))
+    out, loop = given.pop("out"), {name: given.pop(name) for name in ("every", "workers")}
+    return out, TeacherSettings(**{name: given[name] for name in vars(defaults)}), loop
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that generate scenes")
-    parser.add_argument("--every", type=int, default=250, help="steps between snapshots")
-    for name, default in vars(TeacherSettings()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    given = vars(parser.parse_args())
-    torch.set_num_threads(given.pop("threads"))
-    out, workers, every = given.pop("out"), given.pop("workers"), given.pop("every")
-    train(out, TeacherSettings(**given), _lines_told, every, workers)
+    out, settings, loop = asked(parser, TeacherSettings())
+    torch.manual_seed(settings.seed)
+
+    def examples(first: int, count: int) -> SceneExamples:
+        return SceneExamples(settings, first, count)
+
+    train(nano(), out, settings, examples, on_scenes, told, **loop)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def state():
 
 
 def test_names_and_a_near_miss():
-    assert NAMES == ("vit_b", "vit_l", "vit_h", "nano")
+    assert NAMES == ("vit_b", "vit_l", "vit_h", "nano", "tiny")
     with pytest.raises(RegistryError, match="did you mean"):
         build_sam("nanoo")
 
@@ -25,6 +25,13 @@ def test_nano_ships_with_weights():
         assert torch.equal(value, again.state_dict()[key])
     fresh = nano().state_dict()
     assert any(not torch.equal(value, fresh[key]) for key, value in first.state_dict().items())
+
+
+def test_tiny_reads_256_px_and_brings_no_weights():
+    torch.manual_seed(0)
+    sam, again = build_sam("tiny"), build_sam("tiny")
+    assert sam.image_encoder(torch.zeros(1, 3, 256, 256)).shape == (1, 128, 16, 16)
+    assert not torch.equal(sam.image_encoder.blocks[0].attn.qkv.weight, again.image_encoder.blocks[0].attn.qkv.weight)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
