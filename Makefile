@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws zoo models homes language teacher same help
+.PHONY: env demo check test laws zoo models homes language teacher slimsam-table slimsam-table-quick same help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -17,6 +17,7 @@ help:
 	@echo "make language MODEL=folder  what cuts do to a language model, table in docs/language.md"
 	@echo "make homes  prune transformers models and load them back as their library does, report in docs/homes.md"
 	@echo "make teacher train sam:tiny on the photos of ../shared/data, about two hours on one core; stopped runs go on (TEACHER_FLAGS='--steps 500')"
+	@echo "make slimsam-table  SlimSAM's tables on sam:tiny, hours, goes on where it was; slimsam-table-quick: under 15 minutes"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
 
 env: $(STAMP)
@@ -67,6 +68,12 @@ language: env
 
 teacher: env
 	$(BIN)/python -m benchmarks.teacher --data ../shared/data --out benchmarks/assets/tiny.safetensors $(TEACHER_FLAGS)
+
+slimsam-table: env
+	$(BIN)/python -m benchmarks.slimsam_table --jobs 2 $(TABLE_FLAGS)
+
+slimsam-table-quick: env
+	$(BIN)/python -m benchmarks.slimsam_table --jobs 2 --quick $(TABLE_FLAGS)
 
 same: env
 	@test -n "$(BASE)" || { echo "say with which commit: make same BASE=06fa1a4"; exit 2; }

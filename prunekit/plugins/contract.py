@@ -82,6 +82,8 @@ class Plugin:
     ``source`` builds ``<plug-in name>:NAME?key=value`` for any other name, with the arguments, and says what recipes
     should know of it, as an entry whose factory is not asked; all of the plug-in's formats are for these models, and
     ``prunekit eval`` asks ``source_examiner`` for them.
+    ``entry_of`` says what recipes should know of a model that came from elsewhere, in the names of this plug-in's
+    tables, and None where it is none of this plug-in's.
     """
 
     name: str
@@ -99,3 +101,4 @@ class Plugin:
     homes: Mapping[str, Home] = field(default_factory=dict)
     source: Callable[[str, Mapping[str, Any]], tuple[nn.Module, ModelEntry | None]] | None = None
     source_examiner: str = ""
+    entry_of: Callable[[nn.Module], ModelEntry | None] | None = None

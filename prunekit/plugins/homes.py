@@ -23,7 +23,7 @@ class Settlement:
         undo: takes the edits back.
     """
 
-    edits: tuple[tuple[str, int, int], ...]
+    edits: tuple[tuple[str, float, float], ...]
     wrong: tuple[str, ...]
     trouble: str
     undo: Callable[[], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def build(
             if checkpoint is not None:
                 load_state(model, read_state(checkpoint), checkpoint)
             given = {key: value for key, value in options.items() if key not in written}
-            return Built(model.eval(), spec, given, entry, plugin)
+            return _spoken_for(Built(model.eval(), spec, given, entry, plugin), known)
         if name not in plugin.models:
             raise RegistryError.unknown("model", spec, [f"{source}:{other}" for other in plugin.models])
         if options:
@@ -75,4 +75,16 @@ def build(
     if checkpoint is not None:
         load_state(model, read_state(checkpoint), checkpoint)
     # what stands in the spec is said there
-    return Built(model.eval(), spec, {key: value for key, value in options.items() if key not in written})
+    given = {key: value for key, value in options.items() if key not in written}
+    return _spoken_for(Built(model.eval(), spec, given), known)
+
+
+def _spoken_for(built: Built, known: Iterable[Plugin]) -> Built:
+    """``built`` with what another plug-in says of its model; whether widths should be uniform stays its source's."""
+    for plugin in known:
+        if plugin is not built.plugin and plugin.entry_of is not None:
+            entry = plugin.entry_of(built.model)
+            if entry is not None:
+                uniform = entry.uniform or (built.entry is not None and built.entry.uniform)
+                return replace(built, entry=replace(entry, uniform=uniform), plugin=plugin)
+    return built

@@ -8,6 +8,7 @@ from pathlib import Path
 from prunekit.plugins.contract import Foreign, ModelEntry, Plugin
 from prunekit.plugins.discovery import discover
 from prunekit.plugins.examination import Examiner
+from prunekit.registry.specs import parts_of
 
 
 def home(spec: str, plugins: Iterable[Plugin] | None = None) -> tuple[Plugin, ModelEntry] | None:
@@ -26,10 +27,17 @@ def foreign(folder: Path, plugins: Iterable[Plugin] | None = None) -> tuple[Plug
 def examiner_of(spec: str, plugins: Iterable[Plugin] | None = None) -> Examiner | None:
     """What scores the model of this name; None where nothing does. No model is built."""
     known = tuple(discover() if plugins is None else plugins)
-    if place := home(spec, known):
-        return place[0].examiners.get(place[1].examiner)
+    if named := home(spec, known):
+        return named[0].examiners.get(named[1].examiner)
     found = _source_of(spec, known)
-    return found.examiners.get(found.source_examiner) if found else None
+    if found is None:
+        return None
+    # where the weights lie in a folder that another plug-in knows, it is for that one to judge them
+    place = Path(parts_of(spec)[1])
+    others = tuple(plugin for plugin in known if plugin is not found)
+    if place.is_dir() and (theirs := foreign(place, others)):
+        return theirs[0].examiners.get(theirs[1].examiner)
+    return found.examiners.get(found.source_examiner)
 
 
 def lies_at_source(spec: str, plugins: Iterable[Plugin] | None = None) -> Plugin | None:

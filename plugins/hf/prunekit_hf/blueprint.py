@@ -15,6 +15,8 @@ from transformers.initialization import no_init_weights
 from prunekit.plugins import Place
 
 Entry = tuple[str | int, ...]  # where in a configuration: names, and the index in a list
+Number = int | float
+LARGEST_RATIO = 16.0  # of two widths; temperatures and bases of rotations are above it, rates below one
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,14 @@ def empty(kind: type[PreTrainedModel], config: PreTrainedConfig, device: str) ->
     return model
 
 
-def entries(config: PreTrainedConfig) -> Iterator[tuple[Entry, int | None]]:
-    """Every whole number of a configuration, of those inside it, and of its lists; None where a number may stand."""
+def entries(config: PreTrainedConfig) -> Iterator[tuple[Entry, Number | None]]:
+    """Every number that a width may follow, of a configuration, of those inside it, and of its lists.
 
-    def walk(held: Any, at: Entry) -> Iterator[tuple[Entry, int | None]]:
-        if type(held) is int or held is None:
+    Whole numbers, and fractions that may be a ratio of widths; None where a number may stand.
+    """
+
+    def walk(held: Any, at: Entry) -> Iterator[tuple[Entry, Number | None]]:
+        if type(held) is int or held is None or (type(held) is float and 1 < held <= LARGEST_RATIO):
             yield at, held
         elif isinstance(held, PreTrainedConfig):
             for name, value in vars(held).items():
@@ -73,7 +78,7 @@ def entries(config: PreTrainedConfig) -> Iterator[tuple[Entry, int | None]]:
     yield from walk(config, ())
 
 
-def changed(config: PreTrainedConfig, edits: Mapping[Entry, int]) -> PreTrainedConfig:
+def changed(config: PreTrainedConfig, edits: Mapping[Entry, Number]) -> PreTrainedConfig:
     """A copy of a configuration with other numbers."""
     copied = copy.deepcopy(config)
     for at, value in edits.items():

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from prunekit.inputs import Inputs
 from prunekit.plugins import Settlement, Spoken, Words
-from prunekit_hf.blueprint import Blueprint, Entry, built, changed, get, put
+from prunekit_hf.blueprint import Blueprint, Entry, Number, built, changed, get, put
 from prunekit_hf.saying import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def _device_name(model: nn.Module) -> str:
     return str(next((p.device for p in model.parameters()), "cpu"))
 
 
-def _written(model: PreTrainedModel, edits: Mapping[Entry, int]) -> Settlement:
+def _written(model: PreTrainedModel, edits: Mapping[Entry, Number]) -> Settlement:
     """Writes ``edits`` into the model's configuration and the copies of it that its parts hold."""
     steps: list[tuple[Any, Entry, Any]] = []
     configs = {

@@ -12,7 +12,7 @@ from functools import cached_property
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from prunekit.plugins import Place, Spoken
-from prunekit_hf.blueprint import Blueprint, Entry, built, changed, entries
+from prunekit_hf.blueprint import Blueprint, Entry, Number, built, changed, entries
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ CANDIDATES = 4  # values that are tried for one entry
 class Wording:
     """Entries and their new values, what the class builds from them, and the places that are still wrong."""
 
-    edits: Mapping[Entry, int]
+    edits: Mapping[Entry, Number]
     blueprint: Blueprint
     wrong: frozenset[Place]
 
@@ -40,25 +40,25 @@ class Vocabulary:
         self._answers: dict[frozenset[tuple[Place, int]], Wording] = {}
 
     @cached_property
-    def moved(self) -> dict[Entry, tuple[int, Blueprint]]:
+    def moved(self) -> dict[Entry, tuple[Number, Blueprint]]:
         """For each entry its number, and what the class builds with another one; entries that count layers are out."""
-        found: dict[Entry, tuple[int, Blueprint]] = {}
+        found: dict[Entry, tuple[Number, Blueprint]] = {}
         for entry, value in entries(self.config):
-            if value is None or value < 2:
+            if value is None or (isinstance(value, int) and value < 2):
                 continue
-            for other in (value * 2, value // 2):
+            for other in (value * 2, value // 2 if isinstance(value, int) else value / 2):
                 blueprint = self._built({entry: other})
                 if blueprint is not None and blueprint.sizes.keys() == self.original.sizes.keys():
                     found[entry] = value, blueprint
                     break
         return found
 
-    def _left_open(self, differing: set[Place]) -> dict[Entry, tuple[int, Blueprint]]:
+    def _left_open(self, differing: set[Place]) -> dict[Entry, tuple[Number, Blueprint]]:
         """Entries without a number, as an inner width that is four times another one's unless it is given.
 
         One that is given stands for a size where twice that size in it doubles the size.
         """
-        found = {}
+        found: dict[Entry, tuple[Number, Blueprint]] = {}
         sizes = {self.original.sizes[place] for place in differing if place in self.original.sizes}
         for entry in [entry for entry, value in entries(self.config) if value is None]:
             for size in sorted(sizes):
@@ -110,35 +110,37 @@ class Vocabulary:
                 return
         yield nearest
 
-    def _built(self, edits: Mapping[Entry, int]) -> Blueprint | None:
+    def _built(self, edits: Mapping[Entry, Number]) -> Blueprint | None:
         try:
             return Blueprint.of(built(self.kind, changed(self.config, edits)))
         except Exception as error:  # the class refuses these numbers, in its own words
             logger.debug("%s refuses %s: %s", self.kind.__name__, dict(edits), error)
             return None
 
-    def _candidates(self, value: int, moved: Blueprint, differing: set[Place], wanted: Blueprint) -> list[int]:
+    def _candidates(self, value: Number, moved: Blueprint, differing: set[Place], wanted: Blueprint) -> list[Number]:
         """Values for an entry by the sizes that follow it, the most frequent first; its own comes last.
 
         An entry that no size follows, as a number of heads in a fixed width, may have to change too: by what its number
         became wherever a module keeps it.
         """
-        votes: Counter[int] = Counter()
+        votes: Counter[Number] = Counter()
         for place in differing:
             before, after = self.original.sizes.get(place), wanted.sizes.get(place)
             if before is None or after is None or moved.sizes.get(place) == before:
                 continue
-            if value * after % before == 0:
+            if isinstance(value, float):
+                votes[value * after / before] += 1
+            elif value * after % before == 0:
                 votes[value * after // before] += 1
         for key, number in self.original.numbers.items():
             became = wanted.numbers.get(key, number)
             if number == value and became != number and moved.numbers.get(key) != number:
-                votes[int(became)] += 1
+                votes[type(value)(became)] += 1
         found = [new for new, _ in votes.most_common(CANDIDATES) if new > 0 and new != value]
         return [*found, value] if found else []
 
 
-def _combined(values: Mapping[Entry, Sequence[int]]) -> Iterator[dict[Entry, int]]:
+def _combined(values: Mapping[Entry, Sequence[Number]]) -> Iterator[dict[Entry, Number]]:
     """Combinations of candidates, those of first choices first; an entry's last choice is what it was."""
     names = list(values)
     ranks = sorted(

@@ -96,6 +96,15 @@ def test_from_pretrained_gives_it_back(name, tmp_path):
     again.train()(**inputs)
 
 
+def test_a_ratio_of_widths_is_an_entry_too(tmp_path):
+    sizes = {"image_size": 64, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}
+    model = made("SwinModel", "SwinConfig", **sizes)
+    result = prunekit.prune(model, PIXELS, ratio=0.5, roles=["mlp.hidden"], scorer="magnitude", uniform=True)
+    assert result.home.edits == (("mlp_ratio", 4.0, 2.0),)
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(outputs(hf.SwinModel.from_pretrained(tmp_path).eval(), PIXELS), outputs(model, PIXELS))
+
+
 def test_what_is_written_is_told_and_taken_back():
     model = MODELS["bert"][0]()
     before = model.config.to_dict()

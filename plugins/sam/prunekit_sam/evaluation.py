@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from segment_anything.modeling import Sam
+from torch import nn
 
 from prunekit.errors import InputError
 
 from .data import MaskedImage
-from .examination import examine
-from .promptable import DISC, Promptable, Prompted, Trivial, encode
+from .examination import examine, prompted_by
+from .promptable import DISC, Promptable, Trivial, encode
 from .prompts import ask, parsed
 from .scores import Masks, iou
 
@@ -37,7 +37,7 @@ class Evaluation:
 
 
 def evaluate(
-    sam: Sam,
+    sam: nn.Module,
     samples: Sequence[MaskedImage],
     prompt: Prompt = "point",
     limit: int | None = None,
@@ -55,7 +55,7 @@ def evaluate(
 
 
 def both(
-    sam: Sam,
+    sam: nn.Module,
     samples: Sequence[MaskedImage],
     prompts: Sequence[Prompt],
     limit: int | None = None,
@@ -65,7 +65,7 @@ def both(
     was_training = sam.training
     sam.eval()
     try:
-        return _evaluated(Prompted(sam), samples, prompts, limit, progress)
+        return _evaluated(prompted_by(sam), samples, prompts, limit, progress)
     finally:
         sam.train(was_training)
 
@@ -80,9 +80,9 @@ def disc_miou(samples: Sequence[MaskedImage], fraction: float = DISC, limit: int
     return _evaluated(Trivial(fraction), samples, ("point",), limit)[0].miou
 
 
-def predict(sam: Sam, sample: MaskedImage, prompt: Prompt) -> Masks:
+def predict(sam: nn.Module, sample: MaskedImage, prompt: Prompt) -> Masks:
     """(n, H, W) masks, one a point (or box) of the sample, at the image's own size."""
-    masks: Masks = Prompted(sam).predict(sample.image, [ask(parsed(prompt)[0], sample)])[0][:, 0]
+    masks: Masks = prompted_by(sam).predict(sample.image, [ask(parsed(prompt)[0], sample)])[0][:, 0]
     return masks
 
 

@@ -17,7 +17,7 @@ from prunekit.samples import Usable
 
 from .data import MaskedImage, found_in
 from .promptable import Promptable, Prompted, Trivial
-from .promptable_hf import PromptedHF, is_hf
+from .promptable_hf import PromptedHF, family_of
 from .prompts import Protocol, ask, parsed
 from .scores import Marks, Masks, boundaries, iou, means
 
@@ -102,7 +102,7 @@ def compared(
     rows: dict[str, Mapping[str, Mapping[str, float | int | None]]] = {}
     images = masks = empty = 0
     for name, build in [*models.items(), (TRIVIAL, None)]:
-        answering: Promptable = Trivial() if build is None else _prompted(name, build())
+        answering: Promptable = Trivial() if build is None else prompted_by(build(), name)
         marks, empty = examine(answering, samples, protocols, request.seed, progress=partial(progress, name))
         rows[name] = {protocol: means(each) for protocol, each in marks.items()}
         first = next(iter(marks.values()))
@@ -117,9 +117,13 @@ def compared(
     )
 
 
-def _prompted(name: str, model: nn.Module) -> Promptable:
+def prompted_by(model: nn.Module, name: str = "the model") -> Promptable:
+    """A whole SAM, of segment_anything's classes or of transformers', as something that answers prompts.
+
+    Raises InputError for other models.
+    """
     if isinstance(model, Sam):
         return Prompted(model.eval())
-    if is_hf(model):
-        return PromptedHF(model.eval())
+    if family := family_of(model):
+        return PromptedHF(model.eval(), family)
     raise InputError(f"{name} is a {type(model).__name__}, which takes no prompts", hint="give a whole SAM")

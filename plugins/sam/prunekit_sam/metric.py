@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
-from segment_anything.modeling import Sam
 from torch import nn
 
 from prunekit.samples import Samples
@@ -15,5 +13,5 @@ from .evaluation import both
 
 def miou(model: nn.Module, samples: Samples, progress: Callable[[int, int], None]) -> Mapping[str, float]:
     """Mean IoU with one point and with one box an annotation."""
-    point, box = both(cast(Sam, model), samples.items, ("point", "box"), progress=progress)
+    point, box = both(model, samples.items, ("point", "box"), progress=progress)
     return {"point_miou": point.miou, "box_miou": box.miou}

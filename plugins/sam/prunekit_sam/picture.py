@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from segment_anything.modeling import Sam
 from torch import nn
 
 from prunekit.samples import Samples
@@ -39,8 +37,8 @@ def masks_picture(before: nn.Module, after: nn.Module, samples: Samples, path: P
         panels = [
             sample.image,
             prompted(sample),
-            overlay(sample.image, predict(cast(Sam, before), sample, "point")[0]),
-            overlay(sample.image, predict(cast(Sam, after), sample, "point")[0]),
+            overlay(sample.image, predict(before, sample, "point")[0]),
+            overlay(sample.image, predict(after, sample, "point")[0]),
         ]
         for column, panel in enumerate(panels):
             tile = scaled(panel)

@@ -17,13 +17,13 @@ from prunekit.samples import Checked, First, Samples, Sound
 
 from . import data, models
 from .attention import lean_attention
-from .examination import compared
+from .examination import compared, prompted_by
 from .exports.hf_folder import hf
 from .exports.onnx_graphs import onnx
 from .exports.original import sam as stock_sam
 from .metric import miou
 from .picture import masks_picture
-from .promptable_hf import from_hf, is_hf_folder
+from .promptable_hf import PromptedHF, decode_hf_once, family_of, from_hf, is_hf_folder
 from .recipe import FULL_SIZE, NANO, RECIPES
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ GENERATED_SIDE = 128  # pixels of a scene; larger models resize it
 
 def preprocessed(sam: nn.Module, samples: Sequence[data.MaskedImage]) -> Tensor:
     """Samples as the image encoder reads them: float (B, 3, S, S), longest side S, normalised, padded; on the CPU."""
-    model = cast(Sam, sam)
+    if not isinstance(sam, Sam):
+        reader = prompted_by(sam)
+        assert isinstance(reader, PromptedHF)
+        return torch.stack([reader.pixels(sample.image) for sample in samples])
+    model = sam
     transform = ResizeLongestSide(model.image_encoder.img_size)
     rows = []
     for sample in samples:
@@ -93,6 +97,22 @@ def _entry(name: str) -> ModelEntry:
     )
 
 
+def of_transformers(model: nn.Module) -> ModelEntry | None:
+    """What recipes should know of a SAM of transformers, such as ``hf:FOLDER`` gives."""
+    if family_of(model) is None:
+        return None
+    return ModelEntry(
+        factory=lambda checkpoint: model,
+        part="vision_encoder",
+        rest=decode_hf_once,
+        dataset="sa1b",
+        evaluator="miou",
+        examiner="masks",
+        exporters=("masks.png",),
+        generated=FULL_SIZE,
+    )
+
+
 def _output_taylor(accumulation: str = "abs", within: Within = "mean", reads: Reads = "all") -> Scorer:
     """The control for disturbed Taylor. Imported when asked for: who loads a slimmed model needs no criterion."""
     from .taylor_of_outputs import OutputTaylor
@@ -111,4 +131,5 @@ plugin = Plugin(
     exporters={"masks.png": masks_picture},
     formats={"hf": hf, "sam": stock_sam, "onnx": onnx},
     foreign={"transformers": Foreign(is_hf_folder, from_hf, examiner="masks")},
+    entry_of=of_transformers,
 )

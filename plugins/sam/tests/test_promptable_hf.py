@@ -4,7 +4,7 @@ from prunekit_sam.exports.config import model_config
 from prunekit_sam.exports.hf_folder import renamed
 from prunekit_sam.models import build_sam
 from prunekit_sam.promptable import Prompted
-from prunekit_sam.promptable_hf import PromptedHF
+from prunekit_sam.promptable_hf import FAMILIES, PromptedHF
 from prunekit_sam.prompts import ask, parsed
 
 transformers = pytest.importorskip("transformers")
@@ -21,7 +21,7 @@ def test_answers_like_the_same_weights_in_segment_anything():
     encoded = []
     model.vision_encoder.register_forward_hook(lambda *_: encoded.append(1))
     asked = [ask(protocol, sample) for protocol in parsed("point,box,multimask")]
-    answers = PromptedHF(model).predict(sample.image, asked)
+    answers = PromptedHF(model, FAMILIES["sam"]).predict(sample.image, asked)
     assert len(encoded) == 1
     for found, wanted in zip(answers, Prompted(sam).predict(sample.image, asked), strict=True):
         assert found.shape == wanted.shape

@@ -229,5 +229,6 @@ def test_nothing_to_slim_is_refused_by_name(capsys, tmp_path):
 
 
 def test_the_plugin_knows_every_variant():
-    assert set(plugin.recipes) == {"slimsam", "slimsam-uniform", "slimsam-global", "slimsam-onestep", "slimsam-paper"}
+    variants = {"slimsam-uniform", "slimsam-global", "slimsam-onestep", "slimsam-paper", "slimsam-plus"}
+    assert set(plugin.recipes) == {"slimsam", *variants}
     assert build("timm:test_vit").part == ""

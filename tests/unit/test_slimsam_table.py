@@ -1,0 +1,52 @@
+"""The page of benchmarks/slimsam_table: what it concludes follows from the figures, and every row is a command."""
+
+import pytest
+import typer
+from prunekit_sam.recipe import RECIPES
+
+from benchmarks.slimsam_table.page import judged, markdown
+from benchmarks.slimsam_table.rows import ALTERNATE, CLAIMS, GROUPS, OWN_CLAIMS
+from prunekit.cli.app import app
+from prunekit.recipes import override, parse
+from prunekit.registry import known_recipes, scorer
+
+ROWS = {row.name: row for rows in GROUPS.values() for row in rows}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_is_a_command(name):
+    words = ROWS[name].options.split()
+    with typer.main.get_command(app).commands["prune"].make_context("prune", ["sam:tiny", *words]) as context:
+        given = context.params
+    assert given["recipe"] in {recipe.name for recipe in RECIPES}
+    override(known_recipes()[given["recipe"]], parse(given["settings"] or []))
+    scorer(given["scorer"])
+
+
+def test_claims_are_about_rows():
+    for claim in (*CLAIMS, *OWN_CLAIMS):
+        assert {claim.better, claim.worse} <= ROWS.keys()
+
+
+def test_a_claim_holds_only_beyond_its_spread():
+    assert judged({"point": [0.02, 0.03, 0.025], "box": [0.01, 0.02, 0.015]}) == "holds"
+    assert judged({"point": [-0.02, -0.03, -0.025], "box": [-0.01, -0.02, -0.015]}) == "holds not"
+    assert judged({"point": [0.02, 0.03], "box": [0.001, 0.002, 0.05]}) == "cannot be told here"
+    assert judged({"point": [0.02, 0.03], "box": [-0.02, -0.03]}) == "cannot be told here"
+    assert judged({"point": [0.02], "box": [0.02]}) == "cannot be told here"
+
+
+def test_the_page_has_the_figures_and_the_retention():
+    before = {"point": 0.5, "box": 0.6}
+    shared = {"ratio": 0.77, "before": before, "params": 0.1, "macs": 0.2, "seconds": 1}
+    records = [
+        {"row": row, "seed": seed, "point": point + seed * 0.01, "box": 0.5, **shared}
+        for row, point in ((ALTERNATE, 0.4), ("random", 0.3))
+        for seed in (0, 1)
+    ]
+    page = markdown(
+        {"records": records, "command": "prunekit prune", "commit": "abc", "versions": {"torch": "2"}}, False
+    )
+    assert f"| {ALTERNATE} | 2 | 10.0% | 20.0% | 0.405 ± 0.005 | 0.500 ± 0.000 | 81.0% | 67.40 |" in page
+    assert "keeps 81.0% of the teacher's one-point mIoU at 77%; the paper's keeps 91.9%" in page
+    assert "**cannot be told here** (+0.100, +0.100 / +0.000, +0.000)" in page
