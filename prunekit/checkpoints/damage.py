@@ -1,21 +1,20 @@
-"""Checksums of a folder's files, so that a damaged one is never handed out as a model."""
+"""Whether a folder's files are those that were written, so that a damaged one is never handed out as a model."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
-from prunekit.checkpoints.description import MODEL, PLAN, WEIGHTS, json_in
+import torch
+from torch import Tensor, nn
+
+from prunekit.checkpoints.description import MODEL, PLAN, REPORT, WEIGHTS, json_in
 from prunekit.errors import CheckpointError
+from prunekit.files.folders import CHECKSUMS, digest
 
-CHECKSUMS = "checksums.json"
+READ = (WEIGHTS, PLAN, MODEL, REPORT)  # pictures and exports beside them are listed too, but nothing here reads them
+SHOWN_TENSORS = 5
 logger = logging.getLogger(__name__)
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that make the model, by name."""
-    return {name: _digest(folder / name) for name in (WEIGHTS, PLAN, MODEL)}
 
 
 def check_damage(folder: Path) -> None:
@@ -26,14 +25,27 @@ def check_damage(folder: Path) -> None:
     told = json_in(folder / CHECKSUMS)
     if not isinstance(told, dict) or not {WEIGHTS, PLAN} <= told.keys():
         raise CheckpointError(f"{folder / CHECKSUMS} is damaged", hint="copy or save the folder again")
-    for name in (WEIGHTS, PLAN, MODEL):
+    for name in READ:
         path = folder / name
-        if name in told and path.is_file() and _digest(path) != told[name]:
+        if name in told and path.is_file() and digest(path) != told[name]:
             raise CheckpointError(
                 f"{path} is damaged: its bytes are not those that were written", hint="copy or save the folder again"
             )
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def name_not_finite(model: nn.Module, source: Path) -> None:
+    """A notice with the names of parameters that are not finite, and of buffers with NaN: masks are made of infinities.
+
+    The file is as it was written; what wrote it had such weights.
+    """
+    found = [name for name, value in model.named_parameters() if not _sums_up(value) and not value.isfinite().all()]
+    found += [name for name, value in model.named_buffers() if not _sums_up(value) and value.isnan().any()]
+    if found:
+        more = f" and {len(found) - SHOWN_TENSORS} more" if len(found) > SHOWN_TENSORS else ""
+        logger.warning("%s holds weights that are not finite: %s%s", source, ", ".join(found[:SHOWN_TENSORS]), more)
+
+
+@torch.no_grad()
+def _sums_up(value: Tensor) -> bool:
+    """A sum is finite only if every element is; where it is not, it may have overflowed."""
+    return not value.is_floating_point() or bool(torch.isfinite(value.sum()))

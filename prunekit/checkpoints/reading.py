@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from prunekit.checkpoints.damage import check_damage
+from prunekit.checkpoints.damage import check_damage, name_not_finite
 from prunekit.checkpoints.description import PLAN, REPORT, WEIGHTS, describe, json_in, text_of
 from prunekit.checkpoints.housing import housed
 from prunekit.errors import CheckpointError, PlanError, expect
@@ -62,6 +62,7 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
         if undo is not None:
             undo()
         raise
+    name_not_finite(model, folder / WEIGHTS)
     return Bundle(model.eval(), plan, report, **description)
 
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from prunekit.checkpoints.damage import CHECKSUMS, checksums
 from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHTS
 from prunekit.checkpoints.housing import home_said
 from prunekit.checkpoints.respec import check_spec
@@ -47,14 +46,15 @@ def save(
 
     Args:
         result: what ``prunekit.prune`` returned, or a ``Bundle``.
-        folder: a new or empty folder, or one with an earlier result, which is then replaced.
+        folder: a new or empty folder, or one with an earlier result, which is then replaced in one step; files in it
+            that prunekit did not write stay.
         spec: the model's name for ``prunekit.registry.build``, so that ``load`` needs no model. It is built to see that
             it gives this model back, cut; with the arguments that it was made with: ``timm:resnet18?num_classes=10``.
             Not needed where the model's library builds it from a configuration that it holds.
         extras: more files: name -> a function that writes the path it is given.
 
-    Raises CheckpointError where the folder cannot be used, the model's state holds more than tensors, or ``spec`` names
-    another model.
+    Raises CheckpointError where the folder cannot be used, the disk is full, the model's state holds more than tensors,
+    or ``spec`` names another model.
     """
     parts = all(hasattr(result, part) for part in ("model", "plan", "report"))
     expect("result", result, "what prunekit.prune returned, or a Bundle", fits=parts)
@@ -87,7 +87,6 @@ def save(
         (draft / PLAN).write_text(plan.to_json())
         (draft / REPORT).write_text(_json(_as_mapping(result.report)))
         (draft / MODEL).write_text(_json(description))
-        (draft / CHECKSUMS).write_text(_json(checksums(draft)))
         for name, write in (extras or {}).items():
             write(draft / name)
     return Path(folder)

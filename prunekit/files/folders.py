@@ -1,40 +1,56 @@
-"""Folders that are written whole or not at all."""
+"""Folders that are written whole or not at all, with a checksum of every file; what others put there stays."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from prunekit.errors import CheckpointError
+from prunekit.files.disk import disk_faults, exchanged, flushed, flushed_tree
 
 RESULT = "plan.json"  # a folder with this file is a pruned model, and may be replaced by another
+CHECKSUMS = "checksums.json"  # SHA-256 of every other file of a folder by name: what prunekit wrote, and how
+_LISTED_BEFORE = {"model.safetensors", RESULT, "model.json"}
 
 
 @contextmanager
 def new_folder(folder: Path, mark: str = RESULT) -> Iterator[Path]:
     """A folder to write into that becomes ``folder`` at the end of the block, or vanishes if the block fails.
 
-    An earlier result at ``folder``, told by its file ``mark``, is replaced only then. Raises CheckpointError where
-    ``folder`` holds anything else.
+    An earlier result at ``folder``, told by its file ``mark``, is replaced only then, in one step and after everything
+    has reached the disk. Files in it that prunekit did not write are moved into the new one. Raises CheckpointError
+    where ``folder`` holds anything else, and where the disk refuses.
     """
     check_target(folder, mark)
-    try:
+    folder = folder.resolve()  # a link is followed once, not replaced
+    lost = f"{folder} is as it was" if folder.exists() else "nothing was written"
+    with disk_faults(folder, lost):
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise CheckpointError(f"cannot write to {folder}: {error.strerror}") from error
+    new = draft.stat().st_ino
     try:
-        draft.chmod(0o755)  # mkdtemp makes it private; a result is as readable as any other output
-        yield draft
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(draft, folder)
+        with disk_faults(folder, lost):
+            draft.chmod(0o755)  # mkdtemp makes it private; a result is as readable as any other output
+            yield draft
+            (draft / CHECKSUMS).write_text(json.dumps(checksums(draft), indent=1) + "\n")
+            flushed_tree(draft)
+            replaced = folder.is_dir() and any(folder.iterdir())
+            if replaced:
+                exchanged(draft, folder)
+            else:
+                os.replace(draft, folder)
+            flushed(folder.parent)
+            if replaced:
+                _cleared(draft, folder)
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft.is_dir() and draft.stat().st_ino == new:  # what was there before is not scratch
+            shutil.rmtree(draft, ignore_errors=True)
         raise
 
 
@@ -49,3 +65,41 @@ def check_target(folder: Path, mark: str = RESULT) -> None:
         raise CheckpointError(f"{folder} is a file, not a folder", hint="choose another output folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
         raise CheckpointError(f"{folder} is not empty and holds no earlier result", hint="choose another output folder")
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below ``folder`` by name, but of the file that keeps them."""
+    return {name: digest(folder / name) for name in _files_below(folder) if name != CHECKSUMS}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cleared(old: Path, new: Path) -> None:
+    """Removes ``old``, after what prunekit did not write there is in ``new``; under NAME.before where NAME is taken."""
+    written = _listed_in(old, new)
+    for name in _files_below(old):
+        if name not in written:
+            place = new / name
+            place = place if not os.path.lexists(place) else place.with_name(f"{place.name}.before")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(old / name, place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _listed_in(old: Path, new: Path) -> Collection[str]:
+    """What prunekit wrote in ``old``: what it lists. 0.1 listed less; there, what is written again was its own."""
+    try:
+        listed = set(json.loads((old / CHECKSUMS).read_text()))
+    except (OSError, ValueError, TypeError):
+        listed = set()
+    return listed | {CHECKSUMS} | (set() if listed - _LISTED_BEFORE else set(_files_below(new)))
+
+
+def _files_below(folder: Path) -> list[str]:
+    """Files below ``folder``, links among them, by their paths from it."""
+    found = (file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir())
+    return sorted(file.relative_to(folder).as_posix() for file in found)

@@ -137,7 +137,7 @@ def test_without_matplotlib_there_is_a_notice_and_no_plot(toy, capsys, monkeypat
     said = capsys.readouterr()
     assert code == 0, said.err
     assert "matplotlib is not installed" in said.out
-    assert {file.name for file in (toy / "out").iterdir()} == {"compare.json", "compare.md"}
+    assert {file.name for file in (toy / "out").iterdir()} == {"compare.json", "compare.md", "checksums.json"}
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-import random
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import prunekit
-from prunekit.surgery.history import _CUTS
-from prunekit.surgery.stale import _DEAD
+from benchmarks.faults.injection import faulted, lines_of, same, stand
+from benchmarks.faults.injection import points as drawn
 
-ROOT = str(Path(prunekit.__file__).parent)
 POINTS = 1000 if os.environ.get("FAULTS") == "large" else 20  # of each kind, drawn by a seed
-
-
-class Fault(BaseException):
-    """Raised where the test says; nothing in the library knows it."""
 
 
 class Net(nn.Module):
@@ -53,71 +45,8 @@ def made():
     return net
 
 
-def stand(model):
-    """Everything there is to see of a model, by reference and by bits."""
-    found = {}
-    for name, module in model.named_modules():
-        found[name, "class"] = type(module)
-        for key, value in module.__dict__.items():
-            if key == "seen":
-                continue
-            found[name, key] = tuple(value.items()) if isinstance(value, dict) else value
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        found[name, "bits"] = tensor.detach().cpu().numpy().tobytes()
-        found[name, "flags"] = (tensor.requires_grad, id(tensor.grad), id(tensor))
-    found["", "cuts"] = id(_CUTS.get(model))
-    found["", "dead"] = tuple(sorted(k for k in _DEAD if any(k == id(p) for p in model.parameters())))
-    return found
-
-
-def same(one, other):
-    def equal(a, b):
-        if isinstance(a, tuple) and isinstance(b, tuple):
-            return len(a) == len(b) and all(map(equal, a, b))
-        return a is b or (not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor) and bool(a == b))
-
-    return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-
-
-def lines_of(call):
-    """How many lines of the library ``call`` runs."""
-    return faulted(call, None)[1]
-
-
-def faulted(call, at):
-    """Runs ``call`` and raises ``Fault`` before the line number ``at`` of the library; (whether raised, lines)."""
-    count = 0
-
-    def trace(frame, event, _):
-        nonlocal count
-        if not frame.f_code.co_filename.startswith(ROOT):
-            return None
-        if event == "line":
-            count += 1
-            if count == at:
-                raise Fault
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except Fault:
-        return True, count
-    finally:
-        sys.settrace(before)
-    return False, count
-
-
 def points(total, seed):
-    """Half of them anywhere, half among the last lines, where a model is changed."""
-    draw = random.Random(seed)
-    late = range(max(1, total - total // 20), total + 1)
-    found = [
-        *draw.sample(range(1, total + 1), min(POINTS // 2, total)),
-        *draw.sample(late, min(POINTS // 2, len(late))),
-    ]
-    return sorted(set(found))
+    return drawn(total, POINTS, seed)
 
 
 X = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))

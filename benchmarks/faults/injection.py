@@ -1,0 +1,88 @@
+"""A fault at any line of the library, and whether a model then stands as it stood."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import prunekit
+from prunekit.surgery.history import _CUTS
+from prunekit.surgery.stale import _DEAD
+
+ROOT = str(Path(prunekit.__file__).parent)
+
+
+class Fault(BaseException):
+    """Raised where a harness says; nothing in the library knows it."""
+
+
+def faulted(call: Callable[[], object], at: int | None) -> tuple[bool, int]:
+    """Runs ``call`` and raises ``Fault`` before the line number ``at`` of the library; (whether raised, lines)."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(ROOT):
+            return None
+        if event == "line":
+            count += 1
+            if count == at:
+                raise Fault
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except Fault:
+        return True, count
+    finally:
+        sys.settrace(before)
+    return False, count
+
+
+def lines_of(call: Callable[[], object]) -> int:
+    """How many lines of the library ``call`` runs."""
+    return faulted(call, None)[1]
+
+
+def points(total: int, count: int, seed: int) -> list[int]:
+    """Half of them anywhere, half among the last lines, where something is changed."""
+    draw = random.Random(seed)
+    late = range(max(1, total - total // 20), total + 1)
+    found = [
+        *draw.sample(range(1, total + 1), min(count // 2, total)),
+        *draw.sample(late, min(count // 2, len(late))),
+    ]
+    return sorted(set(found))
+
+
+def stand(model: torch.nn.Module, besides: tuple[str, ...] = ("seen",)) -> dict:
+    """Everything there is to see of a model, by reference and by bits; attributes ``besides`` are its own caches."""
+    found = {}
+    for name, module in model.named_modules():
+        found[name, "class"] = type(module)
+        for key, value in module.__dict__.items():
+            if key not in besides:
+                found[name, key] = tuple(value.items()) if isinstance(value, dict) else value
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        found[name, "bits"] = tensor.detach().cpu().numpy().tobytes()
+        found[name, "flags"] = (tensor.requires_grad, id(tensor.grad), id(tensor))
+    found["", "cuts"] = id(_CUTS.get(model))
+    found["", "dead"] = tuple(sorted(k for k in _DEAD if any(k == id(p) for p in model.parameters())))
+    return found
+
+
+def same(one: dict, other: dict) -> bool:
+    """Whether two stands are one."""
+
+    def equal(a, b):
+        if isinstance(a, tuple) and isinstance(b, tuple):
+            return len(a) == len(b) and all(map(equal, a, b))
+        return a is b or (not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor) and bool(a == b))
+
+    return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
