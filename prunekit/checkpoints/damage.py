@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunekit.checkpoints.description import MODEL, PLAN, REPORT, WEIGHTS, json_in
 from prunekit.errors import CheckpointError
 from prunekit.files.folders import CHECKSUMS, digest
+from prunekit.modules.soundness import unsound
 
 READ = (WEIGHTS, PLAN, MODEL, REPORT)  # pictures and exports beside them are listed too, but nothing here reads them
 SHOWN_TENSORS = 5
@@ -34,18 +34,8 @@ def check_damage(folder: Path) -> None:
 
 
 def name_not_finite(model: nn.Module, source: Path) -> None:
-    """A notice with the names of parameters that are not finite, and of buffers with NaN: masks are made of infinities.
-
-    The file is as it was written; what wrote it had such weights.
-    """
-    found = [name for name, value in model.named_parameters() if not _sums_up(value) and not value.isfinite().all()]
-    found += [name for name, value in model.named_buffers() if not _sums_up(value) and value.isnan().any()]
+    """A notice with the names of weights that are not finite. The file is as it was written: what wrote it had them."""
+    found = unsound(model)
     if found:
         more = f" and {len(found) - SHOWN_TENSORS} more" if len(found) > SHOWN_TENSORS else ""
         logger.warning("%s holds weights that are not finite: %s%s", source, ", ".join(found[:SHOWN_TENSORS]), more)
-
-
-@torch.no_grad()
-def _sums_up(value: Tensor) -> bool:
-    """A sum is finite only if every element is; where it is not, it may have overflowed."""
-    return not value.is_floating_point() or bool(torch.isfinite(value.sum()))

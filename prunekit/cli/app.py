@@ -11,13 +11,11 @@ from typing import Annotated
 import typer
 
 from prunekit.cli.comparing import compare
+from prunekit.cli.ending import BAD_INPUT, Stopped, Unseen, complain, told, unseen
 from prunekit.cli.evaluating import evaluate
 from prunekit.cli.exporting import export
 from prunekit.cli.listing import list_names
 from prunekit.cli.pruning import prune
-from prunekit.errors import PrunekitError
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="prunekit",
@@ -26,11 +24,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("prune")(prune)
-app.command("compare")(compare)
-app.command("eval")(evaluate)
-app.command("export")(export)
-app.command("list")(list_names)
+app.command("prune")(unseen(prune))
+app.command("compare")(unseen(compare))
+app.command("eval")(unseen(evaluate))
+app.command("export")(unseen(export))
+app.command("list")(unseen(list_names))
 
 
 def _version(asked: bool) -> None:
@@ -52,27 +50,23 @@ def root(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 done, 2 for input that cannot be used, after one message on stderr, 130 when interrupted."""
+    """The exit code: 0 done; after one message on stderr 2 for what a user can put right, 3 for a refused model, 1 for
+    an internal error, with a file to report, 130 when interrupted, 143 when a run was stopped and kept."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="prunekit", standalone_mode=False)
-    except PrunekitError as error:
-        return _complain(str(error))
+        code = app(args=given, prog_name="prunekit", standalone_mode=False)
     except typer.Exit as done:
         return done.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("prunekit: interrupted; nothing was written\n")
-        return INTERRUPTED
+    except Unseen as unseen_by_typer:
+        return told(unseen_by_typer.error, given)
     except typer.TyperException as error:
         message = getattr(error, "format_message", None)
         text = message() if callable(message) else str(error)
         # without any argument typer has already printed the help, and has nothing to add
-        return _complain(text) if text else BAD_INPUT
+        return complain(text) if text else BAD_INPUT
+    except (Exception, Stopped) as error:
+        return told(error, given)
     return code if isinstance(code, int) else 0
-
-
-def _complain(text: str) -> int:
-    sys.stderr.write(f"prunekit: {text}\n")
-    return BAD_INPUT
 
 
 def main() -> None:

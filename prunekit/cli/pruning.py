@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunekit.cli.building import build_model, check_device, suited
+from prunekit.cli.ending import asked_to_end, what_is_kept
 from prunekit.cli.flags import Asked, with_flags
 from prunekit.errors import CheckpointError, ConfigError, InputError, RecipeError, RegistryError
 
@@ -63,12 +64,13 @@ def prune(
     quiet = int(os.environ.get("RANK", "0")) > 0  # of several ranks one talks and writes
     console = Console(quiet=quiet)
     check_target(out)
-    with heard(None if as_json or quiet else console):
+    kept = run_folder(out)
+    with heard(None if as_json or quiet else console), what_is_kept(kept), asked_to_end() as stop:
         chosen, spec = _recipe(recipe, model)
         check_device(device)
         built = build_model(spec, checkpoint, seed)
         settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
-        rest = {"data": data, "val": val, "folder": run_folder(out), "resume": resume, "device": device}
+        rest = {"data": data, "val": val, "folder": kept, "resume": resume, "device": device, "stop": stop}
         shown = None if as_json or quiet else console
         goes_home = _goes_home(built, settled, options)
         result = _run(shown, built, settled, _scorer(scorer, settled), {**options, **rest}, goes_home=goes_home)
@@ -76,7 +78,7 @@ def prune(
             return
         extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
         save(result, out, extras=extras)
-        discard(run_folder(out))
+        discard(kept)
     if as_json:
         import json
 

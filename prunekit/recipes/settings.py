@@ -12,6 +12,7 @@ from prunekit.options.fields import Said, Setting
 from prunekit.recipes.records import choices_of, said_of_settings
 from prunekit.recipes.stages import Recipe
 
+LARGEST = 1e12  # of any setting: beyond it sums and steps overflow
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -68,6 +69,8 @@ def _in_range(name: str, value: Setting, about: Said) -> Setting:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
             raise RecipeError(f"setting {name}={value} is out of range", hint="a finite number, at least 0")
+        if value > LARGEST:
+            raise RecipeError(f"setting {name}={value} is out of range", hint=f"at most {LARGEST:g}")
         if value < about.least:
             raise RecipeError(f"setting {name}={value} is out of range", hint=f"at least {about.least:g}")
     return value

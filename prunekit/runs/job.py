@@ -16,6 +16,7 @@ from prunekit.recipes.stages import Recipe, Stage
 from prunekit.registry.building import Built
 from prunekit.runs.outcome import Listener
 from prunekit.runs.ranks import Ranks
+from prunekit.runs.stopping import Asked
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Job:
         settings: of the recipe, typed; with the user's options.
         data, val: folders of training and validation samples; None generates them.
         folder: where the run is kept while it is under way; None keeps nothing.
+        stop: whether the run is asked to end.
     """
 
     built: Built
@@ -56,6 +58,7 @@ class Job:
     listen: Listener
     ranks: Ranks
     folder: Path | None
+    stop: Asked = lambda: False
 
     @property
     def scope(self) -> Scope:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from prunekit.errors import CheckpointError, RecipeError
+from prunekit.files.disk import disk_faults, flushed
+from prunekit.files.folders import digest
 
-STATE = "state.json"
+STATE, LOCK, TEACHERS = "state.json", "run.lock", "teachers"
 FORMAT = "prunekit.run/1"
+_OWN = re.compile(rf"{re.escape(STATE)}(\.part)?|{re.escape(LOCK)}|tensors-\d+\.safetensors")
+_CACHED = re.compile(r".+-(features|output)\.(safetensors|\d+)")
 
 
 @dataclass(frozen=True)
@@ -37,31 +44,39 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether there is a state to go on from."""
-        return (self.path / STATE).is_file()
+        return is_begun(self.path)
 
     def keep(self, position: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Replaces what was kept. A process that dies at any time leaves the old state or the new one, whole."""
+        """Replaces what was kept. A process that dies at any time leaves the old state or the new one, whole.
+
+        Raises CheckpointError where the disk refuses; the old state is then still there.
+        """
         from safetensors.torch import save_file
 
-        self.path.mkdir(parents=True, exist_ok=True)
-        before = self._read() if self.begun else None
-        name = f"tensors-{(before['serial'] if before else 0) + 1}.safetensors"
-        save_file({key: value.contiguous() for key, value in tensors.items()}, self.path / name)
-        _flushed(self.path / name)
-        serial = (before["serial"] if before else 0) + 1
-        whole = {"format": FORMAT, "serial": serial, "tensors": name, "identity": self.identity, "position": position}
-        part = self.path / f"{STATE}.part"
-        part.write_text(json.dumps(whole, allow_nan=True))
-        _flushed(part)
-        os.replace(part, self.path / STATE)
+        serial = (self._read()["serial"] if self.begun else 0) + 1
+        name, part = f"tensors-{serial}.safetensors", self.path / f"{STATE}.part"
+        try:
+            with disk_faults(self.path, "what was kept before is whole"):
+                self.path.mkdir(parents=True, exist_ok=True)
+                save_file({key: value.contiguous() for key, value in tensors.items()}, self.path / name)
+                flushed(self.path / name)
+                said = {"format": FORMAT, "serial": serial, "tensors": name, "digest": digest(self.path / name)}
+                part.write_text(_sealed({**said, "identity": self.identity, "position": position}))
+                flushed(part)
+                os.replace(part, self.path / STATE)
+                flushed(self.path)
+        except CheckpointError:
+            for half in (self.path / name, part):
+                half.unlink(missing_ok=True)
+            raise
         for old in self.path.glob("tensors-*.safetensors"):
-            if old.name != name:
+            if old.name != name and _OWN.fullmatch(old.name):
                 old.unlink()
 
     def kept(self) -> Kept:
         """What was kept last.
 
-        Raises RecipeError where it is of another run, CheckpointError where it cannot be read.
+        Raises RecipeError where it is of another run, CheckpointError where it cannot be read or is damaged.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -74,42 +89,99 @@ class RunFolder:
                     where=str(self.path),
                     hint="give the same arguments, or remove that folder to start again",
                 )
+        file = self.path / str(whole["tensors"])
         try:
-            return Kept(whole["position"], load_file(self.path / whole["tensors"]))
+            if whole.get("digest", digest(file)) != digest(file):
+                raise CheckpointError(f"{file} is damaged: its bytes are not those that were kept", hint="start again")
+            return Kept(whole["position"], load_file(file))
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"{self.path / whole['tensors']} cannot be read: {error}", hint="start again"
-            ) from error
+            raise CheckpointError(f"{file} cannot be read: {error}", hint="start again") from error
 
     def _read(self) -> dict[str, Any]:
+        file = self.path / STATE
         try:
-            found: dict[str, Any] = json.loads((self.path / STATE).read_text())
+            found: dict[str, Any] = json.loads(file.read_text())
             if found["format"] != FORMAT:
-                raise CheckpointError(f"{self.path / STATE} has another format", hint=f"expected {FORMAT}")
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{self.path / STATE} cannot be read: {error}", hint="start again") from error
+                raise CheckpointError(f"{file} has another format", hint=f"expected {FORMAT}")
+            seal = found.pop("seal", None)
+            if seal is not None and json.loads(_sealed(found))["seal"] != seal:
+                raise CheckpointError(f"{file} is damaged: it is not what was kept", hint="start again")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{file} cannot be read: {error}", hint="start again") from error
         return found
+
+
+def _sealed(values: Mapping[str, Any]) -> str:
+    """JSON with a digest of itself."""
+    plain = json.loads(json.dumps(values))
+    return json.dumps({**plain, "seal": hashlib.sha256(json.dumps(plain).encode()).hexdigest()})
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run left a state in ``folder`` to go on from."""
+    return (folder / STATE).is_file()
+
+
+def holds_work(folder: Path) -> bool:
+    """Whether a run left more in ``folder`` than measurements: something was cut or trained."""
+    try:
+        position = RunFolder(folder, {})._read()["position"]
+        trained = any("loss" in stage for stage in position["done"])
+        return bool(position["plans"] or position["loop"] or trained)
+    except CheckpointError:
+        return is_begun(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within the block no other process runs into ``folder``; the system frees it when this one dies.
+
+    A block that leaves no state leaves nothing else either. Raises RecipeError where another run is at work there.
+    """
+    with disk_faults(folder, "nothing was begun"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RecipeError(
+                "another run is at work in this folder", where=str(folder), hint="wait for it, or write elsewhere"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if not is_begun(folder):
+            discard(folder)
 
 
 def discard(folder: Path) -> None:
     """Removes what a run kept in ``folder``, and the folder if nothing else is in it: other files are the user's."""
-    for file in (folder / STATE, folder / f"{STATE}.part", *folder.glob("tensors-*.safetensors")):
-        file.unlink(missing_ok=True)
-    for empty in (folder / "teachers", folder):
-        if empty.is_dir() and not any(empty.iterdir()):
-            empty.rmdir()
+    drop_teachers(folder / TEACHERS)
+    for file in sorted(folder.glob("*")):
+        if _OWN.fullmatch(file.name) and (file.is_file() or file.is_symlink()):
+            file.unlink(missing_ok=True)
+    _removed_if_empty(folder)
 
 
-def _flushed(path: Path) -> None:
-    """The file's content reaches the disk before its name does."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def drop_teachers(folder: Path) -> None:
+    """Removes what teachers gave in stages, as far as it lies in ``folder`` or a folder in it."""
+    for file in [*folder.glob("*"), *folder.glob("*/*")]:
+        if _CACHED.fullmatch(file.name) and file.is_file():
+            file.unlink(missing_ok=True)
+    for place in (*folder.glob("*"), folder):
+        _removed_if_empty(place)
+
+
+def _removed_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def weights_digest(model: nn.Module) -> str:
     """A digest of the model's state: names, shapes, types and values."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

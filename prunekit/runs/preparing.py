@@ -12,7 +12,7 @@ from prunekit.runs.fitting import fitted
 from prunekit.runs.goals import Shares
 from prunekit.runs.held_out import train_and_val
 from prunekit.runs.job import Job
-from prunekit.runs.keeping import RunFolder, weights_digest
+from prunekit.runs.keeping import TEACHERS, RunFolder, drop_teachers, weights_digest
 from prunekit.runs.metrics import evaluator_for
 from prunekit.runs.position import PREVIOUS, Position
 from prunekit.runs.prune_stage import structure_of
@@ -42,6 +42,8 @@ def begun(job: Job, *, resume: bool) -> UnderWay:
         raise RecipeError(
             "a run was interrupted here", where=str(job.folder), hint="--resume goes on with it; or remove that folder"
         )
+    if kept is not None and not going_on and job.ranks.first:
+        drop_teachers(kept.path / TEACHERS)  # of a run that died before it kept anything: whose, nobody knows
     told = kept.kept() if kept is not None and going_on else None
     if told is None:
         shares = Shares.of(job.scope, fit.present, part, structure)

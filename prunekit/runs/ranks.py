@@ -47,6 +47,9 @@ class Ranks:
                 told = [("error", (type(error).__name__, error.what, error.where, error.hint))]
             except Exception as error:
                 told = [("error", ("PrunekitError", f"{type(error).__name__}: {error}", "rank 0", ""))]
+            except BaseException as error:  # interrupted, or asked to end: the others are not left waiting
+                broadcast_object_list([("error", ("PrunekitError", f"rank 0 ended: {type(error).__name__}", "", ""))])
+                raise
         kind, value = broadcast_object_list(told)[0]
         if kind == "error":
             name, what, where, hint = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from prunekit.recipes.stages import Distil, Prune, Recipe, stages_of
 from prunekit.registry.building import Built
 from prunekit.runs.finishing import finished
 from prunekit.runs.job import Job, RunSettings
+from prunekit.runs.keeping import locked
 from prunekit.runs.outcome import Listener, Run
 from prunekit.runs.preparing import begun
 from prunekit.runs.ranks import ranks_of
 from prunekit.runs.stages import DOES
+from prunekit.runs.stopping import Asked, Stopped
 from prunekit.runs.under_way import keep
 from prunekit.scorers import Scorer
 
@@ -33,6 +36,7 @@ def run(
     listen: Listener | None = None,
     folder: Path | None = None,
     resume: bool = False,
+    stop: Asked = lambda: False,
     options: Options | None = None,
     **keywords: Any,
 ) -> Run:
@@ -43,9 +47,10 @@ def run(
             setting ``split``, both come from ``data``, and what ``prunekit.samples`` calls its test part is not read.
         listen: hears of progress.
         folder: where the run is kept while it is under way, after every stage and every ``save_minutes``; the caller
-            removes it when the result is safe.
+            removes it when the result is safe. One run at a time: it is locked.
         resume: go on with the run that ``folder`` holds, if there is one. Weights, settings and data must be the same;
             on a CPU the result is then equal to that of an undisturbed run, bit for bit.
+        stop: asked between steps; once it says so the run is kept as it stands and raises ``Stopped``.
         options, keywords: as for ``prunekit.prune``: ratio, target, include, exclude. What is a setting of the recipe
             too is taken from there; ``runs/goals.py`` says how stages share a ratio or a target.
 
@@ -53,7 +58,8 @@ def run(
     its part of each batch.
 
     Raises InputError for a ratio out of range, DataError for unusable folders, RecipeError for a recipe that does not
-    fit the model. The model is changed by a stage that has succeeded only; keep a copy to be safe against later ones.
+    fit the model, a folder in use and a loss, gradient or weight that is not finite, CheckpointError where the disk
+    refuses. A cut is made whole or not at all; training that fails leaves the last weights that were finite.
     """
     asked = (options or Options()).replaced(**keywords)
     stages = stages_of(recipe)
@@ -63,7 +69,9 @@ def run(
     ranks = ranks_of(torch.device(device))
     where = torch.device(device) if ranks.count == 1 else ranks.accelerator.device
     hear = listen or (lambda event: None)
-    return _through(Job(built, recipe, stages, settings, data, val, where, hear, ranks, folder), resume=resume)
+    job = Job(built, recipe, stages, settings, data, val, where, hear, ranks, folder, stop)
+    with nullcontext() if folder is None or not ranks.first else locked(folder):
+        return _through(job, resume=resume)
 
 
 def _through(job: Job, *, resume: bool) -> Run:
@@ -83,4 +91,6 @@ def _through(job: Job, *, resume: bool) -> Run:
         position.done.append({"title": stage.title, "seconds": time.perf_counter() - before, **figures})
         position.stage, position.loop, position.doomed = number + 1, None, None
         keep(job, state)
+        if number + 1 < len(state.fit.stages) and job.ranks.agreed(job.stop()):
+            raise Stopped
     return finished(job, state, started)

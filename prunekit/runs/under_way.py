@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from prunekit.coupling.structure import Structure
+from prunekit.errors import RecipeError
+from prunekit.modules.soundness import unsound
 from prunekit.plugins.data import Evaluator
 from prunekit.runs.distillation.state import State
 from prunekit.runs.fitting import Fitted
@@ -17,6 +19,7 @@ from prunekit.runs.job import Job
 from prunekit.runs.keeping import RunFolder
 from prunekit.runs.outcome import Event
 from prunekit.runs.position import Position
+from prunekit.runs.stopping import Stopped
 from prunekit.samples.tasks import Samples
 
 
@@ -54,7 +57,12 @@ class UnderWay:
 
 
 def keep(job: Job, run: UnderWay, loop: State | None = None) -> None:
-    """Keeps the run as it stands, where there is a folder for it."""
+    """Keeps the run as it stands, where there is a folder for it. Raises RecipeError for weights that are not finite."""
+    if names := unsound(run.part):
+        raise RecipeError(
+            f"training left weights that are not finite: {', '.join(names[:3])}; they are not kept",
+            hint=f"train with a lower rate: --set lr={job.settings.training.lr / 10:g}",
+        )
     if run.kept is None or not job.ranks.first:
         return
     run.position.loop = loop
@@ -63,8 +71,14 @@ def keep(job: Job, run: UnderWay, loop: State | None = None) -> None:
 
 
 def counter(job: Job, number: int, title: str, unit: str) -> Callable[[int, int], None]:
-    """Tells the listener of (done, total) in a stage."""
-    return lambda done, total: job.listen(Event(number, title, done, total, unit))
+    """Tells the listener of (done, total) in a stage, which ends here where the run is asked to end."""
+
+    def count(done: int, total: int) -> None:
+        job.listen(Event(number, title, done, total, unit))
+        if job.stop():
+            raise Stopped
+
+    return count
 
 
 @contextmanager

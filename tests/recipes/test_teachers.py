@@ -9,8 +9,9 @@ from torch import nn
 from prunekit.coupling.groups import Tap
 from prunekit.recipes.stages import Term
 from prunekit.runs.distillation.checkpointing import blocks_of, recomputed
+from prunekit.runs.distillation.disk_store import Disk
 from prunekit.runs.distillation.losses import mean_square, term_losses
-from prunekit.runs.distillation.teachers import Disk, Memory, Teacher
+from prunekit.runs.distillation.teachers import Memory, Teacher
 
 TAPS = (Tap("body.0", "output"), Tap("body.2", "input"))
 

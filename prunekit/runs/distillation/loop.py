@@ -20,15 +20,17 @@ from prunekit.samples.tasks import Samples
 from prunekit.runs.caches import remade
 from prunekit.runs.distillation.adapters import Adapted, adapted
 from prunekit.runs.distillation.checkpointing import recomputed
+from prunekit.runs.distillation.disk_store import Disk
 from prunekit.runs.distillation.encoded import Encoded, with_next
-from prunekit.runs.distillation.joint import Joint, joined
+from prunekit.runs.distillation.joint import Joint, joined, whole
 from prunekit.runs.distillation.losses import term_losses, weight
 from prunekit.runs.distillation.memory import GIB, preflight
 from prunekit.runs.distillation.rate import Rate, batches, own_share, steps_in
 from prunekit.recipes.records import Training
 from prunekit.runs.distillation.state import State, restored, state_of
-from prunekit.runs.distillation.teachers import Disk, Memory, Store, Teacher, cache_bytes, dtype_of, mixed
+from prunekit.runs.distillation.teachers import Memory, Store, Teacher, cache_bytes, dtype_of, mixed
 from prunekit.runs.ranks import ALONE, Ranks
+from prunekit.runs.stopping import Asked, Stopped
 from prunekit.recipes.stages import Distil, Term
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -76,6 +78,7 @@ def distil(
     start: State | None = None,
     keep: Keeper | None = None,
     folder: Path | None = None,
+    stop: Asked = lambda: False,
 ) -> dict[str, float]:
     """Train ``student`` in place on ``samples`` and return the last epoch's mean of every term and of the total.
 
@@ -89,9 +92,10 @@ def distil(
         ranks: the processes that share each batch; the student must be the same on all of them.
         start: a state that ``keep`` was given, with the student's weights of that time already in place.
         keep: is given a state every ``settings.save_minutes`` minutes, between two optimiser steps.
+        stop: asked between two optimiser steps; once it says so a state is kept, and Stopped raised.
         folder: where ``teacher_cache=disk`` keeps what teachers give.
 
-    Raises RecipeError where student and teacher features differ in shape and where a loss is not finite.
+    Raises RecipeError where features differ in shape, and before the step where a loss or gradient is not finite.
     """
     taps = _taps(stage, taps_of)
     student.eval()
@@ -108,20 +112,29 @@ def distil(
         passes = _Passes(joint, frozen, stage.terms, taps, settings, reader)
         with recomputed(joint.model, settings.checkpointing):
             for step, mine, share in _shares(reader, settings, first, total, ranks):
-                aligning = course.aligning(step)
-                ends = (step + 1) % settings.accumulate == 0 or step + 1 == total
+                aligning, ends = course.aligning(step), (step + 1) % settings.accumulate == 0 or step + 1 == total
                 with joint.apart() if not ends else nullcontext():
                     losses, loss = passes.losses(mine, aligning, lambda found: course.total_loss(found, penalty))
                     course.learn(loss, losses, share, ends=ends)
                 progress(step + 1, total, {"loss": course.epoch.means["loss"], "lr": course.rate(step)})
-                if keep is not None and ends and step + 1 < total and course.is_due():
-                    joint.publish()
-                    keep(course.state())
+                if ends and step + 1 < total:
+                    _kept_or_stopped(course, joint, keep, stop)
         passes.forget()
         joint.publish()
         if adapters is not None:
             adapters.merge()
     return course.epoch.means
+
+
+def _kept_or_stopped(course: _Course, joint: Joint, keep: Keeper | None, stop: Asked) -> None:
+    """Keeps a state between two steps where it is time, and ends the run where it was asked to end."""
+    due = course.due(stop)
+    if due:
+        joint.publish()
+    if due and keep is not None:
+        keep(course.state())
+    if due == "stop":
+        raise Stopped
 
 
 def _taps(stage: Distil, taps_of: TapsOf) -> dict[str, tuple[Tap, ...]]:
@@ -232,10 +245,10 @@ class _Course:
         self.epoch = Epoch()
         self.step, self.aligned, self.saved = 0, 0.0, time.monotonic()
 
-    def is_due(self) -> bool:
-        """Whether the ranks agree that it is time to keep a state."""
+    def due(self, stop: Asked) -> str:
+        """What rank 0 says it is time for: to ``keep`` a state, to ``stop`` after that, or nothing."""
         late = time.monotonic() - self.saved >= 60 * self.settings.save_minutes
-        return bool(self.ranks.agreed(late))
+        return self.ranks.decided(lambda: "stop" if stop() else "keep" if late else "")
 
     def aligning(self, step: int) -> float:
         """What aligning terms count at ``step``; a run cut short by ``steps`` still passes every epoch of the schedule."""
@@ -261,25 +274,32 @@ class _Course:
         values = torch.stack([value.detach().double() for value in named.values()]) * share
         values = self.ranks.total(values)
         if not bool(torch.isfinite(values[-1])):
-            raise RecipeError(
-                f"the loss is not finite at step {self.step} of {self.total}",
-                where=self.stage.title,
-                hint="lower it: --set lr=1e-5",
-            )
+            raise self._diverged("loss")
         # joined gradients are means over the ranks, each of which counts by its part of the batch
         scaled = loss * (share * self.ranks.count / self.settings.accumulate)
         self.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
         self.epoch.add(dict(zip(named, values.tolist(), strict=True)))
         if not ends:
             return
-        if self.settings.clip:
-            self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(self.weights, self.settings.clip)
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.weights, self.settings.clip or math.inf)
+        # in fp16 some are not, and the scaler leaves out the step
+        if not self.scaler.is_enabled() and not bool(torch.isfinite(whole(norm))):
+            raise self._diverged("gradient")
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate(self.step)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
+
+    def _diverged(self, what: str) -> RecipeError:
+        halves = f" --set precision=fp32, now {self.settings.precision}" if self.settings.precision != "fp32" else ""
+        clip = "" if self.settings.clip else " --set clip=1"
+        return RecipeError(
+            f"the {what} is not finite at step {self.step} of {self.total}; the weights from before it are kept",
+            where=self.stage.title,
+            hint=f"train with a lower rate: --set lr={self.settings.lr / 10:g}{clip}{halves}",
+        )
 
     def state(self) -> State:
         """Everything that decides what comes after this step."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -38,26 +36,6 @@ class Memory:
         if key not in self.kept:
             self.kept[key] = [tensor.to("cpu", copy=True) for tensor in make()]
         return self.kept[key]
-
-
-class Disk:
-    """Keeps tensors in half precision, a safetensors file a key. What is first made is read back like the rest."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-
-    def __call__(self, key: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        from safetensors.torch import load_file, save_file
-
-        path = self.folder / f"{key}.safetensors"
-        if not path.is_file():
-            made = {str(n): t.to("cpu", torch.float16).contiguous() for n, t in enumerate(make())}
-            part = path.with_suffix(f".{os.getpid()}")
-            save_file(made, part)
-            part.replace(path)  # a run that is killed leaves no half a file under the final name
-        found = load_file(path)
-        return [found[str(n)].float() for n in range(len(found))]
 
 
 class Teacher:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from prunekit.recipes.stages import Distil, Prune
 from prunekit.runs.distillation import distil
 from prunekit.runs.fitting import comparable
 from prunekit.runs.job import Job
+from prunekit.runs.keeping import TEACHERS, drop_teachers
 from prunekit.runs.outcome import Event
 from prunekit.runs.penalties import Penalty, penalty
 from prunekit.runs.prune_stage import drafted, reached, structure_of
@@ -33,7 +33,7 @@ def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str,
     teachers = {name: teacher for name, teacher in run.teachers.items() if name in wanted}
     asked = job.settings.sampling.train_images
     train = run.train.first(asked) if asked else run.train
-    cache = None if job.folder is None else job.folder / "teachers" / str(number)
+    cache = None if job.folder is None else job.folder / TEACHERS / str(number)
     penalised = _penalty(job, run, number, stage, structure)
 
     def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
@@ -54,10 +54,11 @@ def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str,
                 start=run.position.loop,
                 keep=lambda state: keep(job, run, state),
                 folder=cache,
+                stop=job.stop,
             )
     finally:
         if cache is not None and job.ranks.first:
-            shutil.rmtree(cache, ignore_errors=True)
+            drop_teachers(cache.parent)
 
 
 def _penalty(job: Job, run: UnderWay, number: int, stage: Distil, structure: Structure) -> Penalty | None:
