@@ -1,4 +1,4 @@
-"""The ``prunekit`` command. Torch is imported by the commands, not here, so that ``--help`` is quick."""
+"""The ``prunekit`` command. Commands are imported when they are called, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -10,25 +10,17 @@ from typing import Annotated
 
 import typer
 
-from prunekit.cli.comparing import compare
-from prunekit.cli.ending import BAD_INPUT, Stopped, Unseen, complain, told, unseen
-from prunekit.cli.evaluating import evaluate
-from prunekit.cli.exporting import export
-from prunekit.cli.listing import list_names
-from prunekit.cli.pruning import prune
+from prunekit.cli.commands import COMMANDS, LazyGroup, stubs
+from prunekit.cli.ending import BAD_INPUT, Stopped, Unseen, complain, told
 
 app = typer.Typer(
     name="prunekit",
     help="Structured pruning for PyTorch: slim a model, keep what it can do.",
-    add_completion=False,
+    cls=LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("prune")(unseen(prune))
-app.command("compare")(unseen(compare))
-app.command("eval")(unseen(evaluate))
-app.command("export")(unseen(export))
-app.command("list")(unseen(list_names))
+stubs(app, COMMANDS)
 
 
 def _version(asked: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from prunekit.cli.building import build_model, check_device, suited
 from prunekit.cli.flags import Asked, with_flags
+from prunekit.cli.voice import busy, speaker
 from prunekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,20 +45,19 @@ def compare(
     """Compare criteria at one budget, with random as the control."""
     _check_counts(asked, seeds, seed, images, val_images)
 
-    from rich.console import Console
-
     from prunekit.cli.comparison_table import JSON, show_comparison, write
     from prunekit.cli.notices import heard
     from prunekit.cli.tables import mention
     from prunekit.files.folders import check_target
     from prunekit.runs.reporting import skipped_in
 
-    console = Console()
+    console = speaker()
     if out is not None:
         check_target(out, JSON)
     with heard(None if as_json else console):
         check_device(device)
-        built = build_model(model, checkpoint, seed)
+        with busy(None if as_json else console, f"building {model}"):
+            built = build_model(model, checkpoint, seed)
         built.model.to(device)
         counts = _counts(built, images, val_images, (data is None, val is None))
         names = [name for name in scorers.split(",") if name.strip()]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunekit.cli.voice import speaker
 from prunekit.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ def evaluate(
     import json
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.progress import Progress
 
     from prunekit.cli.building import check_device
@@ -45,7 +45,7 @@ def evaluate(
     from prunekit.plugins.examination import Examination
     from prunekit.runs.reporting import skipped_in
 
-    console = Console()
+    console = speaker()
     check_device(device)
     with heard(None if as_json else console), Progress(console=console, disable=as_json, transient=True) as bars:
         models = _with_originals(models)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunekit.cli.voice import busy, speaker
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,13 +25,13 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was compared as JSON, and nothing else.")] = False,
 ) -> None:
     """Write a pruned model in another format, read it back, and compare its outputs."""
-    from rich.console import Console
 
     from prunekit.cli.notices import heard
     from prunekit.exports import export as write
 
-    console = Console()
-    with heard(None if as_json else console):
+    console = speaker()
+    shown = None if as_json else console
+    with heard(shown), busy(shown, f"writing {to}, and reading it back"):
         done = write(folder, to, out, precisions=tuple(precision or ()))
     if as_json:
         import json

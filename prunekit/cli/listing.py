@@ -7,38 +7,46 @@ from typing import Annotated, Any
 
 import typer
 
-KINDS = ("scorers", "recipes", "roles", "models", "formats", "plugins")
+from prunekit.cli.voice import busy, speaker
+
+KINDS = ("scorers", "recipes", "settings", "roles", "models", "formats", "plugins")
+COLUMNS = {
+    "scorers": ("name", "what it is", "needs", "costs"),
+    "settings": ("name", "default", "may be", "what it is"),
+}
 
 
 def list_names(
-    kind: Annotated[str, typer.Argument(help="|".join(KINDS))],
+    kind: Annotated[str, typer.Argument(help="|".join(KINDS), autocompletion=lambda: list(KINDS))],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: name -> description.")] = False,
 ) -> None:
-    """List the scorers, recipes, roles, models, formats or plug-ins that are installed."""
-    from rich.console import Console
+    """List what there is to choose from: scorers, recipes, settings, roles, models, formats or plug-ins."""
+    from rich.markup import escape
     from rich.table import Table
 
     from prunekit.cli.notices import heard
     from prunekit.errors import RegistryError
 
-    console = Console()
+    console = speaker()
     if kind not in KINDS:
         raise RegistryError.unknown("kind of list", kind, KINDS)
-    with heard(None if as_json else console):
+    shown = None if as_json else console
+    with heard(shown), busy(shown, f"looking for {kind}"):
         rows = _rows(kind)
     if as_json:
         import json
 
         console.file.write(json.dumps(rows, indent=1) + "\n")
         return
-    columns = ("name", "what it is", "needs", "costs") if kind == "scorers" else ("name", "what it is")
+    columns = COLUMNS.get(kind, ("name", "what it is"))
     table = Table(*columns, title=kind, title_justify="left", box=None, header_style="bold")
     for name, row in rows.items():
-        table.add_row(name, *((row["formula"], row["needs"], row["costs"]) if isinstance(row, dict) else (row,)))
+        cells = map(str, row.values()) if isinstance(row, dict) else (row,)
+        table.add_row(name, *(escape(cell) for cell in cells))
     console.print(table)
 
 
-def _scorer_row(factory: Any) -> dict[str, str]:
+def _scorer_row(factory: Any) -> dict[str, Any]:
     """Formula, needs and costs of a criterion; a plug-in's may leave the latter out."""
     made = getattr(factory, "func", factory)
     if not isinstance(made, type):
@@ -53,7 +61,21 @@ def _scorer_row(factory: Any) -> dict[str, str]:
     }
 
 
-def _rows(kind: str) -> Mapping[str, str | dict[str, str]]:
+def setting_row(name: str, default: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Default, accepted words or least number, and meaning of a recipe setting."""
+    from prunekit.recipes.records import choices_of
+
+    about = known.get(name)
+    choices = ", ".join(str(choice) or "(empty)" for choice in choices_of(about)) if about else ""
+    least = f"at least {about.least:g}" if about and about.least else ""
+    return {
+        "default": default,
+        "accepts": choices or least or type(default).__name__,
+        "doc": about.doc if about else "",
+    }
+
+
+def _rows(kind: str) -> Mapping[str, str | dict[str, Any]]:
     from prunekit.plugins.discovery import discover
     from prunekit.registry import known_recipes
     from prunekit.registry.criteria import known_scorers
@@ -76,4 +98,21 @@ def _rows(kind: str) -> Mapping[str, str | dict[str, str]]:
         return {name: (write.__doc__ or "").strip().split("\n")[0] for name, write in known_formats().items()}
     if kind == "recipes":
         return {name: recipe.description for name, recipe in known_recipes().items()}
+    if kind == "settings":
+        return _settings(list(known_recipes().values()))
     return {name: _scorer_row(factory) for name, factory in known_scorers().items()}
+
+
+def _settings(recipes: list[Any]) -> dict[str, dict[str, Any]]:
+    """Every setting of any recipe; those of one recipe alone say whose they are."""
+    from prunekit.recipes import COMMON
+    from prunekit.recipes.records import said_of_settings
+
+    known = said_of_settings(*(recipe.own for recipe in recipes if recipe.own is not None))
+    rows = {name: setting_row(name, default, known) for name, default in COMMON.items()}
+    for recipe in recipes:
+        for name, default in recipe.settings.items():
+            if name not in rows:
+                rows[name] = setting_row(name, default, known)
+                rows[name]["doc"] += f" [{', '.join(r.name for r in recipes if name in r.settings)}]"
+    return rows

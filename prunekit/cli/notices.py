@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from prunekit.cli.voice import loudness, speaker
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,24 +17,31 @@ class _Shown(logging.Handler):
     """Prints each message once."""
 
     def __init__(self, console: Console | None) -> None:
-        super().__init__(logging.INFO)
+        super().__init__(logging.DEBUG)
         self._console, self._said = console, set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if self._console is not None and text not in self._said:
             self._said.add(text)
-            self._console.print(f"[dim]{record.levelname.lower()}:[/] ", end="")
-            self._console.print(text, markup=False, highlight=False, style="dim")
+            line = f"{record.levelname.lower()}: {text}"
+            self._console.print(line, markup=False, highlight=False, style="dim", soft_wrap=True)
 
 
 @contextmanager
 def heard(console: Console | None) -> Iterator[None]:
-    """Within the block, notices of the library go to ``console``; nowhere if it is None."""
+    """Within the block, notices of the library go to ``console``; nowhere if it is None.
+
+    A command that was asked to be quiet still warns, on the standard error.
+    """
     logger = logging.getLogger("prunekit")
-    handler, before = _Shown(console), (logger.propagate, logger.level)
+    asked = loudness()
+    handler = _Shown(speaker(stderr=True) if asked.quiet and console is not None else console)
+    before = (logger.propagate, logger.level)
     logger.addHandler(handler)
     logger.propagate = False
+    if asked.verbose:
+        logger.setLevel(logging.INFO if asked.verbose == 1 else logging.DEBUG)
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ import typer
 from prunekit.cli.building import build_model, check_device, suited
 from prunekit.cli.ending import asked_to_end, what_is_kept
 from prunekit.cli.flags import Asked, with_flags
+from prunekit.cli.voice import busy, speaker
 from prunekit.errors import CheckpointError, ConfigError, InputError, RecipeError, RegistryError
 
 if TYPE_CHECKING:
@@ -47,38 +48,58 @@ def prune(
     scorer: Annotated[str, typer.Option(help="Criterion; see: prunekit list scorers.")] = DEFAULT_SCORER,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run into --out that was interrupted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan it, time a few steps, say what it would take; write nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Slim a model and keep it: weights, plan, report and pictures in one folder."""
     _check_given(seed, checkpoint)
 
-    from rich.console import Console
-
-    from prunekit.checkpoints.saving import save
     from prunekit.cli.notices import heard
-    from prunekit.cli.tables import show_report
-    from prunekit.cli.widths_drawing import widths_picture
     from prunekit.files.folders import check_target
-    from prunekit.runs.keeping import discard
 
-    quiet = int(os.environ.get("RANK", "0")) > 0  # of several ranks one talks and writes
-    console = Console(quiet=quiet)
+    other_rank = int(os.environ.get("RANK", "0")) > 0  # of several ranks one talks and writes
+    console = speaker(silent=other_rank)
     check_target(out)
     kept = run_folder(out)
-    with heard(None if as_json or quiet else console), what_is_kept(kept), asked_to_end() as stop:
-        chosen, spec = _recipe(recipe, model)
-        check_device(device)
-        built = build_model(spec, checkpoint, seed)
+    shown = None if as_json or other_rank else console
+    with heard(shown), what_is_kept(kept), asked_to_end() as stop:
+        with busy(shown, "importing torch"):
+            chosen, spec = _recipe(recipe, model)
+            check_device(device)
+        with busy(shown, f"building {spec}"):
+            built = build_model(spec, checkpoint, seed)
         settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
-        rest = {"data": data, "val": val, "folder": kept, "resume": resume, "device": device, "stop": stop}
-        shown = None if as_json or quiet else console
+        rest: dict[str, Any] = {"data": data, "val": val, "device": device}
+        if dry_run:
+            from prunekit.cli.rehearsing import dry_run as in_small
+
+            in_small(console, built, settled, _scorer(scorer, settled), {**options, **rest}, as_json=as_json)
+            return
+        rest |= {"folder": kept, "resume": resume, "stop": stop}
         goes_home = _goes_home(built, settled, options)
         result = _run(shown, built, settled, _scorer(scorer, settled), {**options, **rest}, goes_home=goes_home)
-        if quiet:
+        if other_rank:
             return
-        extras = {"widths.png": widths_picture(result.plan)} | _exports(built, result)
-        save(result, out, extras=extras)
-        discard(kept)
+        with busy(shown, f"writing {out}"):
+            _keep(built, result, out)
+    _show_done(console, result, out, as_json=as_json)
+
+
+def _keep(built: Built, result: Run, out: Path) -> None:
+    """The folder, and then nothing more of what the run kept while it was under way."""
+    from prunekit.checkpoints.saving import save
+    from prunekit.cli.widths_drawing import widths_picture
+    from prunekit.runs.keeping import discard
+
+    save(result, out, extras={"widths.png": widths_picture(result.plan)} | _exports(built, result))
+    discard(run_folder(out))
+
+
+def _show_done(console: Console, result: Run, out: Path, *, as_json: bool) -> None:
+    from prunekit.cli.tables import show_report
+
     if as_json:
         import json
 
@@ -110,14 +131,14 @@ def _run(
     console: Console | None, built: Built, recipe: Recipe, scorer: Scorer, asked: Asked, *, goes_home: bool
 ) -> Run:
     """The recipe with its bars, where there is a console for them; to uniform widths first where it goes home."""
-    from prunekit.cli.tables import Bars
+    from prunekit.cli.bars import bars_for
     from prunekit.recipes import stages_of
     from prunekit.runs import run
     from prunekit.runs.keeping import discard
 
     def once(model: Built, given: Asked) -> Run:
-        with Bars(console, stages_of(recipe)) as bars:
-            return run(model, recipe, scorer, **given, listen=bars)
+        with bars_for(console, stages_of(recipe)) as shown:
+            return run(model, recipe, scorer, **given, listen=shown)
 
     if not goes_home:
         return once(built, asked)

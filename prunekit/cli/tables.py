@@ -1,83 +1,34 @@
-"""How a run looks: bars while it goes, tables when it is done."""
+"""How a run looks when it is done: a table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
-
-if TYPE_CHECKING:
-    from prunekit.recipes import Stage
-    from prunekit.runs import Event
-
-
-class _Rate(ProgressColumn):
-    """Steps, or images, a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="dim")
-
-
-class Bars:
-    """A bar a stage, as the recipe's listener. Without a console it says nothing."""
-
-    def __init__(self, console: Console | None, stages: Sequence[Stage]) -> None:
-        self._stages = stages
-        self._stack = ExitStack()
-        self._tasks: dict[int, TaskID] = {}
-        self._progress = console and Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}", style="dim"),
-            console=console,
-        )
-
-    def __enter__(self) -> Bars:
-        if self._progress:
-            self._stack.enter_context(self._progress)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def __call__(self, event: Event) -> None:
-        if not self._progress:
-            return
-        if event.stage not in self._tasks:
-            title = f"{event.stage + 1}/{len(self._stages)} {event.title}"
-            self._tasks[event.stage] = self._progress.add_task(title, total=event.total, unit=event.unit, figures="")
-        figures = "  ".join(f"{name} {value:.3g}" for name, value in event.figures.items())
-        self._progress.update(self._tasks[event.stage], completed=event.done, total=event.total, figures=figures)
 
 
 def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     """The before/after table, and where the files are."""
+    show_counts(console, report)
+    checks = ", ".join(f"{name}: {value}" for name, value in report["verify"].items())
+    console.print(f"verified  {checks}", style="dim", highlight=False)
+    console.print("MACs: all multiply-adds; layer MACs: convolution and linear layers only", style="dim")
+    mention(console, report["skipped"], "listed in report.json")
+    console.print(f"kept in {out} after {report['seconds']:.0f} s", highlight=False)
+
+
+def show_counts(console: Console, report: Mapping[str, Any]) -> None:
+    """Counts, latency and metrics before and after."""
     table = Table(title=f"{report['model']}  {report['recipe']} at {_asked(report)}", title_justify="left")
     for name in ("", "before", "after", "change"):
         table.add_column(name, justify="left" if not name else "right")
     part = report["part"] or "model"
     for key, label, unit in (("params", "parameters", 1e6), ("macs", "MACs", 1e9), ("layer_macs", "layer MACs", 1e9)):
         _row(table, f"{part}: {label}", report[key], unit)
-    if report["part"]:
+    if "whole_params" in report and report["part"]:
         for key, label, unit in (
             ("whole_params", "parameters", 1e6),
             ("whole_macs", "MACs", 1e9),
@@ -87,14 +38,9 @@ def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     if "latency_ms" in report:
         before, after = report["latency_ms"]["before"], report["latency_ms"]["after"]
         table.add_row(f"{part}: latency", f"{before:.1f} ms", f"{after:.1f} ms", _change(before, after))
-    for name, pair in report["metrics"].items():
+    for name, pair in report.get("metrics", {}).items():
         table.add_row(name, f"{pair['before']:.4f}", f"{pair['after']:.4f}", f"{pair['after'] - pair['before']:+.4f}")
     console.print(table)
-    checks = ", ".join(f"{name}: {value}" for name, value in report["verify"].items())
-    console.print(f"verified  {checks}", style="dim", highlight=False)
-    console.print("MACs: all multiply-adds; layer MACs: convolution and linear layers only", style="dim")
-    mention(console, report["skipped"], "listed in report.json")
-    console.print(f"kept in {out} after {report['seconds']:.0f} s", highlight=False)
 
 
 def mention(console: Console, skipped: Mapping[str, Any], listed: str) -> None:

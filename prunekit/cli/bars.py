@@ -1,0 +1,145 @@
+"""How a run looks while it goes: a bar a stage on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from prunekit.recipes import Stage
+    from prunekit.runs import Event
+
+EVERY = 10.0  # seconds between two lines about a stage where no bar can be drawn
+READY = "getting ready: samples, structure"
+
+
+class _Rate(ProgressColumn):
+    """Steps, or images, a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="dim")
+
+
+class Shown(Protocol):
+    """What is shown of a run while it goes."""
+
+    def __enter__(self) -> Shown: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def __call__(self, event: Event) -> None: ...
+
+
+def bars_for(console: Console | None, stages: Sequence[Stage]) -> Shown:
+    """What suits ``console``; without one, nothing."""
+    if console is None or console.quiet:
+        return _Silent()
+    return _Bars(console, stages) if console.is_terminal else _Lines(console, stages)
+
+
+class _Silent:
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return
+
+    def __call__(self, event: Event) -> None:
+        return
+
+
+class _Bars:
+    """A bar a stage, with what is left of it. Between two stages the next one's spins: nothing there can be counted."""
+
+    def __init__(self, console: Console, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+        self._stack = ExitStack()
+        self._tasks: dict[int, TaskID] = {}
+        wide = console.width >= 70
+        self._progress = Progress(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description}"),
+            *([BarColumn(bar_width=16)] if wide else []),
+            MofNCompleteColumn(),
+            *([_Rate()] if wide else []),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            *([TextColumn("{task.fields[figures]}", style="dim")] if wide else []),
+            console=console,
+        )
+
+    def __enter__(self) -> Shown:
+        self._stack.enter_context(self._progress)
+        self._waiting = self._progress.add_task(READY, total=None, figures="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.remove_task(self._waiting)
+        self._stack.close()
+
+    def __call__(self, event: Event) -> None:
+        if event.stage not in self._tasks:
+            task = self._progress.add_task(_title(event, self._stages), total=event.total, figures="")
+            self._tasks[event.stage] = task
+        self._progress.update(
+            self._tasks[event.stage], completed=event.done, total=event.total, figures=_figures_of(event)
+        )
+        following = self._stages[event.stage + 1 : event.stage + 2]
+        waits = event.done >= event.total and bool(following)
+        words = f"then {following[0].title}" if following else ""
+        self._progress.update(self._waiting, visible=waits, description=words)
+
+
+class _Lines:
+    """A line when a stage begins, every ten seconds, and when it ends: for files, pipes and logs."""
+
+    def __init__(self, console: Console, stages: Sequence[Stage], clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._stages, self._clock = console, stages, clock
+        self._begun: dict[int, float] = {}
+        self._said = 0.0
+
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return
+
+    def __call__(self, event: Event) -> None:
+        now, first = self._clock(), event.stage not in self._begun
+        since = self._begun.setdefault(event.stage, now)
+        if first or event.done >= event.total or now - self._said >= EVERY:
+            self._said = now
+            left = (now - since) * (event.total - event.done) / event.done if event.done else 0.0
+            more = f"  {left:.0f} s left" if left else ""
+            text = f"{_title(event, self._stages)}  {event.done}/{event.total} {event.unit}  {_figures_of(event)}{more}"
+            self._console.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
+
+
+def _title(event: Event, stages: Sequence[Stage]) -> str:
+    return f"{event.stage + 1}/{len(stages)} {event.title}"
+
+
+def _figures_of(event: Event) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in event.figures.items())
+
+
+def counting(console: Console) -> Progress:
+    """A bar over things that are counted one by one; drawn on terminals only, gone when done."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal or console.quiet)

@@ -1,0 +1,161 @@
+"""``prunekit prune --dry-run``: the whole recipe in small, on a copy, and what the real one would take."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from prunekit.cli.tables import show_counts
+from prunekit.cli.voice import busy
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from prunekit.recipes import Recipe
+    from prunekit.recipes.stages import Stage
+    from prunekit.registry.building import Built
+    from prunekit.runs import Event, Run
+    from prunekit.scorers import Scorer
+
+FEW = 3  # samples of each kind; training passes over them twice, for the second time with what teachers gave
+
+
+@dataclass
+class _Times:
+    """When every step of every stage was done, in seconds."""
+
+    at: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def __call__(self, event: Event) -> None:
+        self.at.setdefault(event.stage, []).append((event.done, time.perf_counter()))
+
+    def per_step(self, stage: int, first: int, last: int) -> float:
+        """Mean seconds of the steps after ``first`` up to ``last``; 0 where they were not seen."""
+        seen = dict(self.at.get(stage, ()))
+        known = [step for step in seen if first <= step <= last]
+        if len(known) < 2:
+            return 0.0
+        return (seen[max(known)] - seen[min(known)]) / (max(known) - min(known))
+
+
+def dry_run(
+    console: Console, built: Built, recipe: Recipe, scorer: Scorer, asked: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Shows the plan and what the run that was asked for would take; the model stays as it is."""
+    from prunekit.recipes import override
+    from prunekit.runs import run
+
+    small = {name: value for name, value in _small(recipe.settings).items() if name in recipe.settings}
+    times, trial = _Times(), replace(built, model=copy.deepcopy(built.model))
+    with busy(None if as_json else console, "going through the recipe with a few samples"):
+        done = run(trial, override(recipe, small), scorer, **asked, listen=times)
+    told = {
+        "dry_run": True,
+        **{name: done.report[name] for name in ("model", "recipe", "part", "ratio", "target", "params", "macs")},
+        **{name: done.report[name] for name in ("layer_macs", "latency_ms", "widths", "verify") if name in done.report},
+        "steps": _steps(built, recipe, asked, done, times),
+        "disk_bytes": _disk(done, recipe.settings),
+        "config": done.report["config"],
+    }
+    told["seconds"] = sum(step["seconds"] for step in told["steps"])
+    if as_json:
+        import json
+
+        console.file.write(json.dumps(told, indent=1, default=str) + "\n")
+    else:
+        _show_rehearsed(console, told, scorer)
+
+
+def _small(settings: Mapping[str, Any]) -> dict[str, Any]:
+    batch = int(settings.get("batch", 1))
+    samples = FEW * batch
+    return {"images": samples, "val_images": FEW, "train_images": samples, "steps": 2 * FEW}
+
+
+def _steps(built: Built, recipe: Recipe, asked: Mapping[str, Any], done: Run, times: _Times) -> list[dict[str, Any]]:
+    """For each stage that was gone through: how much the real one does of it, and for how long."""
+    from prunekit.recipes import stages_of
+
+    samples = _train_count(built, recipe, asked)
+    seconds = {stage["title"]: stage["seconds"] for stage in done.report["stages"]}
+    rows = []
+    for number, stage in enumerate(stages_of(recipe)):
+        if stage.title not in seconds:
+            continue
+        counts = _counts_of(stage, recipe.settings, samples)
+        tried = times.at.get(number, [(0, 0.0)])[-1][0]
+        first, later = times.per_step(number, 1, tried), times.per_step(number, FEW, tried)
+        fixed = max(0.0, seconds[stage.title] - first * tried)
+        cached = min(counts["first"], counts["steps"])
+        took = fixed + first * cached + (later or first) * (counts["steps"] - cached)
+        rows.append({"title": stage.title, "unit": counts["unit"], "count": counts["steps"], "seconds": took})
+    return rows
+
+
+def _counts_of(stage: Stage, settings: Mapping[str, Any], samples: int) -> dict[str, Any]:
+    """Steps of the stage, and how many of them come before what is kept of teachers helps."""
+    from prunekit.recipes import Distil, Prune
+    from prunekit.recipes.records import Training
+    from prunekit.runs.distillation.rate import steps_in
+
+    if isinstance(stage, Distil):
+        training = Training.of(settings)
+        return {"unit": "steps", "steps": steps_in(samples, training, 1), "first": -(-samples // training.batch)}
+    name = "images" if isinstance(stage, Prune) else "val_images"
+    count = min(int(settings[name]), samples) if name == "images" else int(settings[name])
+    return {"unit": "images", "steps": count, "first": count}
+
+
+def _train_count(built: Built, recipe: Recipe, asked: Mapping[str, Any]) -> int:
+    """Samples that the real run trains on."""
+    from prunekit.recipes.records import Sampling
+    from prunekit.runs.image_data import dataset_for, parts
+
+    sampling, seed = Sampling.of(recipe.settings), int(recipe.settings.get("seed", 0))
+    if asked["data"] is None:
+        return max(sampling.train_images or sampling.images, sampling.images)
+    part = parts(asked["data"], asked["val"], split=sampling.split)[0]
+    found = len(dataset_for(built)(built.model, asked["data"], "train", None, seed, part))
+    return min(sampling.train_images, found) if sampling.train_images else found
+
+
+def _disk(done: Run, settings: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of the folder, and of what is kept beside it while the run is under way."""
+    state = sum(value.nbytes for value in done.model.state_dict().values() if hasattr(value, "nbytes"))
+    part = done.before.get_submodule(done.part)
+    weights = sum(value.nbytes for value in part.state_dict().values())
+    cache = int(float(settings.get("cache_gb", 0)) * 2**30) if settings.get("teacher_cache") == "disk" else 0
+    kept = len(done.plan.to_json()) + state
+    return {"folder": kept, "while_running": 4 * weights, "teacher_cache_at_most": cache}
+
+
+def _show_rehearsed(console: Console, told: Mapping[str, Any], scorer: Scorer) -> None:
+    from rich.table import Table
+
+    from prunekit.scorers.needs import WEIGHTS
+
+    show_counts(console, told)
+    changed = [width for width in told["widths"] if width["after"] < width["before"]]
+    console.print(f"{len(changed)} of {len(told['widths'])} groups shrink; --json lists them", highlight=False)
+    table = Table("step", "work", "about", box=None, header_style="bold")
+    for number, step in enumerate(told["steps"], 1):
+        table.add_row(f"{number}. {step['title']}", f"{step['count']:,} {step['unit']}", duration(step["seconds"]))
+    console.print(table)
+    disk = told["disk_bytes"]
+    console.print(f"time  about {duration(told['seconds'])}, from a few steps timed here", highlight=False)
+    beside = disk["while_running"] + disk["teacher_cache_at_most"]
+    mib = f"{disk['folder'] / 2**20:,.1f} MiB, and at most {beside / 2**20:,.0f} MiB while it runs"
+    console.print(f"disk  {mib}", highlight=False)
+    if getattr(scorer, "needs", None) != WEIGHTS:
+        console.print(f"units were chosen on {FEW} samples: the real run may choose others", style="dim")
+    console.print("nothing was written", style="dim")
+
+
+def duration(seconds: float) -> str:
+    """For people: seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
