@@ -13,6 +13,7 @@ from torch import nn
 
 from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHTS
 from prunekit.checkpoints.housing import home_said
+from prunekit.checkpoints.pages_beside import write_pages
 from prunekit.checkpoints.respec import check_spec
 from prunekit.errors import expect
 from prunekit.files.folders import new_folder
@@ -85,8 +86,10 @@ def save(
     with new_folder(Path(folder)) as draft:
         write_state(result.model, draft / WEIGHTS)
         (draft / PLAN).write_text(plan.to_json())
-        (draft / REPORT).write_text(_json(_as_mapping(result.report)))
+        report = _as_mapping(result.report)
+        (draft / REPORT).write_text(_json(report))
         (draft / MODEL).write_text(_json(description))
+        write_pages(draft, plan, report, getattr(result, "story", {}), description["spec"])
         for name, write in (extras or {}).items():
             write(draft / name)
     return Path(folder)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from prunekit.cli.ending import unseen
-from prunekit.cli.voice import with_voice
+from prunekit.cli.voice import note_line, with_voice
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "prune": Command("pruning", "prune", "Slim a model and keep it: weights, plan, report and pictures in one folder."),
+    "report": Command("paging", "write_report", "Write report.html for folders, and one page that compares several."),
     "explain": Command("explaining", "explain", "Say what was kept of every group of a pruned folder, and why."),
     "diff": Command("differing", "diff", "Set two pruned folders side by side: settings, figures, widths."),
     "trace": Command("tracing", "show_structure", "Show what a model consists of: groups, ties, what cannot shrink."),
@@ -54,6 +55,8 @@ class LazyGroup(TyperGroup):
     """Lists commands by their sentences and builds the one that is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if ctx.parent is None:
+            note_line(("prunekit", *args))
         name, _, rest = super().resolve_command(ctx, args)
         known = COMMANDS if ctx.parent is None else COMMANDS[str(ctx.info_name)].holds or {}
         return name, None if name is None else ready_command(str(name), known[str(name)]), rest

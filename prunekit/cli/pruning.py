@@ -15,12 +15,13 @@ import typer
 from prunekit.cli.building import build_model, check_device, suited
 from prunekit.cli.ending import asked_to_end, what_is_kept
 from prunekit.cli.flags import Asked, with_flags
-from prunekit.cli.voice import busy, speaker
+from prunekit.cli.voice import busy, command_line, speaker
 from prunekit.errors import CheckpointError, ConfigError, InputError, RecipeError, RegistryError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from prunekit.cli.tracking import Tracking
     from prunekit.recipes import Recipe
     from prunekit.registry.building import Built
     from prunekit.runs import Run
@@ -51,6 +52,9 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan it, time a few steps, say what it would take; write nothing.")
     ] = False,
+    track: Annotated[
+        str | None, typer.Option(help="Log to tensorboard, wandb, mlflow or trackio too, through Accelerate.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Slim a model and keep it: weights, plan, report and pictures in one folder."""
@@ -79,21 +83,35 @@ def prune(
             return
         rest |= {"folder": kept, "resume": resume, "stop": stop}
         goes_home = _goes_home(built, settled, options)
-        result = _run(shown, built, settled, _scorer(scorer, settled), {**options, **rest}, goes_home=goes_home)
+        ear = None if track is None or other_rank else _tracker(track, out, {"model": spec, **settled.settings})
+        criterion = _scorer(scorer, settled)
+        result = _run(shown, ear, built, settled, criterion, {**options, **rest}, goes_home=goes_home)
         if other_rank:
             return
+        if ear is not None:
+            ear.finished(result)
         with busy(shown, f"writing {out}"):
             _keep(built, result, out)
     _show_done(console, result, out, as_json=as_json)
 
 
+def _tracker(name: str, out: Path, config: Mapping[str, Any]) -> Tracking:
+    """The tracker that was asked for; its files, if it writes some, lie beside the folder."""
+    from prunekit.cli.tracking import Tracking
+
+    return Tracking(name, out.with_name(f"{out.name}.{name}"), config)
+
+
 def _keep(built: Built, result: Run, out: Path) -> None:
     """The folder, and then nothing more of what the run kept while it was under way."""
     from prunekit.checkpoints.saving import save
+    from prunekit.cli.exhibiting import exhibits_of
     from prunekit.cli.widths_drawing import widths_picture
     from prunekit.runs.keeping import discard
 
-    save(result, out, extras={"widths.png": widths_picture(result.plan)} | _exports(built, result))
+    story = {**result.story, "command": command_line(), "exhibits": exhibits_of(built, result)}
+    told = replace(result, story=story)
+    save(told, out, extras={"widths.png": widths_picture(result.plan)} | _exports(built, result))
     discard(run_folder(out))
 
 
@@ -128,17 +146,25 @@ def _check_given(seed: int, checkpoint: Path | None) -> None:
 
 
 def _run(
-    console: Console | None, built: Built, recipe: Recipe, scorer: Scorer, asked: Asked, *, goes_home: bool
+    console: Console | None,
+    ear: Tracking | None,
+    built: Built,
+    recipe: Recipe,
+    scorer: Scorer,
+    asked: Asked,
+    *,
+    goes_home: bool,
 ) -> Run:
     """The recipe with its bars, where there is a console for them; to uniform widths first where it goes home."""
     from prunekit.cli.bars import bars_for
+    from prunekit.cli.tracking import two_ears
     from prunekit.recipes import stages_of
     from prunekit.runs import run
     from prunekit.runs.keeping import discard
 
     def once(model: Built, given: Asked) -> Run:
         with bars_for(console, stages_of(recipe)) as shown:
-            return run(model, recipe, scorer, **given, listen=shown)
+            return run(model, recipe, scorer, **given, listen=two_ears(shown, ear and ear.heard))
 
     if not goes_home:
         return once(built, asked)

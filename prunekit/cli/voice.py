@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Voice:
 
 
 _PLAIN = Voice()
+_LINE: ContextVar[tuple[str, ...]] = ContextVar("line", default=())
 _VOICE: ContextVar[Voice] = ContextVar("voice", default=_PLAIN)
 
 
@@ -47,6 +49,16 @@ def speaker(*, silent: bool = False, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
     return Console(quiet=silent or (loudness().quiet and not stderr), stderr=stderr, width=width)
+
+
+def command_line() -> str:
+    """The command as it was given, for a shell; "" where there was none."""
+    return shlex.join(_LINE.get())
+
+
+def note_line(words: Sequence[str]) -> None:
+    """Keeps what ``command_line`` gives."""
+    _LINE.set(tuple(words))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from prunekit.plugins.contract import Foreign, ModelEntry, Plugin
 from prunekit.plugins.data import Dataset, Evaluator, Exporter
 from prunekit.plugins.discovery import GROUP, discover, load_all
 from prunekit.plugins.examination import Examination, Examined, Examiner
+from prunekit.plugins.exhibits import Exhibit, Exhibitor, Picture
 from prunekit.plugins.formats import Compared, Format
 from prunekit.plugins.homes import Home, Place, Recorded, Settlement, Spoken, Words
 
@@ -15,12 +16,15 @@ __all__ = [
     "Examination",
     "Examined",
     "Examiner",
+    "Exhibit",
+    "Exhibitor",
     "Exporter",
     "Foreign",
     "Format",
     "Home",
     "Recorded",
     "ModelEntry",
+    "Picture",
     "Place",
     "Plugin",
     "Spoken",

@@ -13,6 +13,7 @@ from torch import nn
 from prunekit.operators import Operator
 from prunekit.plugins.data import Dataset, Evaluator, Exporter
 from prunekit.plugins.examination import Examiner
+from prunekit.plugins.exhibits import Exhibitor
 from prunekit.plugins.formats import Format
 from prunekit.plugins.homes import Home
 from prunekit.recipes.stages import Recipe
@@ -30,7 +31,8 @@ class ModelEntry:
         factory: (checkpoint path or None) -> the whole model. Raises CheckpointError.
         part: path of the submodule that recipes prune and distil; "" is the whole model.
         rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
-        dataset, evaluator, exporters, formats: names in the plug-in's tables; "" where the generic ones of prunekit do.
+        dataset, evaluator, exporters, exhibitors, formats: names in the plug-in's tables; "" where the generic ones of
+            prunekit do.
         examiner: a name too; "" where ``prunekit eval`` is not for this model.
         generated: recipe settings that suit this model when its data are generated rather than given; None for the
             usual ones.
@@ -49,6 +51,7 @@ class ModelEntry:
     evaluator: str = ""
     examiner: str = ""
     exporters: tuple[str, ...] = ()
+    exhibitors: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     generated: Mapping[str, Any] | None = None
     holds_out: bool = False
@@ -77,8 +80,9 @@ class Plugin:
 
     ``operators`` say what is known of operators that prunekit has no rule for (``docs/operators.md``); ``roles`` are
     told before prunekit's own where such rules are in use (``prunekit/roles.py``). ``exporters`` maps a file name to
-    the writer of a picture about a run, ``formats`` maps what ``prunekit export --to`` takes to its writer. ``foreign``
-    maps a library to its folders, ``homes`` a library to how its models say their own widths.
+    the writer of a picture about a run, ``exhibitors`` a name to what shows single samples in report.html, ``formats``
+    maps what ``prunekit export --to`` takes to its writer. ``foreign`` maps a library to its folders, ``homes`` a
+    library to how its models say their own widths.
     ``source`` builds ``<plug-in name>:NAME?key=value`` for any other name, with the arguments, and says what recipes
     should know of it, as an entry whose factory is not asked; all of the plug-in's formats are for these models, and
     ``prunekit eval`` asks ``source_examiner`` for them.
@@ -96,6 +100,7 @@ class Plugin:
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     examiners: Mapping[str, Examiner] = field(default_factory=dict)
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
+    exhibitors: Mapping[str, Exhibitor] = field(default_factory=dict)
     formats: Mapping[str, Format] = field(default_factory=dict)
     foreign: Mapping[str, Foreign] = field(default_factory=dict)
     homes: Mapping[str, Home] = field(default_factory=dict)

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from prunekit.options.types import as_json
+from prunekit.pages.anatomy import anatomy_of
 from prunekit.plugins.homes import home_lines
 from prunekit.registry.homes import settled
 from prunekit.runs.job import Job
 from prunekit.runs.outcome import Run
 from prunekit.runs.reporting import report, skipped_in
+from prunekit.runs.telling import samples_said
 from prunekit.runs.under_way import UnderWay
 
 
@@ -50,4 +52,5 @@ def finished(job: Job, run: UnderWay, started: float) -> Run:
         spec=job.built.spec,
         options=job.built.options,
         part=job.built.part,
+        story={**anatomy_of(run.structure), **at.told.values(), "samples": samples_said(run.train, run.val)},
     )

@@ -41,6 +41,7 @@ class Run:
         report: JSON values: counts, metrics, widths, verification, settings.
         val: the samples that were evaluated.
         spec, options, part: how to build the original again, and which submodule the plan is about.
+        story: JSON values that the folder's page shows beside the report: groups, scores about the cut, losses.
     """
 
     model: nn.Module
@@ -51,3 +52,4 @@ class Run:
     spec: str
     options: Mapping[str, Any]
     part: str
+    story: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.runs.distillation.state import State, random_states, restore_random
 from prunekit.runs.goals import Shares
+from prunekit.runs.telling import Told
 
 PART, PREVIOUS, LOOP = "part.", "previous.", "loop."
 
@@ -29,6 +30,7 @@ class Position:
         metrics: figures of evaluations by key; ``done``: a summary of every finished stage.
         doomed: units by group name that the penalty of the current stage draws to zero.
         loop: how far the training loop of the current stage is.
+        told: what only people look at.
     """
 
     stage: int = 0
@@ -38,6 +40,7 @@ class Position:
     done: list[dict[str, Any]] = field(default_factory=list)
     doomed: dict[str, list[int]] | None = None
     loop: State | None = None
+    told: Told = field(default_factory=Told)
 
     @property
     def plan(self) -> Plan:
@@ -55,6 +58,7 @@ class Position:
             "doomed": self.doomed,
             "shares": shares.values(),
             "loop": None if self.loop is None else dict(self.loop.progress),
+            "told": self.told.values(),
         }
 
     def tensors(self, part: nn.Module, previous: nn.Module | None) -> dict[str, Tensor]:
@@ -78,6 +82,7 @@ class Position:
             done=values["done"],
             doomed=values["doomed"],
             loop=None if values["loop"] is None else State(values["loop"], moments),
+            told=Told.of(values.get("told", {})),
         )
 
     def restore(self, part: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -52,7 +52,13 @@ def report(
     if latency:
         batch = samples.batch([0]).to(next(part.parameters()).device)
         passes = LATENCY if before.macs < SLOW_MACS else LATENCY_SLOW
-        out["latency_ms"] = _pair(_latency_ms(teacher, batch, *passes), _latency_ms(part, batch, *passes))
+        old, new = (latency_of(each, Inputs((batch,)), runs=passes[0], warmup=passes[1]) for each in (teacher, part))
+        out["latency_ms"] = _pair(1e3 * old.median, 1e3 * new.median)
+        out["latency_range_ms"] = {
+            "before": [1e3 * old.minimum, 1e3 * old.maximum],
+            "after": [1e3 * new.minimum, 1e3 * new.maximum],
+            "runs": passes[0],
+        }
     out["metric"], out["metrics"] = _metrics(metrics)
     out["widths"] = [{"group": w.group, "role": w.role, "before": w.before, "after": w.after} for w in plan.widths]
     out["verify"] = verified(cuts, part, after)
@@ -115,10 +121,6 @@ def verified(cuts: Sequence[Mapping[str, Any]], part: nn.Module, predicted: Cost
     out = {"shapes": "passed", "symmetry": bad[0] if bad else "passed", "params": "as predicted"}
     errors = [cut["symmetry_error"] for cut in cuts if "symmetry_error" in cut]
     return out | ({"symmetry_error": max(errors)} if errors else {})
-
-
-def _latency_ms(model: nn.Module, batch: Tensor, runs: int, warmup: int) -> float:
-    return 1e3 * latency_of(model, Inputs((batch,)), runs=runs, warmup=warmup).median
 
 
 def _pair(before: float, after: float) -> dict[str, float]:

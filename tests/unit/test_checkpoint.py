@@ -57,7 +57,8 @@ def test_a_given_model_is_pruned_and_loaded(kept):
 def test_the_folder_holds_no_pickle_and_a_readable_report(kept):
     folder = kept[0]
     assert {file.name for file in folder.iterdir()} == {
-        *("model.safetensors", "plan.json", "report.json", "model.json", "checksums.json")
+        *("model.safetensors", "plan.json", "report.json", "model.json", "checksums.json"),
+        *("README.md", "report.html"),
     }
     report = json.loads((folder / "report.json").read_text())
     assert report["params"]["after"] < report["params"]["before"]

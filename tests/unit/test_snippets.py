@@ -15,6 +15,7 @@ from prunekit.quantities.stopwatch import Clock
 
 REPOSITORY = Path(__file__).parents[2]
 ELSEWHERE = {
+    "docs/coming-from-torch-pruning.md": "runs with both libraries, see tests/unit/test_coming_from.py",
     "docs/architecture.md": "a list of signatures, held by tests/unit/test_architecture.py",
     "docs/data.md": "reads tars, see plugins/sam/tests/test_data.py",
     "docs/export.md": "reads what a run exported, see plugins/sam/tests/test_export.py",

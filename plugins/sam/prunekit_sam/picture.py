@@ -1,8 +1,10 @@
-"""A picture for people: photo, prompt, mask before, mask after, a row an image."""
+"""Pictures for people: photo and prompt, the true mask, masks before and after with their IoU, a row an image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,40 +12,74 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import nn
 
+from prunekit.plugins import Exhibit, Picture
 from prunekit.samples import Samples
 
 from .data import MaskedImage
-from .evaluation import predict
+from .evaluation import iou, predict
 
 ROWS, SIDE, GAP, HEAD = 6, 192, 6, 18
-COLUMNS = ("photo", "prompt", "before", "after")
 TINT = np.array([255, 120, 0], np.float32)
 
 Pixels = NDArray[np.uint8]
 
 
 def masks_picture(before: nn.Module, after: nn.Module, samples: Samples, path: Path) -> None:
-    """Write ``path``: for up to six samples the photo, its largest segment's point, and what either model answers."""
-    rows = min(ROWS, len(samples))
-    width, height = len(COLUMNS) * (SIDE + GAP) + GAP, HEAD + rows * (SIDE + GAP) + GAP
+    """Write ``path``: the panels of ``shown``, a row a sample."""
+    rows = [panels for _, panels in shown(before, after, samples)]
+    width, height = 4 * (SIDE + GAP) + GAP, max(1, len(rows)) * (HEAD + SIDE + GAP) + GAP
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(COLUMNS):
-        draw.text((GAP + column * (SIDE + GAP), 4), title, fill="black")
-    for row in range(rows):
-        sample = most_in_view(samples.items[row])
-        if sample is None:
-            continue
-        panels = [
-            sample.image,
-            prompted(sample),
-            overlay(sample.image, predict(before, sample, "point")[0]),
-            overlay(sample.image, predict(after, sample, "point")[0]),
-        ]
+    for row, panels in enumerate(rows):
+        top = GAP + row * (HEAD + SIDE + GAP)
         for column, panel in enumerate(panels):
-            tile = scaled(panel)
-            sheet.paste(tile, (GAP + column * (SIDE + GAP), HEAD + GAP + row * (SIDE + GAP)))
+            left = GAP + column * (SIDE + GAP)
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in panel.figures.items())
+            draw.text((left, top), f"{panel.caption}  {figures}", fill="black")
+            sheet.paste(scaled(panel.pixels), (left, top + HEAD))
     sheet.save(path)
+
+
+def masks_exhibit(before: nn.Module, after: nn.Module, samples: Samples) -> list[Exhibit]:
+    """The same for report.html, a picture a panel."""
+    return [
+        Exhibit(name, tuple(Picture(panel.caption, png(panel.pixels), panel.figures) for panel in panels))
+        for name, panels in shown(before, after, samples)
+    ]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a row: what it shows, (H, W, 3) bytes, and the IoU with the truth where it is an answer."""
+
+    caption: str
+    pixels: Pixels
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def shown(before: nn.Module, after: nn.Module, samples: Samples) -> Iterator[tuple[str, list[Panel]]]:
+    """For up to six samples: the photo with its prompt, the true mask, and what either model answers, with IoU."""
+    for row in range(min(ROWS, len(samples))):
+        sample = most_in_view(samples.items[row])
+        if sample is None or sample.masks is None:
+            continue
+        truth = overlay(sample.image, sample.masks[0])
+        panels = [Panel("prompt: one point", prompted(sample)), Panel("truth", truth)]
+        for caption, model in (("before", before), ("after", after)):
+            answer = predict(cast(Sam, model), sample, "point")[:1]
+            panels.append(
+                Panel(caption, overlay(sample.image, answer[0]), {"IoU": float(iou(answer, sample.masks)[0])})
+            )
+        yield sample.name, panels
+
+
+def png(pixels: Pixels) -> bytes:
+    """The picture as PNG, no more than twice as large as a tile."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((2 * SIDE, 2 * SIDE))
+    held = io.BytesIO()
+    image.save(held, "PNG", optimize=True)
+    return held.getvalue()
 
 
 def most_in_view(sample: MaskedImage) -> MaskedImage | None:

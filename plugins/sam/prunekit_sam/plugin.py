@@ -22,7 +22,7 @@ from .exports.hf_folder import hf
 from .exports.onnx_graphs import onnx
 from .exports.original import sam as stock_sam
 from .metric import miou
-from .picture import masks_picture
+from .picture import masks_exhibit, masks_picture
 from .promptable_hf import PromptedHF, decode_hf_once, family_of, from_hf, is_hf_folder
 from .recipe import FULL_SIZE, NANO, RECIPES
 
@@ -91,6 +91,7 @@ def _entry(name: str) -> ModelEntry:
         evaluator="miou",
         examiner="masks",
         exporters=("masks.png",),
+        exhibitors=("masks",),
         formats=("hf", "sam", "onnx"),
         generated=NANO if name == "nano" else FULL_SIZE,
         lean=lean_attention,
@@ -109,6 +110,7 @@ def of_transformers(model: nn.Module) -> ModelEntry | None:
         evaluator="miou",
         examiner="masks",
         exporters=("masks.png",),
+        exhibitors=("masks",),
         generated=FULL_SIZE,
     )
 
@@ -129,6 +131,7 @@ plugin = Plugin(
     evaluators={"miou": miou},
     examiners={"masks": compared},
     exporters={"masks.png": masks_picture},
+    exhibitors={"masks": masks_exhibit},
     formats={"hf": hf, "sam": stock_sam, "onnx": onnx},
     foreign={"transformers": Foreign(is_hf_folder, from_hf, examiner="masks")},
     entry_of=of_transformers,

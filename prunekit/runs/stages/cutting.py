@@ -11,6 +11,7 @@ from prunekit.plans.contents import Plan
 from prunekit.recipes.stages import Distil, Prune
 from prunekit.runs.job import Job
 from prunekit.runs.prune_stage import Asked, carry_out, drafted, structure_of, verified_by
+from prunekit.runs.telling import score_curves
 from prunekit.runs.under_way import UnderWay, counter, lean, sizes_of
 
 
@@ -22,11 +23,12 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
     run.sizes["previous"] = sizes_of(structure)
     progress, asked = counter(job, number, stage.title, "images"), asked_of(job, run, stage, structure)
 
-    def decide() -> tuple[str, dict[str, Any]]:
+    def decide() -> tuple[str, dict[str, Any], dict[str, Any]]:
         made = drafted(run.part, stage, structure, run.train, asked, progress)
-        return made.plan.to_json(), verified_by(made)
+        return made.plan.to_json(), verified_by(made), score_curves(made, stage.title)
 
-    text, verified = job.ranks.decided(decide)
+    text, verified, curves = job.ranks.decided(decide)
+    run.position.told.scores |= curves
     plan = Plan.from_json(text)
     carry_out(run.part, plan, run.train, asked)
     job.ranks.same(run.part)

@@ -38,6 +38,7 @@ def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str,
 
     def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
         job.listen(Event(number, stage.title, done, total, "steps", figures))
+        run.position.told.heard(stage.title, done, figures)
 
     try:
         with lean(job, run.part, *teachers.values()):

@@ -1,0 +1,25 @@
+"""Templates of pages, filled in: what is not marked as HTML is escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+def rendered(template: str, **values: Any) -> str:
+    """``template`` of this room with ``values``. Charts are HTML already."""
+    from markupsafe import Markup
+
+    from prunekit import __version__
+
+    safe = {name: Markup(value) if name == "losses" else value for name, value in values.items()}
+    text: str = _environment().get_template(template).render(version=__version__, **safe)
+    return text
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("prunekit.pages", "")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
