@@ -66,7 +66,7 @@ def shown(before: nn.Module, after: nn.Module, samples: Samples) -> Iterator[tup
         truth = overlay(sample.image, sample.masks[0])
         panels = [Panel("prompt: one point", prompted(sample)), Panel("truth", truth)]
         for caption, model in (("before", before), ("after", after)):
-            answer = predict(cast(Sam, model), sample, "point")[:1]
+            answer = predict(model, sample, "point")[:1]
             panels.append(
                 Panel(caption, overlay(sample.image, answer[0]), {"IoU": float(iou(answer, sample.masks)[0])})
             )
