@@ -33,9 +33,9 @@ from benchmarks.zoo.runner import write_atomically
 from benchmarks.zoo.tools import call
 from prunekit.errors import NothingToPruneError, SelectionError
 from prunekit.modules.walk import state_tensors
+from prunekit.planning.arithmetic import Arithmetic
 from prunekit.planning.candidates import choose
-from prunekit.planning.solving import violated
-from prunekit.quantities.gauge import Gauge, fields_of
+from prunekit.quantities.gauge import Allowance, Gauge, fields_of
 from prunekit.scorers import Statistics
 from prunekit.selection import Conditions
 from prunekit.selection.choosing import prepared
@@ -103,6 +103,8 @@ class Steps:
         (quantity,) = gauge.limits
         counts = {name: len(units) for name, units in kept.items()}
         now = gauge.exactly(kept)[quantity]
+        allowance, arithmetic = Allowance(gauge), Arithmetic(self.structure, kept)
+        allowance.usage(counts)
         for a in self.allocations:
             if any(name not in counts for name in a.groups):
                 continue
@@ -110,8 +112,12 @@ class Steps:
             for width in [w for w in a.allowed if w > here][:_AHEAD]:
                 tried = counts_of([a], [width])
                 units = {n: best(self.scores[n].double(), c) for n, c in tried.items()}
-                if not violated(self.structure, self.structure.alive({**kept, **units})):
-                    yield gauge.usage({**counts, **tried})[quantity] - now
+                arithmetic.keep(units)
+                follows = not arithmetic.violated()
+                arithmetic.keep({name: kept[name] for name in units})
+                if follows:
+                    yield allowance.usage(tried)[quantity] - now
+                    allowance.usage({name: counts[name] for name in tried})
                     break
 
 

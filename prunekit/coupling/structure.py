@@ -9,14 +9,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from prunekit.coupling.assembly import Assembly, assemble
+from prunekit.coupling.axis_rows import Rows
 from prunekit.coupling.cost import Cost, CostTerm, by_module, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
+from prunekit.coupling.lengths import Lengths
+from prunekit.coupling.systems import Systems
 from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
 from prunekit.graph.nodes import Trace, packet
@@ -66,7 +68,7 @@ class Structure:
 
     def in_outputs(self, name: str) -> tuple[Member, ...]:
         """Axes of outputs that a group runs through: ``tensor`` is the output's number, in the order of the trace."""
-        number = next(n for n, group in enumerate(self.groups) if group.name == name)
+        number = self.numbers[name]
         found = []
         for output, ref in enumerate(self.trace.outputs):
             for at, axis in enumerate(self.coupler.of(ref)):
@@ -81,19 +83,27 @@ class Structure:
         return tuple(found)
 
     def group(self, name: str) -> Group:
-        return next(g for g in self.groups if g.name == name)
+        return self.groups[self.numbers[name]]
 
-    def alive(self, kept: Mapping[str, Tensor]) -> NDArray[np.bool_]:
-        """For each class of coordinates whether it survives when each named group keeps the given units."""
-        units = np.ones(self.fates.frozen.size, dtype=bool)
-        for number, group in enumerate(self.groups):
-            if group.name in kept:
-                keep = np.zeros(group.size, dtype=bool)
-                keep[kept[group.name].cpu().numpy()] = True
-                classes = np.nonzero(self.assembly.group_of == number)[0]
-                units[classes] = keep[self.assembly.unit_of[classes]]
-        padded = np.append(units, True)  # owner -1 points at the last entry: always alive
-        return np.asarray(padded[self.fates.owners].all(axis=1))
+    @cached_property
+    def rows(self) -> Rows:
+        """The kinds of axes, and what each group owns of them."""
+        own = [e.axis for e in self.equations]
+        return Rows.of([*self.coupler.axes.values(), own], self.fates, self.assembly)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The place of each group among all, by its name."""
+        return {group.name: number for number, group in enumerate(self.groups)}
+
+    @cached_property
+    def systems(self) -> Systems:
+        """The equations, as far as they hang together."""
+        return Systems.of(self.coupler, self.rows)
+
+    def lengths(self, kept: Mapping[str, Tensor]) -> Lengths:
+        """How long every axis is when each named group keeps the given units."""
+        return Lengths(self.rows, self.numbers, kept)
 
     def overlaps(self) -> dict[str, set[str]]:
         """For each group the groups that share coordinates with it, such as heads and positions within a head."""
@@ -101,38 +111,22 @@ class Structure:
         owners = self.fates.owners[(self.fates.owners >= 0).sum(axis=1) > 1]
         if not owners.size:
             return found
-        padded = np.append(self.assembly.group_of, -1)
-        for row in set(map(tuple, padded[owners].tolist())):
+        groups = np.append(self.assembly.group_of, -1)[owners]
+        other = np.append(True, (groups[1:] != groups[:-1]).any(axis=1))  # coordinates of an axis lie side by side
+        for row in set(map(tuple, groups[other].tolist())):
             names = [self.groups[g].name for g in row if g >= 0]
             for name in names:
                 found.setdefault(name, set()).update(n for n in names if n != name)
         return found
 
-    def survivors(self, axis: Axis, alive: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-        """Mask over the coordinates of one axis, None where the axis is fixed."""
-        return None if axis is None else alive[self.fates.fate[axis]]
-
-    def count(self, axis: Axis, size: int, alive: NDArray[np.bool_]) -> int:
-        return size if axis is None else int(alive[self.fates.fate[axis]].sum())
-
-    def shapes(self, alive: NDArray[np.bool_]) -> dict[int, tuple[int, ...]]:
-        """Predicted shape by id of every traced tensor that can shrink; the others keep theirs."""
-        counts: dict[int, int] = {}
-        found = {}
-        for number, axes in self.coupler.axes.items():
-            if not any(axis is not None for axis in axes):
-                continue
-            shape = []
-            for axis, before in zip(axes, self.trace.sizes[number], strict=True):
-                if axis is None:
-                    shape.append(before)
-                    continue
-                count = counts.get(id(axis))
-                if count is None:
-                    count = counts[id(axis)] = int(np.count_nonzero(alive[self.fates.fate[axis]]))
-                shape.append(count)
-            found[number] = tuple(shape)
-        return found
+    def shapes(self, kept: Mapping[str, Tensor]) -> dict[int, tuple[int, ...]]:
+        """Shape by id of every traced tensor that can shrink when each named group keeps the given units."""
+        lengths = self.lengths(kept)
+        return {
+            number: tuple(map(lengths.of, axes, self.trace.sizes[number]))
+            for number, axes in self.coupler.axes.items()
+            if any(axis is not None for axis in axes)
+        }
 
     @property
     def equations(self) -> list[Equation]:
@@ -140,11 +134,11 @@ class Structure:
 
     def cost(self, kept: Mapping[str, Tensor] | None = None) -> Cost:
         """Parameters, multiply-adds and bytes when each named group keeps the given units; everything by default."""
-        return measure_ops(self.terms, self.shapes(self.alive(kept))) if kept else self._whole_cost
+        return measure_ops(self.terms, self.shapes(kept)) if kept else self._whole_cost
 
     def layers(self, kept: Mapping[str, Tensor] | None = None) -> dict[str, tuple[int, int]]:
         """(parameters, multiply-adds) by module, as ``cost`` counts them."""
-        return by_module(self.terms, self.shapes(self.alive(kept)) if kept else {})
+        return by_module(self.terms, self.shapes(kept) if kept else {})
 
     @cached_property
     def _whole_cost(self) -> Cost:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.graph.provenance import leaves
-from prunekit.labels.labelling import Equation
-from prunekit.labels.vectors import Axis
-from prunekit.planning.solving import violated
+from prunekit.planning.arithmetic import Arithmetic
 
-_ROUNDS = 200
+_ROUNDS, _ROUNDS_EACH = 200, 4  # settlements at most: in all, or so many an equation where there are many
 
 
 def reconcile(
@@ -27,20 +23,21 @@ def reconcile(
     those that follow from it. What cannot be settled is left for the plan to refuse.
     """
     result = dict(kept)
+    arithmetic = Arithmetic(structure, result)
+    by_number = {structure.numbers[group.name]: group for group in chosen}
+
+    def about(place: int) -> list[Group]:
+        return [by_number[n] for n in structure.systems.groups[place] if n in by_number]
+
     tried: set[tuple[int, tuple[int, ...]]] = set()
-    for _ in range(_ROUNDS):
-        wrong = violated(structure, structure.alive(result))
-        if not wrong:
-            return result
-        names = {id(e): _groups_of(structure, e, chosen) for e in wrong}
-        wrong.sort(key=lambda e: len(names[id(e)]))
-        for e in wrong:
-            candidates = _on(structure, e.axis, chosen) or names[id(e)]
-            state = (id(e), tuple(len(result[g.name]) for g in candidates))
+    for _ in range(max(_ROUNDS, _ROUNDS_EACH * len(structure.equations))):
+        for place in sorted(arithmetic.violated(), key=lambda place: len(about(place))):
+            candidates = _on_its_axis(structure, place, about(place)) or about(place)
+            state = (place, tuple(len(result[g.name]) for g in candidates))
             if state in tried:
                 continue
             tried.add(state)
-            if _settle(structure, e, candidates, result, scores):
+            if _settle(arithmetic, place, candidates, result, scores):
                 break
         else:
             return result
@@ -48,38 +45,31 @@ def reconcile(
 
 
 def _settle(
-    structure: Structure, e: Equation, groups: Sequence[Group], kept: dict[str, Tensor], scores: Mapping[str, Tensor]
+    arithmetic: Arithmetic, place: int, groups: Sequence[Group], kept: dict[str, Tensor], scores: Mapping[str, Tensor]
 ) -> bool:
-    """Finds the nearest count of one of ``groups`` with which ``e`` holds, and keeps its best units."""
+    """Finds the nearest count of one of ``groups`` with which an equation holds, and keeps its best units."""
     for group in sorted(groups, key=lambda g: (g.role.stream, g.size)):
-        now = len(kept[group.name])
         order = torch.argsort(scores[group.name].detach().cpu().double(), descending=True, stable=True)
-        before = kept[group.name]
-        for count in sorted(range(1, group.size + 1), key=lambda n: (abs(n - now), n)):
-            if count == now:
-                continue
-            kept[group.name] = order[:count].sort().values
-            if not any(w is e for w in violated(structure, structure.alive(kept), only=e)):
+        for count in _nearest_first(len(kept[group.name]), group.size):
+            arithmetic.keep({group.name: order[:count]})
+            if not arithmetic.fails(place):
+                kept[group.name] = order[:count].sort().values
                 return True
-        kept[group.name] = before
+        arithmetic.keep({group.name: kept[group.name]})
     return False
 
 
-def _groups_of(structure: Structure, e: Equation, chosen: Sequence[Group]) -> list[Group]:
-    found = {g.name: g for g in _on(structure, e.axis, chosen)}
-    for leaf in leaves(e.expression):
-        if leaf[0] == "size":
-            axes = structure.coupler.axes.get(leaf[1])
-            if axes is not None:
-                found.update({g.name: g for g in _on(structure, axes[leaf[2]], chosen)})
-    return list(found.values())
+def _nearest_first(now: int, most: int) -> Iterator[int]:
+    """Counts from 1 to ``most`` without ``now``, the nearest to it first."""
+    for step in range(1, most + 1):
+        if now - step >= 1:
+            yield now - step
+        if now + step <= most:
+            yield now + step
 
 
-def _on(structure: Structure, axis: Axis, chosen: Sequence[Group]) -> list[Group]:
-    """The chosen groups that own coordinates of an axis."""
-    if axis is None:
-        return []
-    units = np.unique(structure.fates.owners[structure.fates.fate[axis]])
-    numbers = {int(n) for n in np.unique(structure.assembly.group_of[units[units >= 0]])}
-    names = {structure.groups[n].name for n in numbers if n >= 0}
-    return [g for g in chosen if g.name in names]
+def _on_its_axis(structure: Structure, place: int, groups: Sequence[Group]) -> list[Group]:
+    """Those of ``groups`` that own coordinates of the axis that an equation sizes."""
+    axis = structure.equations[place].axis
+    owners = () if axis is None else structure.rows.all[structure.rows.number(axis)].groups
+    return [g for g in groups if structure.numbers[g.name] in owners]

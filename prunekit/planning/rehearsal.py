@@ -23,7 +23,7 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
         TraceError: if the pruned model's forward would fail.
         VerificationError: if an operator would yield another shape than predicted.
     """
-    shapes = structure.shapes(structure.alive(kept))
+    shapes = structure.shapes(kept)
     sizes = {name: shapes.get(ref.id, ref.shape) for name, ref in structure.trace.state.items()}
     attributes: dict[AttributeKey, float] = {(e.module, e.attribute, e.index): e.after for e in plan.edits}
     trace = record(

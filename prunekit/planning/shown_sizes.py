@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from prunekit.coupling.lengths import Lengths
 from prunekit.coupling.structure import Structure
 from prunekit.graph.nodes import Ref
 from prunekit.modules.attention import NarrowAttention
@@ -37,13 +36,13 @@ _BY_CALL: tuple[tuple[type[nn.Module], dict[str, tuple[str, int]]], ...] = (
 
 
 def displayed(
-    model: nn.Module, structure: Structure, alive: NDArray[np.bool_], cuts: list[Cut], edits: list[Edit]
+    model: nn.Module, structure: Structure, lengths: Lengths, cuts: list[Cut], edits: list[Edit]
 ) -> list[Edit]:
     """Edits of displayed sizes that ``edits`` leaves as they are."""
     modules = named_modules(model)
     found = _shown_by_state(model, modules, cuts, {(e.module, e.attribute): int(e.after) for e in edits})
     known = {(e.module, e.attribute) for e in (*edits, *found)}
-    found += _shown_by_calls(dict(modules), structure, alive, known)
+    found += _shown_by_calls(dict(modules), structure, lengths, known)
     return found + _derived(modules, {(e.module, e.attribute): int(e.after) for e in (*edits, *found)})
 
 
@@ -82,7 +81,7 @@ def _shown_by_state(
 def _shown_by_calls(
     modules: Mapping[str, nn.Module],
     structure: Structure,
-    alive: NDArray[np.bool_],
+    lengths: Lengths,
     known: set[tuple[str, str]],
 ) -> list[Edit]:
     found: dict[tuple[str, str], Edit] = {}
@@ -95,7 +94,7 @@ def _shown_by_calls(
                 continue
             if len(refs[0].shape) < max(2, -axis) or refs[0].shape[axis] != value:
                 continue
-            after = structure.count(structure.coupler.of(refs[0])[axis], value, alive)
+            after = lengths.of(structure.coupler.of(refs[0])[axis], value)
             if after != value:
                 found[call.module, attribute] = Edit(call.module, attribute, None, value, after)
     return [found[key] for key in sorted(found)]

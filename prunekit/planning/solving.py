@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prunekit.coupling.lengths import Lengths
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError
 from prunekit.graph.provenance import Expression, leaves, render, value_of
 from prunekit.labels.labelling import Equation
-from prunekit.labels.vectors import Axis
 from prunekit.planning.shown_sizes import displayed
 from prunekit.plans.contents import Cut, Edit, Plan, Width, fingerprint
 from prunekit.tracing.standin import AttributeKey
@@ -27,38 +26,42 @@ def make_plan(model: nn.Module, structure: Structure, kept: Mapping[str, Tensor]
     Raises:
         PlanError: if an attribute of the model would have to hold two values at once, or none fits.
     """
-    alive = structure.alive(kept)
-    edits = solve_attributes(structure, alive)
-    cuts = _cuts_of(structure, alive)
+    lengths = structure.lengths(kept)
+    edits = solve_attributes(structure, lengths)
+    cuts = _cuts_of(structure, lengths)
     widths = tuple(
         Width(g.name, g.role, g.size, tuple(kept[g.name].tolist()))
         for g in structure.groups
         if g.name in kept and len(kept[g.name]) < g.size
     )
-    edits += displayed(model, structure, alive, cuts, edits)
+    edits += displayed(model, structure, lengths, cuts, edits)
     return Plan(fingerprint(model), widths, tuple(cuts), tuple(edits), (), structure.frozen)
 
 
-def _cuts_of(structure: Structure, alive: NDArray[np.bool_]) -> list[Cut]:
+def _cuts_of(structure: Structure, lengths: Lengths) -> list[Cut]:
     found = []
+    units: dict[int, tuple[int, ...]] = {}  # what many tensors share, such as an embedding, is written once
     for name, ref in structure.trace.state.items():
         for k, axis in enumerate(structure.coupler.of(ref)):
-            mask = structure.survivors(axis, alive)
-            if mask is None or mask.all():
+            if axis is None or lengths.of(axis, axis.size) == axis.size:
                 continue
+            mask = lengths.survivors(axis)
+            assert mask is not None
             if not mask.any():
                 raise PlanError(f"nothing of {name} would be left on axis {k}", hint="lower the ratio")
-            found.append(Cut(name, k, int(mask.size), tuple(np.nonzero(mask)[0].tolist())))
+            left = units.setdefault(id(mask), ()) or tuple(np.nonzero(mask)[0].tolist())
+            units[id(mask)] = left
+            found.append(Cut(name, k, int(mask.size), left))
     return found
 
 
-def solve_attributes(structure: Structure, alive: NDArray[np.bool_]) -> list[Edit]:
+def solve_attributes(structure: Structure, lengths: Lengths) -> list[Edit]:
     """New values of the int attributes that size arguments read, so that every argument equals its predicted size."""
-    values, wrong = _solve(structure, alive, structure.equations)
+    values, wrong = solved(structure, lengths, structure.equations)
     if wrong:
         e = wrong[0]
         raise PlanError(
-            f"{render(e.expression)} cannot become {structure.count(e.axis, e.size, alive)}",
+            f"{render(e.expression)} cannot become {lengths.of(e.axis, e.size)}",
             where=e.where,
             hint="choose widths that keep this size argument true, or exclude the group",
         )
@@ -66,39 +69,22 @@ def solve_attributes(structure: Structure, alive: NDArray[np.bool_]) -> list[Edi
     return [Edit(m, a, i, known[m, a, i], v) for (m, a, i), v in values.items() if v != known[m, a, i]]
 
 
-def violated(structure: Structure, alive: NDArray[np.bool_], only: Equation | None = None) -> list[Equation]:
-    """Equations that no value of the attributes makes true; ``only`` looks at one, with the values of the others."""
-    if only is None:
-        return _solve(structure, alive, structure.equations)[1]
-    attributes = {x for x in leaves(only.expression) if x[0] == "attribute"}
-    near = [e for e in structure.equations if e is only or attributes & set(leaves(e.expression))]
-    return [e for e in _solve(structure, alive, near)[1] if e is only]
-
-
-def _solve(
-    structure: Structure, alive: NDArray[np.bool_], equations: Sequence[Equation]
+def solved(
+    structure: Structure, lengths: Lengths, equations: Sequence[Equation]
 ) -> tuple[dict[AttributeKey, int], list[Equation]]:
     """Attribute values from the equations that name one alone, then by search; and the equations that still fail."""
     known = structure.trace.attributes
     values: dict[AttributeKey, int] = {}
     sizes = structure.trace.sizes
-    counted: dict[int, int] = {}
-
-    def count(axis: Axis, size: int) -> int:
-        if axis is None:
-            return size
-        if id(axis) not in counted:
-            counted[id(axis)] = structure.count(axis, size, alive)
-        return counted[id(axis)]
 
     def leaf(expression: Expression) -> int:
         if expression[0] == "attribute":
             key: AttributeKey = (expression[1], expression[2], expression[3])
             return values.get(key, known[key])
         axes = structure.coupler.axes.get(expression[1])  # constants have none: they are fixed
-        return count(None if axes is None else axes[expression[2]], sizes[expression[1]][expression[2]])
+        return lengths.of(None if axes is None else axes[expression[2]], sizes[expression[1]][expression[2]])
 
-    targets = [(e, count(e.axis, e.size)) for e in equations]
+    targets = [(e, lengths.of(e.axis, e.size)) for e in equations]
     for e, target in targets:
         if e.expression[0] == "attribute":
             values.setdefault((e.expression[1], e.expression[2], e.expression[3]), target)

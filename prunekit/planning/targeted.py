@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import SelectionError
+from prunekit.planning.arithmetic import Arithmetic
 from prunekit.planning.reconciling import reconcile
-from prunekit.planning.solving import violated
-from prunekit.quantities.gauge import Gauge
+from prunekit.quantities.gauge import Allowance, Gauge
 from prunekit.quantities.limits import Limit
 from prunekit.selection import Conditions, select_within
 from prunekit.selection.ranking import Allocation, best, counts_of
@@ -33,11 +34,8 @@ def select_for_target(
         return {group.name: torch.arange(group.size) for group in chosen}
     aimed = dict(gauge.limits)
     for _ in range(_ROUNDS):
-
-        def fits(counts: Mapping[str, int], aimed: Mapping[str, float] = aimed) -> bool:
-            return gauge.met(gauge.usage(counts), aimed)
-
-        kept, allocations = select_within(chosen, structure.ties, scores, fits, conditions)
+        takes = Allowance(gauge, aimed).takes
+        kept, allocations = select_within(chosen, structure.ties, scores, takes, conditions)
         joined = reconcile(structure, chosen, kept, scores)
         usage = gauge.exactly(joined)
         if gauge.met(usage):
@@ -69,21 +67,29 @@ def _filled_up(
 ) -> dict[str, Tensor]:
     """``kept`` widened, one allocation at a time, while the limits and the model's own arithmetic allow it."""
     found = dict(kept)
+    values = {name: units.detach().cpu().double() for name, units in scores.items()}
+    allowance, arithmetic = Allowance(gauge), Arithmetic(structure, kept)
+    allowance.usage({name: len(units) for name, units in found.items()})
+
+    def widened(a: Allocation) -> bool:
+        before = {name: found[name] for name in a.groups}
+        wider = bisect_right(a.allowed, len(found[a.groups[0]]) // a.multiples[0])
+        for width in a.allowed[wider : wider + _AHEAD]:
+            counts = counts_of([a], [width])
+            if not allowance.takes(counts):
+                break
+            units = {name: best(values[name], count) for name, count in counts.items()}
+            arithmetic.keep(units)
+            if not arithmetic.violated():
+                found.update(units)
+                return True
+            arithmetic.keep(before)
+            allowance.usage({name: len(units) for name, units in before.items()})
+        return False
+
     waiting = list(allocations)
     while waiting:
-        left = []
-        for a in waiting:
-            now = len(found[a.groups[0]]) // a.multiples[0]
-            for width in [w for w in a.allowed if w > now][:_AHEAD]:
-                tried = {**{n: len(k) for n, k in found.items()}, **counts_of([a], [width])}
-                if not gauge.met(gauge.usage(tried)):
-                    break
-                units = {n: best(scores[n].detach().cpu().double(), tried[n]) for n in a.groups}
-                if not violated(structure, structure.alive({**found, **units})):
-                    found |= units
-                    left.append(a)
-                    break
-        waiting = left
+        waiting = [a for a in waiting if widened(a)]
     return found
 
 

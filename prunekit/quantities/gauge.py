@@ -41,7 +41,6 @@ class Gauge:
 
     structure: Structure
     limits: Mapping[str, float]
-    counted: CountedCost
     pace: Pace | None = None
 
     @classmethod
@@ -49,28 +48,47 @@ class Gauge:
         """The gauge of a target; relative limits refer to ``baseline``, by default to the structure as it is."""
         baseline = baseline or Baseline.of(model, structure, target)
         limits = {x.quantity: x.of(baseline.quantities[x.quantity]) for x in parse_target(target)}
-        return cls(structure, limits, CountedCost(structure), baseline.pace)
-
-    def usage(self, counts: Mapping[str, int]) -> dict[str, float]:
-        """Each limited quantity when groups keep so many units."""
-        kept = None
-        if self.pace is not None or not self.counted.exact:
-            kept = {name: torch.arange(count) for name, count in counts.items()}
-        return self._of(self.structure.cost(kept) if kept and not self.counted.exact else self.counted(counts), kept)
+        return cls(structure, limits, baseline.pace)
 
     def exactly(self, kept: Mapping[str, Tensor]) -> dict[str, float]:
         """Each limited quantity when groups keep these units."""
-        return self._of(self.structure.cost(kept), kept)
+        return self.read(self.structure.cost(kept), kept)
 
-    def _of(self, cost: Cost, kept: Mapping[str, Tensor] | None) -> dict[str, float]:
+    def read(self, cost: Cost, kept: Mapping[str, Tensor]) -> dict[str, float]:
+        """Each limited quantity, of which ``cost`` holds those that are counted."""
         found = fields_of(cost)
         if self.pace is not None:
-            found["latency"] = self.pace.seconds(self.structure, kept or {})
+            found["latency"] = self.pace.seconds(self.structure, kept)
         return {name: found[name] for name in self.limits}
 
     def met(self, usage: Mapping[str, float], limits: Mapping[str, float] | None = None) -> bool:
         """Whether all limits hold."""
         return all(usage[name] <= most for name, most in (limits or self.limits).items())
+
+
+class Allowance:
+    """What groups keep within limits, by default the gauge's own, changed a few at a time; at first they are whole."""
+
+    def __init__(self, gauge: Gauge, limits: Mapping[str, float] | None = None) -> None:
+        self.gauge, self.limits = gauge, limits or gauge.limits
+        self.counts: dict[str, int] = {}
+        self._sizes = {group.name: group.size for group in gauge.structure.groups}
+        self._cost = CountedCost(gauge.structure)
+
+    def usage(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """Each limited quantity when from now on these groups keep so many units, and the others what they kept."""
+        self.counts.update(counts)
+        kept = {} if self.gauge.pace is None else {name: torch.arange(count) for name, count in self.counts.items()}
+        return self.gauge.read(self._cost(counts), kept)
+
+    def takes(self, counts: Mapping[str, int]) -> bool:
+        """Whether the limits hold when these groups keep so many units; if they do not, all is as it was."""
+        before = {name: self.counts.get(name, self._sizes[name]) for name in counts}
+        if self.gauge.met(self.usage(counts), self.limits):
+            return True
+        self.counts.update(before)
+        self._cost(before)
+        return False
 
 
 def fields_of(cost: Cost) -> dict[str, float]:

@@ -79,7 +79,7 @@ class LatencyTable:
 
     def total(self, structure: Structure, kept: Mapping[str, Tensor]) -> float:
         """Seconds of the operators and module calls of a forward pass, when each named group keeps the given units."""
-        shapes = structure.shapes(structure.alive(kept)) if kept else {}
+        shapes = structure.shapes(kept) if kept else {}
         with torch.no_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             between = len(structure.trace.modules) * self._module_call()  # stays when widths shrink
             return math.fsum([between, *(self.of(work, shapes) for work in works(structure.trace))])

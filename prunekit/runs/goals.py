@@ -15,7 +15,7 @@ from prunekit.errors import SelectionError
 from prunekit.options import Options, Scope
 from prunekit.planning.candidates import choose
 from prunekit.planning.iteration import part_of
-from prunekit.quantities.gauge import Baseline, Gauge
+from prunekit.quantities.gauge import Allowance, Baseline, Gauge
 from prunekit.recipes.stages import Prune, Stage
 from prunekit.selection import Conditions, select
 from prunekit.options.types import Ratio
@@ -92,12 +92,13 @@ def _common(goal: Scope, stages: Sequence[Prune], part: nn.Module, structure: St
     roles = sorted({role for stage in stages for pool in stage.pools for role in pool})
     groups = choose(structure, replace(goal, roles=roles))
     gauge = Gauge.of(part, structure, goal.target, baseline)
+    allowance = Allowance(gauge)
     scores = {group.name: torch.zeros(group.size) for group in groups}
     down = Conditions(Options.of(rounding="down"))
 
     def usage(share: Fraction) -> dict[str, float]:
         kept = select(groups, structure.ties, scores, float(share), down)
-        return gauge.usage({name: len(units) for name, units in kept.items()})
+        return allowance.usage({name: len(units) for name, units in kept.items()})
 
     low, high = Fraction(0), _MOST
     if not gauge.met(least := usage(high)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
@@ -10,14 +11,15 @@ from prunekit.selection.ranking import Allocation, RankedTogether, counts_of, st
 from prunekit.selection.ratio import nearest
 
 Counts = Mapping[str, int]
-Fits = Callable[[Counts], bool]
+Takes = Callable[[Counts], bool]  # sets groups to so many units if they fit; else all stays as it was
 _HALVINGS = 24
 
 
-def widest(allocations: Sequence[Allocation], pools: Sequence[str] | None, floor: Fraction, fits: Fits) -> list[int]:
-    """Width of each allocation: as large as ``fits`` allows, so that no single step more would.
+def widest(allocations: Sequence[Allocation], pools: Sequence[str] | None, floor: Fraction, takes: Takes) -> list[int]:
+    """Width of each allocation: as large as ``takes`` allows, so that no single step more would.
 
-    ``fits`` takes units by group name and is monotone: what fits, fits when narrower. Every allocation, or every pool
+    ``takes`` gets units by group name, groups that it has met and does not get stay as they are. It is monotone: what
+    fits, fits when narrower. Every allocation, or every pool
     where ``pools`` names one for each allocation, keeps the same share of its units; what the alignment leaves of the
     budget goes to single steps, the best-scored first. Returns the narrowest widths where nothing fits.
     """
@@ -39,7 +41,7 @@ def widest(allocations: Sequence[Allocation], pools: Sequence[str] | None, floor
         return found
 
     def fitting(widths: Sequence[int]) -> bool:
-        return fits(counts_of(allocations, widths))
+        return takes(counts_of(allocations, widths))
 
     best = at(Fraction(1))
     if fitting(best):
@@ -55,26 +57,26 @@ def widest(allocations: Sequence[Allocation], pools: Sequence[str] | None, floor
             low, best = middle, widths
         else:
             high = middle
-    return filled(allocations, best, fits)
+    return filled(allocations, best, takes)
 
 
-def filled(allocations: Sequence[Allocation], widths: Sequence[int], fits: Fits) -> list[int]:
-    """``widths`` with single steps added, best mean score of the step first, until none fits."""
+def filled(allocations: Sequence[Allocation], widths: Sequence[int], takes: Takes) -> list[int]:
+    """``widths``, which ``takes`` has taken, with single steps added, best mean score first, until none fits."""
     best = list(widths)
     queue: list[tuple[float, int, int]] = []
 
     def offer(index: int) -> None:
         a = allocations[index]
-        wider = next((w for w in a.allowed if w > best[index]), None)
-        if wider is not None:
+        at = bisect_right(a.allowed, best[index])
+        if at < len(a.allowed):
+            wider = a.allowed[at]
             heapq.heappush(queue, (-step_score(a, best[index], wider), index, wider))
 
     for index in range(len(allocations)):
         offer(index)
     while queue:
         _, index, wider = heapq.heappop(queue)
-        tried = [*best[:index], wider, *best[index + 1 :]]
-        if fits(counts_of(allocations, tried)):  # a step that does not fit now never will: fits is monotone
-            best = tried
+        if takes(counts_of([allocations[index]], [wider])):  # a step that does not fit now never will
+            best[index] = wider
             offer(index)
     return best

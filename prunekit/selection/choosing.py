@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -18,7 +18,7 @@ from prunekit.options.shares import exact_ratio
 from prunekit.options.types import Ratio
 from prunekit.scorers.normalisers import Normaliser
 from prunekit.scorers.normalisers import normaliser as normaliser_named
-from prunekit.selection.budget import widest
+from prunekit.selection.budget import Takes, widest
 from prunekit.selection.pools import RANKINGS, in_pool, pools_for
 from prunekit.selection.ranking import Allocation, RankedTogether, average_by_rank, best, counts_of, local
 from prunekit.selection.ratio import block_sizes, bounds, narrowed, ratios, steps, widths
@@ -107,9 +107,9 @@ def select(
 
 
 def select_within(
-    groups: Sequence[Group], ties: Sequence[Tie], scores: Mapping[str, Tensor], fits: Fits, conditions: Conditions
+    groups: Sequence[Group], ties: Sequence[Tie], scores: Mapping[str, Tensor], takes: Takes, conditions: Conditions
 ) -> tuple[dict[str, Tensor], list[Allocation]]:
-    """The most units that ``fits``, and the allocations that they came from; arguments and errors as for ``select``.
+    """The most units that ``takes`` takes, and the allocations that they came from; the rest as for ``select``.
 
     Where not even the narrowest widths fit, those are returned.
     """
@@ -117,10 +117,7 @@ def select_within(
     values, least, allocations, pool_of = prepared(groups, ties, scores, removed, conditions)
     pools = None if conditions.options.choice.ranking == "local" else [pool_of[a.groups[0]] for a in allocations]
     kept = {group.name: torch.arange(group.size, device="cpu") for group in groups}
-    return kept | chosen(allocations, widest(allocations, pools, least, fits), values), allocations
-
-
-Fits = Callable[[Mapping[str, int]], bool]
+    return kept | chosen(allocations, widest(allocations, pools, least, takes), values), allocations
 
 
 def prepared(

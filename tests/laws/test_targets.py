@@ -90,7 +90,14 @@ def test_no_single_step_more_would_fit(given_budget, ranking, align, bounds):
     def fits(counts):
         return sum(price[name] * count for name, count in counts.items()) <= most
 
-    kept, allocations = select_within(groups, ties, scores, fits, how)
+    now = {group.name: group.size for group in groups}
+
+    def takes(counts):
+        fitting = fits(now | counts)
+        now.update(counts if fitting else {})
+        return fitting
+
+    kept, allocations = select_within(groups, ties, scores, takes, how)
     counts = {name: len(units) for name, units in kept.items()}
     now = [counts[a.groups[0]] // a.multiples[0] for a in allocations]
     assert all(width in a.allowed for a, width in zip(allocations, now, strict=True))
