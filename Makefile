@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws zoo models homes language teacher slimsam-table slimsam-table-quick same help
+.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -12,6 +12,7 @@ help:
 	@echo "make check  lint, format, types, import contracts"
 	@echo "make test   check, then every test"
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
+	@echo "make faults faults, damaged files, odd arguments and kills: one line a section (FAULTS=large for docs/reliability.json)"
 	@echo "make same   plans, weights and reports of this tree against those of a commit (make same BASE=06fa1a4)"
 	@echo "make models prune models of ten libraries, compared with masked ones, report in docs/models.md (MODELS_FLAGS='--resume')"
 	@echo "make language MODEL=folder  what cuts do to a language model, table in docs/language.md"
@@ -42,6 +43,10 @@ test: check
 
 laws: env
 	PRUNEKIT_LAW_EXAMPLES=3000 $(BIN)/pytest -q --timeout 0 tests/laws
+
+# FAULTS=large takes an hour and writes what docs/reliability.md tells
+faults: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults $(if $(filter large,$(FAULTS)),--out docs/reliability.json) $(FAULTS_FLAGS)
 
 # Torch-Pruning is compared with, not depended on
 zoo: env

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,17 +21,38 @@ class Fault(BaseException):
     """Raised where a harness says; nothing in the library knows it."""
 
 
+@dataclass(frozen=True)
+class Thrown:
+    """What became of a fault: whether it came out of the call, and else where it was swallowed; the lines run."""
+
+    raised: bool
+    swallowed: str
+    lines: int
+
+
 def faulted(call: Callable[[], object], at: int | None) -> tuple[bool, int]:
     """Runs ``call`` and raises ``Fault`` before the line number ``at`` of the library; (whether raised, lines)."""
-    count = 0
+    found = thrown(call, at)
+    return found.raised, found.lines
+
+
+def thrown(call: Callable[[], object], at: int | None) -> Thrown:
+    """``faulted``, with where a fault was raised that did not come out, but for what Python itself swallows."""
+    count, where = 0, ""
 
     def trace(frame, event, _):
-        nonlocal count
+        nonlocal count, where
         if not frame.f_code.co_filename.startswith(ROOT):
             return None
         if event == "line":
             count += 1
             if count == at:
+                place = frame.f_code.co_filename.removeprefix(ROOT)
+                caller = frame.f_back
+                while caller is not None and not caller.f_code.co_filename.startswith(ROOT):
+                    caller = caller.f_back
+                collected = frame.f_code.co_name in ("<lambda>", "__del__") or caller is None
+                where = "" if collected else f"{place}:{frame.f_lineno}"
                 raise Fault
         return trace
 
@@ -39,10 +61,10 @@ def faulted(call: Callable[[], object], at: int | None) -> tuple[bool, int]:
     try:
         call()
     except Fault:
-        return True, count
+        return Thrown(True, "", count)
     finally:
         sys.settrace(before)
-    return False, count
+    return Thrown(False, where, count)
 
 
 def lines_of(call: Callable[[], object]) -> int:

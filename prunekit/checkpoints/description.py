@@ -32,7 +32,7 @@ def json_in(path: Path) -> Any:
     text = text_of(path)
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}", hint="give a folder that prunekit wrote") from error
 
 

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from prunekit.cli.commands import COMMANDS, LazyGroup, stubs
-from prunekit.cli.ending import BAD_INPUT, Stopped, Unseen, complain, told
+from prunekit.cli.ending import BAD_INPUT, Unseen, complain, told
+from prunekit.runs.stopping import Stopped
 
 app = typer.Typer(
     name="prunekit",

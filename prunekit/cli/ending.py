@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prunekit.errors import ConfigError, NothingToPruneError, PrunekitError, TraceError, VerificationError
+from prunekit.files.disk import FAULTS
 from prunekit.runs.stopping import Stopped
 
 DONE, INTERNAL, BAD_INPUT, REFUSED, INTERRUPTED, STOPPED = 0, 1, 2, 3, 130, 143
@@ -55,6 +56,8 @@ def told(error: BaseException, arguments: Sequence[str]) -> int:
         return complain(f"stopped, as it was asked to{notes}", STOPPED)
     if isinstance(error, KeyboardInterrupt):
         return complain(f"interrupted{notes or '; nothing was written'}", INTERRUPTED)
+    if isinstance(error, OSError) and error.errno in FAULTS and error.filename:
+        return complain(f"cannot use {error.filename}: {error.strerror}{notes}")
     first = next(iter(str(error).splitlines()), "")
     where = error_report(error, arguments)
     what = f"internal error: {type(error).__name__}: {first}{notes}"

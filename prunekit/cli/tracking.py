@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunekit.errors import InputError, RegistryError
 
 if TYPE_CHECKING:
-    from prunekit.runs import Event, Run
+    from prunekit.runs import Event, Listener, Run
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 PROJECT = "prunekit"
@@ -56,12 +56,12 @@ class Tracking:
         self._tracker.finish()
 
 
-def two_ears(first: Callable[[Event], None], second: Callable[[Event], None] | None) -> Callable[[Event], None]:
+def two_ears(first: Listener, second: Listener | None) -> Listener:
     """Hears with two ears."""
     if second is None:
         return first
 
-    def hear(event: Event) -> None:
+    def hear(event: Event, /) -> None:
         first(event)
         second(event)
 

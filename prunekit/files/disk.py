@@ -15,6 +15,7 @@ from prunekit.errors import CheckpointError
 
 # What a disk is at fault for, and not the code that writes
 FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM})
+FAULTS |= {errno.ENAMETOOLONG, errno.ELOOP}  # and what is no path at all
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 

@@ -56,6 +56,11 @@ def new_folder(folder: Path, mark: str = RESULT) -> Iterator[Path]:
 
 def check_target(folder: Path, mark: str = RESULT) -> None:
     """Raise CheckpointError where ``folder`` exists and is neither empty nor an earlier result."""
+    with disk_faults(folder, "nothing was written"):
+        _check_place(folder, mark)
+
+
+def _check_place(folder: Path, mark: str) -> None:
     if folder.is_symlink() and not folder.exists():
         raise CheckpointError(f"{folder} is a link to nothing", hint="choose another output folder")
     above = next(parent for parent in folder.absolute().parents if parent.exists())

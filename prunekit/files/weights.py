@@ -90,7 +90,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
             aliases: dict[str, str] = json.loads((file.metadata() or {}).get(ALIASES, "{}"))
         return state | {name: state[other] for name, other in aliases.items()}
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path, error) from error
 
 

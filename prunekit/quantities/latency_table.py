@@ -63,7 +63,7 @@ class LatencyTable:
             kept = {str(k): None if v is None else float(v) for k, v in told["seconds"].items()}
             if told["format"] != FORMAT or any(v is not None and not 0 <= v < math.inf for v in kept.values()):
                 raise ValueError("other format or values")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"this is not a latency table: {error}",
                 where=str(file),

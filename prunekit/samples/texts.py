@@ -113,12 +113,12 @@ def _paragraphs(file: Path) -> Iterator[str]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
                     yield str(json.loads(line)[FIELD])
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     what = f"line {number} holds no JSON with a field {FIELD!r}: {error}"
                     raise DataError(what, where=str(file), hint='one {"text": ...} a line') from error
 
@@ -140,7 +140,10 @@ def _saved_dataset(folder: Path) -> Iterator[str]:
         from datasets import load_from_disk
     except ImportError as error:
         raise InputError("datasets is not installed", where=str(folder), hint="pip install datasets") from error
-    held = load_from_disk(str(folder))
+    try:
+        held = load_from_disk(str(folder))
+    except Exception as error:  # its own errors and pyarrow's, of many kinds
+        raise DataError(f"no data set can be read: {error}", where=str(folder), hint="save it again") from error
     held = next(iter(held.values())) if isinstance(held, dict) else held
     if FIELD not in held.column_names:
         raise DataError(f"no column {FIELD!r}", where=str(folder), hint=f"it has {', '.join(held.column_names)}")

@@ -12,45 +12,13 @@ from torch import nn
 import prunekit
 from benchmarks.faults.injection import faulted, lines_of, same, stand
 from benchmarks.faults.injection import points as drawn
+from benchmarks.faults.transactions import ASKED, X, made
 
 POINTS = 1000 if os.environ.get("FAULTS") == "large" else 20  # of each kind, drawn by a seed
 
 
-class Net(nn.Module):
-    """What a cut touches: convolutions, a norm with statistics, a computed weight, a hook, a cache, an attribute."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
-        self.wide = nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 24, 1))
-        self.attention = nn.MultiheadAttention(24, 4, batch_first=True)
-        self.rnn, self.out = nn.LSTM(24, 16, batch_first=True), nn.Linear(16, 5)
-        self.width, self.seen = 24, {}
-
-    def forward(self, x):
-        x = self.wide(torch.relu(self.norm(self.conv(x))))
-        self.seen["last"] = x.shape
-        x = x.flatten(2).transpose(1, 2).reshape(len(x), -1, self.width)
-        x = x + self.attention(x, x, x, need_weights=False)[0]
-        return self.out(self.rnn(x)[0][:, -1])
-
-
-def made():
-    torch.manual_seed(0)
-    net = Net()
-    net.wide.train(False)
-    net.conv.weight.requires_grad_(False)
-    net.out.weight.grad = torch.ones_like(net.out.weight)
-    net.out.register_forward_hook(lambda module, given, output: None)
-    return net
-
-
 def points(total, seed):
     return drawn(total, POINTS, seed)
-
-
-X = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-ASKED = {"ratio": 0.5, "scorer": "magnitude", "verify": "shapes"}
 
 
 def test_a_fault_inside_prune_leaves_the_model_as_it_was():

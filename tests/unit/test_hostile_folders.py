@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
 
@@ -12,12 +11,12 @@ import torch
 from torch import nn
 
 import prunekit
+from benchmarks.faults.mutation import with_another_value, with_other_bytes
 from prunekit.errors import CheckpointError, PlanError, PrunekitError
 from prunekit.plans import Plan
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 FILES = ("model.safetensors", "plan.json", "model.json", "checksums.json")
-VALUES = [None, -1, 10**20, 1.5, "x", "", [], {}, True, math.nan, "../../etc/passwd", [[]], {"a": [1]}]
 
 
 def net():
@@ -32,42 +31,6 @@ def good(tmp_path_factory):
     prunekit.save(result, folder)
     with torch.no_grad():
         return folder, result.model(X)
-
-
-def places(value, at=()):
-    if at:
-        yield at
-    items = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield from places(inner, (*at, key))
-
-
-def with_another_value(text, draw):
-    told = json.loads(text)
-    at = draw.choice(list(places(told)))
-    holder = told
-    for key in at[:-1]:
-        holder = holder[key]
-    if draw.random() < 0.2 and isinstance(holder, dict):
-        del holder[at[-1]]
-    else:
-        holder[at[-1]] = draw.choice(VALUES)
-    return json.dumps(told)
-
-
-def with_other_bytes(data, draw):
-    made = bytearray(data)
-    place = draw.randrange(len(made))
-    way = draw.choice(["flip", "cut", "twice", "zeros", "noise"])
-    if way == "flip":
-        made[place] ^= 1 << draw.randrange(8)
-    elif way == "cut":
-        del made[place:]
-    elif way == "twice":
-        made[place:place] = made[place : place + 100]
-    elif way == "zeros":
-        made[place : place + 50] = bytes(len(made[place : place + 50]))
-    return bytes(made) if way != "noise" else draw.randbytes(draw.randrange(200))
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["checksums", "no checksums"])

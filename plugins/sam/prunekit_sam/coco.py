@@ -14,7 +14,7 @@ from scipy import ndimage
 from prunekit.errors import DataError
 from prunekit.samples import Lazy, Skipped, none_in, within
 
-from .sample import MaskedImage, bare, decode_image, decode_rle
+from .sample import MaskedImage, bare, decode_image, decode_rle, room_for
 from .scenes import bounding_box
 
 _PATTERN = "instances_*.json"
@@ -80,8 +80,9 @@ class Coco(Lazy[MaskedImage]):
             return bare(file.stem, image)
         size = (image.shape[0], image.shape[1])
         try:
+            room_for(len(self.notes[index]), size)
             segments = [_segment(note, size) for note in self.notes[index]]
-        except (OverflowError, KeyError, IndexError, TypeError, ValueError) as error:
+        except (OverflowError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             what = f"cannot use the annotations of {file.name} in {self.file}: {reason}"
             raise DataError(what, hint="every annotation needs a 'segmentation' of polygons or RLE") from error
@@ -120,7 +121,7 @@ def _contents(file: Path) -> tuple[dict[int, str], dict[int, list[Mapping[str, A
         for note in table["annotations"]:
             if not note.get("iscrowd"):
                 notes.setdefault(int(note["image_id"]), []).append(note)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         hint = "COCO lists 'images' with 'id' and 'file_name', 'annotations' with 'image_id'"
         raise DataError(f"cannot use the annotations {file}: {reason}", hint=hint) from error
@@ -128,14 +129,21 @@ def _contents(file: Path) -> tuple[dict[int, str], dict[int, list[Mapping[str, A
 
 
 def _files(folder: Path, notes: Path) -> Callable[[str], Path | None]:
-    """Where an image of that name lies, or None."""
+    """Where an image of that name lies, or None: nothing outside the folder, whatever names or links say."""
     split = notes.stem.removeprefix("instances_")
     places = [folder, folder / "images", folder / split, folder / "images" / split]
 
     def find(name: str) -> Path | None:
-        return next((place / name for place in places if (place / name).is_file()), None)
+        return next((place / name for place in places if _inside(place, place / name)), None)
 
     return find
+
+
+def _inside(place: Path, file: Path) -> bool:
+    try:
+        return file.is_file() and file.resolve().is_relative_to(place.resolve())
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _segment(note: Mapping[str, Any], size: tuple[int, int]) -> tuple[NDArray[np.bool_], Any, Any]:

@@ -14,6 +14,8 @@ from PIL import UnidentifiedImageError
 
 from prunekit.errors import DataError
 
+LARGEST_MASKS = 2**33  # bytes of the masks of one image: a thousand of eight million pixels
+
 
 @dataclass(frozen=True)
 class MaskedImage:
@@ -39,7 +41,7 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
     try:
         with PILImage.open(BytesIO(data)) as image:
             return np.array(image.convert("RGB"), np.uint8)
-    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, PILImage.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(
             f"cannot read the image {where}: {reason}", hint="it may be truncated; copy it again"
@@ -53,10 +55,11 @@ def annotated(name: str, image: NDArray[np.uint8], text: bytes, where: str) -> M
         annotations = json.loads(text)["annotations"]
         if not isinstance(annotations, list) or not annotations:
             raise DataError(f"no annotations in {where}", hint="it needs a list of at least one under 'annotations'")
+        room_for(len(annotations), size)
         masks = np.stack([decode_rle(note["segmentation"], size) for note in annotations])
         points = np.array([note["point_coords"][0] for note in annotations], np.float32).reshape(-1, 2)
         boxes = np.array([note["bbox"] for note in annotations], np.float32).reshape(-1, 4)
-    except (OverflowError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (OverflowError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(
             f"cannot use the annotations {where}: {reason}",
@@ -64,6 +67,13 @@ def annotated(name: str, image: NDArray[np.uint8], text: bytes, where: str) -> M
         ) from error
     boxes[:, 2:] += boxes[:, :2]
     return MaskedImage(name, image, masks, points, boxes)
+
+
+def room_for(count: int, size: tuple[int, int]) -> None:
+    """Raises `ValueError` where masks of so many annotations, one byte a pixel, are more than any image has."""
+    wanted = count * size[0] * size[1]
+    if wanted > LARGEST_MASKS:
+        raise ValueError(f"{count} masks of {size[0]} x {size[1]} pixels take {wanted / 2**30:.0f} GiB")
 
 
 def decode_rle(rle: Any, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
@@ -95,6 +105,8 @@ def _runs(text: str) -> list[int]:
         code = character - 48
         if not 0 <= code < 64:
             raise ValueError("broken RLE: a character outside its alphabet")
+        if shift > 60:
+            raise ValueError("broken RLE: a number without an end")
         value |= (code & 31) << shift
         shift += 5
         if not code & 32:

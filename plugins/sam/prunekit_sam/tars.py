@@ -19,6 +19,7 @@ from .sample import MaskedImage, annotated, bare, decode_image
 IMAGES = (".jpg", ".jpeg", ".png")
 NOTES = ".json"
 _KEPT = 4096  # indices of tars that a process remembers
+_LARGEST = 2**28  # bytes of one image or JSON file; what claims more is left out before anything is read of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +57,13 @@ def _index(tar: Path, size: int, changed: int) -> Index:
             for member in members:
                 stem, suffix = halves(member.name)
                 table = images if suffix in IMAGES else notes if suffix == NOTES else None
-                if member.isreg() and table is not None:
+                if not member.isreg() or table is None:
+                    continue
+                if not 0 <= member.size <= min(_LARGEST, size - member.offset_data):
+                    fault = fault or f"{member.name} claims {member.size} bytes: left out"
+                else:
                     table[stem] = (member.name, member.offset_data, member.size)
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         fault = f"not readable as an uncompressed tar to its end: {error}"
     stems = sorted(images)
     return Index(
