@@ -83,3 +83,8 @@ slimsam-table-quick: env
 same: env
 	@test -n "$(BASE)" || { echo "say with which commit: make same BASE=06fa1a4"; exit 2; }
 	$(BIN)/python -m benchmarks.same --base $(BASE) $(SAME_FLAGS)
+
+# a small environment of its own: the site reads the sources and imports nothing
+docs:
+	test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'mkdocs-material>=9' 'mkdocstrings[python]>=0.27'; }
+	.venv-docs/bin/mkdocs build --strict --site-dir site

@@ -47,6 +47,12 @@ COMMANDS: Mapping[str, Command] = {
         "Look into recipes.",
         {"show": Command("recipes", "show_recipe", "Show a recipe's stages and settings.")},
     ),
+    "plugins": Command(
+        "",
+        "",
+        "Begin a plug-in.",
+        {"new": Command("plugin_skeleton", "new_plugin", "Write the skeleton of a plug-in, with a test that passes.")},
+    ),
     "doctor": Command("findings", "doctor", "Say what is installed, what is missing, and what a model would do."),
 }
 

@@ -164,7 +164,7 @@ def _run(
 
     def once(model: Built, given: Asked) -> Run:
         with bars_for(console, stages_of(recipe)) as shown:
-            return run(model, recipe, scorer, **given, listen=two_ears(shown, ear and ear.heard))
+            return run(model, recipe, scorer, **given, listen=two_ears(shown, ear))
 
     if not goes_home:
         return once(built, asked)

@@ -56,14 +56,13 @@ class Tracking:
         self._tracker.finish()
 
 
-def two_ears(first: Listener, second: Listener | None) -> Listener:
-    """Hears with two ears."""
-    if second is None:
-        return first
+def two_ears(first: Listener, second: Tracking | None) -> Listener:
+    """Who is told of every event: ``first``, and then ``second`` if there is one."""
 
-    def hear(event: Event, /) -> None:
+    def hear(event: Event) -> None:
         first(event)
-        second(event)
+        if second is not None:
+            second.heard(event)
 
     return hear
 

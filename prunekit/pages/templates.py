@@ -8,12 +8,12 @@ from typing import Any
 
 def rendered(template: str, **values: Any) -> str:
     """``template`` of this room with ``values``. Charts are HTML already."""
+    from importlib.metadata import version
+
     from markupsafe import Markup
 
-    from prunekit import __version__
-
     safe = {name: Markup(value) if name == "losses" else value for name, value in values.items()}
-    text: str = _environment().get_template(template).render(version=__version__, **safe)
+    text: str = _environment().get_template(template).render(version=version("prunekit"), **safe)
     return text
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import prunekit
+from prunekit.cli import bars
 from prunekit.cli.app import run
-from prunekit.cli.tables import Bars
 from prunekit.runs import prune_stage
 
 NETS = textwrap.dedent(
@@ -49,7 +49,7 @@ def ended(capsys, *more, name="tiny_model"):
 
 
 def at_step(monkeypatch, number, do):
-    heard, whole = [], Bars.__call__
+    heard, whole = [], bars._Lines.__call__
 
     def call(self, event):
         whole(self, event)
@@ -58,7 +58,7 @@ def at_step(monkeypatch, number, do):
             if len(heard) == number:
                 do()
 
-    monkeypatch.setattr(Bars, "__call__", call)
+    monkeypatch.setattr(bars._Lines, "__call__", call)
     return heard
 
 

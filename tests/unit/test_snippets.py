@@ -24,7 +24,7 @@ ELSEWHERE = {
 }
 SNIPPETS = [
     (str(path.relative_to(REPOSITORY)), code)
-    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     if str(path.relative_to(REPOSITORY)) not in ELSEWHERE
     for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.S)
 ]
