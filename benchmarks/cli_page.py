@@ -8,9 +8,9 @@ from prunekit.cli.commands import COMMANDS, ready_command
 PATH = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 HEAD = """# Command line
 
-`prunekit COMMAND --help` says the same. Every command takes `-q` (say nothing but errors, and JSON if asked), `-v` (tell
-every decision; `-vv` what led to it) and `--json`. `--install-completion` completes commands and flags. A flag that is an
-option of `prunekit.prune` too is explained in [options.md](options.md). This page is made by
+`prunekit COMMAND --help` says the same. Every command takes `-q` (say nothing but errors, and JSON if asked), `-v`
+(tell every decision; `-vv` what led to it) and `--json`. `--install-completion` completes commands and flags. A flag
+that is an option of `prunekit.prune` too is explained in [options.md](options.md). This page is made by
 `python -m benchmarks.cli_page`.
 """
 SHARED = {"quiet", "verbose", "help"}

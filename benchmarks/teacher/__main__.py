@@ -17,7 +17,7 @@ import torch
 from prunekit_sam.data import Folder
 from prunekit_sam.evaluation import evaluate
 from prunekit_sam.models import tiny
-from prunekit_sam.training import TeacherSettings, asked, told, train
+from prunekit_sam.training import TeacherSettings, asked, train, write_line
 from segment_anything.modeling import Sam
 
 from .photos import PhotoExamples, read
@@ -45,7 +45,7 @@ def main() -> None:
 
     torch.manual_seed(settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    train(tiny(), out, settings, examples, watched, told, **loop)
+    train(tiny(), out, settings, examples, watched, write_line, **loop)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def error_report(error: BaseException, arguments: Sequence[str]) -> Path:
     lines = [
         f"command: {shlex.join(['prunekit', *arguments])}",
         f"python {platform.python_version()}, {platform.system()} {platform.machine()}",
-        *_versions(),
+        *_version_lines(),
         "",
         *traceback.format_exception(error),
     ]
@@ -94,7 +94,7 @@ def error_report(error: BaseException, arguments: Sequence[str]) -> Path:
     return Path("what is printed above")
 
 
-def _versions() -> list[str]:
+def _version_lines() -> list[str]:
     """Of prunekit and of everything that it or one of its extras asks for, as far as it is installed."""
     asked = [str(re.match(r"[\w.-]+", each)[0]) for each in requires("prunekit") or []]  # type: ignore[index]
     found = []

@@ -72,8 +72,7 @@ def prune(
         with busy(shown, "importing torch"):
             chosen, spec = _recipe(recipe, model)
             check_device(device)
-        with busy(shown, f"building {spec}"):
-            built = build_model(spec, checkpoint, seed)
+        built = _built(shown, spec, checkpoint, seed)
         settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
         rest: dict[str, Any] = {"data": data, "val": val, "device": device}
         if dry_run:
@@ -88,11 +87,13 @@ def prune(
         result = _run(shown, ear, built, settled, criterion, {**options, **rest}, goes_home=goes_home)
         if other_rank:
             return
-        if ear is not None:
-            ear.finished(result)
-        with busy(shown, f"writing {out}"):
-            _keep(built, result, out)
+        _finish(shown, ear, built, result, out)
     _show_done(console, result, out, as_json=as_json)
+
+
+def _built(shown: Console | None, spec: str, checkpoint: Path | None, seed: int) -> Built:
+    with busy(shown, f"building {spec}"):
+        return build_model(spec, checkpoint, seed)
 
 
 def _tracker(name: str, out: Path, config: Mapping[str, Any]) -> Tracking:
@@ -100,6 +101,13 @@ def _tracker(name: str, out: Path, config: Mapping[str, Any]) -> Tracking:
     from prunekit.cli.tracking import Tracking
 
     return Tracking(name, out.with_name(f"{out.name}.{name}"), config)
+
+
+def _finish(shown: Console | None, ear: Tracking | None, built: Built, result: Run, out: Path) -> None:
+    if ear is not None:
+        ear.finished(result)
+    with busy(shown, f"writing {out}"):
+        _keep(built, result, out)
 
 
 def _keep(built: Built, result: Run, out: Path) -> None:

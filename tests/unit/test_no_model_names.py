@@ -26,7 +26,7 @@ OPERATORS = ROOT / "operators"  # operators are named by the library that regist
 SHORTEST = 5  # letters: shorter names, such as MLP, are words of every language
 OWN = {"Stage"}  # a step of a recipe
 # files of those packages that hold no family, and families named by a word that means something here
-WORDS = {"auto", "helpers", "features", "registry", "layers", "factory", "align", "clip"}
+WORDS = {"aria", "auto", "helpers", "features", "registry", "layers", "factory", "align", "clip"}
 
 
 @cache

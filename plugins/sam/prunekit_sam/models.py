@@ -43,15 +43,15 @@ def build_sam(name: str, checkpoint: str | Path | None = None) -> Sam:
 
 def nano() -> Sam:
     """The smallest model, random weights: 128 px images, 16 x 16 tokens of width 128, masks of 64 x 64."""
-    return _small(side=NANO_SIZE, patch=8, width=128, depth=4, heads=4, global_at=(1, 3))
+    return _sized(side=NANO_SIZE, patch=8, width=128, depth=4, heads=4, global_at=(1, 3))
 
 
 def tiny() -> Sam:
     """A small model for photos, random weights: 256 px images, 16 x 16 tokens of width 192, masks of 64 x 64."""
-    return _small(side=TINY_SIZE, patch=16, width=192, depth=8, heads=6, global_at=(1, 3, 5, 7))
+    return _sized(side=TINY_SIZE, patch=16, width=192, depth=8, heads=6, global_at=(1, 3, 5, 7))
 
 
-def _small(*, side: int, patch: int, width: int, depth: int, heads: int, global_at: tuple[int, ...]) -> Sam:
+def _sized(*, side: int, patch: int, width: int, depth: int, heads: int, global_at: tuple[int, ...]) -> Sam:
     """SAM with an encoder of these sizes (pixels, channels, blocks); prompt encoder and decoder have 128 channels."""
     tokens = side // patch
     encoder = ImageEncoderViT(

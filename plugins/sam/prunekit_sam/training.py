@@ -245,7 +245,7 @@ def _save(sam: Sam, optimiser: torch.optim.Optimizer, out: Path, step: int, seco
     os.replace(out.with_suffix(".new"), out)
 
 
-def told(line: Mapping[str, float]) -> None:
+def write_line(line: Mapping[str, float]) -> None:
     """Write a report, one line of JSON."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
@@ -274,7 +274,7 @@ def main() -> None:
     def examples(first: int, count: int) -> SceneExamples:
         return SceneExamples(settings, first, count)
 
-    train(nano(), out, settings, examples, on_scenes, told, **loop)
+    train(nano(), out, settings, examples, on_scenes, write_line, **loop)
 
 
 if __name__ == "__main__":
