@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from prunekit.errors import PlanError
+from prunekit.errors import PlanError, expect
 from prunekit.plans.contents import Cut, Edit, Fold, Plan, Width
 
 
 def compose(first: Plan, second: Plan) -> Plan:
     """The plan that does to the original model what ``first`` and then ``second`` do.
 
-    ``second`` was made for the model that ``first`` leaves. Raises PlanError where the two do not meet.
+    ``second`` was made for the model that ``first`` leaves. Raises PlanError where the two do not meet, InputError for
+    what is no plan.
     """
+    for name, plan in (("first", first), ("second", second)):
+        expect(name, plan, "what prunekit.plan gave, or Plan.from_json", fits=isinstance(plan, Plan))
     return Plan(
         fingerprint=first.fingerprint,
         widths=tuple(_widths(first.widths, second.widths)),

@@ -86,6 +86,7 @@ def test_what_is_no_model_plan_result_folder_or_optimizer(value, tmp_path, monke
         (lambda: prunekit.save(prunekit.prune(net(), X, scorer="magnitude"), ""), "folder=''"),
         (lambda: prunekit.load(3), "folder=3"),
         (lambda: prunekit.migrate_optimizer(net(), None), "optimizer="),
+        (lambda: prunekit.compose({}, None), "first={}"),
         (lambda: prunekit.prune(net(), X, steps=10**30), "steps"),
         (lambda: prunekit.prune(net(), X, ranking="global", normaliser=lambda s: s[:1]), r"shape \(1,\)"),
         (lambda: prunekit.prune(net(), X, ranking="global", normaliser=lambda s: 1 / 0), "ZeroDivisionError"),

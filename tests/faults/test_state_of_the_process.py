@@ -1,0 +1,47 @@
+"""Two models in two threads, and pruning within the modes that a caller may be in."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+import prunekit
+
+X = torch.ones(1, 3, 8, 8)
+
+
+def net(width):
+    generator = torch.Generator().manual_seed(width)
+    model = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 4, 1)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def pruned(width):
+    model = net(width)
+    result = prunekit.prune(model, X, ratio=0.5, scorer="magnitude")
+    return result.plan, {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one, other):
+    return one[0] == other[0] and all(torch.equal(value, other[1][name]) for name, value in one[1].items())
+
+
+def test_two_models_in_two_threads_are_pruned_as_one_after_the_other():
+    widths = [8, 12, 16, 20]
+    wanted = [pruned(width) for width in widths]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(pruned, widths))
+    assert all(same(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad(), torch.autocast("cpu", torch.bfloat16)], ids=["no_grad", "autocast"])
+def test_within_other_modes_the_same_is_cut(mode):
+    wanted = pruned(8)
+    with mode:
+        assert same(pruned(8), wanted)
