@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same help
+.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -14,6 +14,9 @@ help:
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
 	@echo "make faults faults, damaged files, odd arguments and kills: one line a section (FAULTS=large for docs/reliability.json)"
 	@echo "make same   plans, weights and reports of this tree against those of a commit (make same BASE=06fa1a4)"
+	@echo "make bench-speed  CPU seconds and memory of a call against Torch-Pruning's, 25 rows, docs/speed.json"
+	@echo "make growth seconds and memory of a plan as models grow, docs/scale.md"
+	@echo "make gpu    what needs a GPU, under 6 minutes on one; says so and ends well where there is none"
 	@echo "make models prune models of ten libraries, compared with masked ones, report in docs/models.md (MODELS_FLAGS='--resume')"
 	@echo "make language MODEL=folder  what cuts do to a language model, table in docs/language.md"
 	@echo "make homes  prune transformers models and load them back as their library does, report in docs/homes.md"
@@ -88,3 +91,12 @@ same: env
 docs:
 	test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'mkdocs-material>=9' 'mkdocstrings[python]>=0.27'; }
 	.venv-docs/bin/mkdocs build --strict --site-dir site
+
+bench-speed: env
+	$(BIN)/python -m benchmarks.speed $(SPEED_FLAGS)
+
+growth: env
+	$(BIN)/python -m benchmarks.growth $(GROWTH_FLAGS)
+
+gpu: env
+	$(BIN)/python -m benchmarks.gpu $(GPU_FLAGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
@@ -17,7 +18,13 @@ logger = logging.getLogger(__name__)
 
 def discover() -> tuple[Plugin, ...]:
     """Every installed plug-in that loads, by name. One that does not is named in a warning and left out."""
-    return load_all(tuple(sorted(entry_points(group=GROUP), key=lambda point: point.name)))
+    return load_all(_points(tuple(sys.path)))
+
+
+@cache
+def _points(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """What is installed on ``path``, looked up once: reading all packages' metadata takes longer than a small plan."""
+    return tuple(sorted(entry_points(group=GROUP), key=lambda point: point.name))
 
 
 @cache

@@ -38,6 +38,7 @@ class Vocabulary:
         self.original = Blueprint.of(built(kind, config))
         self._opened: dict[tuple[Entry, int], Blueprint | None] = {}
         self._answers: dict[frozenset[tuple[Place, int]], Wording] = {}
+        self._made: dict[frozenset[tuple[Entry, Number]], Blueprint | None] = {}
 
     @cached_property
     def moved(self) -> dict[Entry, tuple[Number, Blueprint]]:
@@ -111,6 +112,13 @@ class Vocabulary:
         yield nearest
 
     def _built(self, edits: Mapping[Entry, Number]) -> Blueprint | None:
+        """What the class builds with these numbers, None where it refuses; built once, since that takes its time."""
+        key = frozenset(edits.items())
+        if key not in self._made:
+            self._made[key] = self._tried(edits)
+        return self._made[key]
+
+    def _tried(self, edits: Mapping[Entry, Number]) -> Blueprint | None:
         try:
             return Blueprint.of(built(self.kind, changed(self.config, edits)))
         except Exception as error:  # the class refuses these numbers, in its own words

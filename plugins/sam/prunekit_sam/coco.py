@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from prunekit.errors import DataError
 from prunekit.samples import Lazy, Skipped, none_in, within
@@ -95,6 +94,8 @@ def deepest(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
     Outside the image is outside. Euclidean distance transform of the mask's box only.
     """
+    from scipy import ndimage  # a second of import that only data need, and every first plan waits for the plug-in
+
     x0, y0, x1, y1 = (int(side) for side in bounding_box(mask))
     depth = ndimage.distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Masks = NDArray[np.bool_]
 BOUNDARY = 0.02  # of the image's diagonal, Cheng et al. 2021
@@ -36,6 +35,8 @@ def boundaries(masks: Masks, fraction: float = BOUNDARY) -> Masks:
     Source: Cheng et al. 2021, Boundary IoU: what erosion by a 3 x 3 square, repeated, takes away; the outside of the
     image is background.
     """
+    from scipy import ndimage  # as in coco.py
+
     reach = max(1, round(fraction * float(np.hypot(*masks.shape[1:]))))
     inner = np.zeros_like(masks)
     for index, mask in enumerate(masks):

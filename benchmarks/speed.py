@@ -1,0 +1,211 @@
+"""``python -m benchmarks.speed``: seconds of a call against Torch-Pruning's, row by row, in one run.
+
+Both tools prune every width by half by the magnitude of weights. A row is a process of its own in which the calls take
+turns: Torch-Pruning, prunekit without and with the check of symmetry, as often as asked. What is told is CPU seconds of
+one thread, and how many times as long Torch-Pruning takes: median, least and most over the turns. The peak resident set
+is of the process in which one tool alone ran once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+OUT = Path("docs/speed.json")
+RATIO = 0.5
+Built = tuple[nn.Module, Any]
+
+
+def vision(name: str) -> Callable[[], Built]:
+    def build() -> Built:
+        import torchvision
+
+        return torchvision.models.get_model(name, weights=None).eval(), torch.randn(1, 3, 128, 128)
+
+    return build
+
+
+class Unet(nn.Module):
+    """Two steps down, two up, with what lies on one level joined."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+
+        def twice(before: int, after: int) -> nn.Sequential:
+            layers = [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+            return nn.Sequential(*layers, nn.Conv2d(after, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU())
+
+        self.first, self.second = twice(3, width), twice(width, 2 * width)
+        self.third = twice(2 * width, 4 * width)
+        self.up2, self.up1 = nn.ConvTranspose2d(4 * width, 2 * width, 2, 2), nn.ConvTranspose2d(2 * width, width, 2, 2)
+        self.fourth, self.fifth = twice(4 * width, 2 * width), twice(2 * width, width)
+        self.pool, self.head = nn.MaxPool2d(2), nn.Conv2d(width, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.first(x)
+        b = self.second(self.pool(a))
+        c = self.fourth(torch.cat([b, self.up2(self.third(self.pool(b)))], 1))
+        return self.head(self.fifth(torch.cat([a, self.up1(c)], 1)))
+
+
+def language(kind: str, **sizes: int) -> Callable[[], Built]:
+    def build() -> Built:
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(**sizes)
+        config.use_cache = False
+        return getattr(transformers, f"{kind}Model")(config).eval(), torch.ones(1, 16, dtype=torch.long)
+
+    return build
+
+
+def images(kind: str, **sizes: Any) -> Callable[[], Built]:
+    def build() -> Built:
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(**sizes)
+        return getattr(transformers, f"{kind}Model")(config).eval(), torch.randn(1, 3, 64, 64)
+
+    return build
+
+
+ENCODER = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+DECODER = {**ENCODER, "num_key_value_heads": 2, "vocab_size": 2000}
+ROWS: dict[str, Callable[[], Built]] = {
+    **{
+        name: vision(name)
+        for name in (
+            *("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "vgg16", "convnext_tiny"),
+            *("regnet_x_400mf", "resnext50_32x4d", "squeezenet1_1", "mnasnet0_5", "wide_resnet50_2", "alexnet"),
+        )
+    },
+    "unet": lambda: (Unet().eval(), torch.randn(1, 3, 64, 64)),
+    "vit_b_16": lambda: (_vit(), torch.randn(1, 3, 64, 64)),
+    "bert": language("Bert", **ENCODER),
+    "roberta": language("Roberta", **ENCODER),
+    "electra": language("Electra", **ENCODER),
+    "gpt2": language("GPT2", n_embd=256, n_layer=4, n_head=4),
+    "opt": language("OPT", hidden_size=256, num_hidden_layers=4, num_attention_heads=4, ffn_dim=1024),
+    "llama": language("Llama", **DECODER),
+    "qwen2": language("Qwen2", **DECODER),
+    "hf vit": images("ViT", **ENCODER, image_size=64),
+    "hf deit": images("DeiT", **ENCODER, image_size=64),
+    "hf dinov2": images("Dinov2", hidden_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=64),
+}
+
+
+def _vit() -> nn.Module:
+    import torchvision
+
+    return torchvision.models.VisionTransformer(64, 16, 4, 4, 256, 1024).eval()
+
+
+def theirs(model: nn.Module, x: Any) -> None:
+    """Torch-Pruning with its documented defaults; the layers that give the output are protected."""
+    import torch_pruning
+
+    last = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+
+    def summed(out: Any) -> Any:
+        found = out if isinstance(out, torch.Tensor) else next(iter(out.values()))
+        return found.float().sum()
+
+    torch_pruning.pruner.BasePruner(
+        model, x, importance=importance, pruning_ratio=RATIO, ignored_layers=[last], output_transform=summed
+    ).step()
+
+
+def ours(verify: str) -> Callable[[nn.Module, Any], None]:
+    def call(model: nn.Module, x: Any) -> None:
+        import prunekit
+
+        prunekit.prune(model, x, ratio=RATIO, scorer=prunekit.Magnitude(), verify=verify)
+
+    return call
+
+
+TOOLS = {"torch-pruning": theirs, "without": ours("shapes"), "with": ours("full")}
+
+
+def seconds(row: str, tools: list[str], turns: int) -> dict[str, Any]:
+    """CPU seconds of every turn by tool, in this process, and its peak resident set."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    small = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    found: dict[str, Any] = {}
+    for tool in tools:
+        TOOLS[tool](small, torch.randn(2, 4))  # imports; no clock runs
+    for _ in range(turns):
+        for tool in tools:
+            torch.manual_seed(0)
+            model, x = ROWS[row]()
+            start = time.process_time()
+            try:
+                TOOLS[tool](model, x)
+            except Exception as error:  # what a tool cannot prune is said, not hidden
+                found[f"{tool} fails"] = f"{type(error).__name__}: {error}"[:200]
+                continue
+            found.setdefault(tool, []).append(round(time.process_time() - start, 4))
+    return found | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
+
+
+def asked_apart(row: str, tools: list[str], turns: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.speed", "--row", row, "--tools", *tools, "--turns", str(turns)]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def paired(found: dict[str, Any], tool: str) -> dict[str, float] | None:
+    """How many times as long Torch-Pruning takes as ``tool``, turn by turn."""
+    both = [b / a for a, b in zip(found.get(tool, ()), found.get("torch-pruning", ()), strict=False)]
+    if not both:
+        return None
+    return {"median": statistics.median(both), "min": min(both), "max": max(both)}
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--row", help="one row, in this process")
+    ask.add_argument("--tools", nargs="+", default=list(TOOLS))
+    ask.add_argument("--turns", type=int, default=5)
+    ask.add_argument("--only", default="", help="part of a row's name")
+    given = ask.parse_args()
+    if given.row:
+        print(json.dumps(seconds(given.row, given.tools, given.turns)))
+        return
+    rows = {}
+    for row in [row for row in ROWS if given.only in row]:
+        found = asked_apart(row, list(TOOLS), given.turns)
+        found["faster"] = {tool: paired(found, tool) for tool in ("without", "with")}
+        found["peak_mb"] = {tool: asked_apart(row, [tool], 1)["peak_mb"] for tool in ("torch-pruning", "with")}
+        rows[row] = found
+        print(row, json.dumps(found["faster"]), flush=True)
+    summary = {}
+    for tool in ("without", "with"):
+        medians = [row["faster"][tool]["median"] for row in rows.values() if row["faster"][tool]]
+        if medians:
+            summary[tool] = {"median": statistics.median(medians), "least": min(medians), "rows": len(medians)}
+    print(json.dumps(summary))
+    OUT.write_text(json.dumps({"summary": summary, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
