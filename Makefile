@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs help
+.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs screenshots wheels help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -22,13 +22,15 @@ help:
 	@echo "make homes  prune transformers models and load them back as their library does, report in docs/homes.md"
 	@echo "make teacher train sam:tiny on the photos of ../shared/data, about two hours on one core; stopped runs go on (TEACHER_FLAGS='--steps 500')"
 	@echo "make slimsam-table  SlimSAM's tables on sam:tiny, hours, goes on where it was; slimsam-table-quick: under 15 minutes"
+	@echo "make docs   build the site strictly into site/; make screenshots  look at report.html in Chromium; make wheels  build and use them"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
 
 env: $(STAMP)
 
 $(STAMP): pyproject.toml plugins/sam/pyproject.toml plugins/hf/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' -e plugins/sam -e plugins/hf
+	@echo "installing what constraints.txt pins: torch is most of it, a few minutes and a few GB the first time"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]' -e plugins/sam -e plugins/hf
 	touch $@
 
 demo: env
@@ -100,3 +102,11 @@ growth: env
 
 gpu: env
 	$(BIN)/python -m benchmarks.gpu $(GPU_FLAGS)
+
+# report.html in headless Chromium, as pictures under docs/img; axe-core (npm) is asked too where AXE names its file
+screenshots: env
+	$(BIN)/python -m benchmarks.screenshots
+	PRUNEKIT_BROWSER=1 PRUNEKIT_AXE=$(AXE) $(BIN)/pytest -q --timeout 0 tests/unit/test_pages_in_a_browser.py
+
+wheels: env
+	PRUNEKIT_WHEELS=1 $(BIN)/pytest -q tests/cli/test_plugin_skeleton.py

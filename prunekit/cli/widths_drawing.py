@@ -10,7 +10,7 @@ from prunekit.plans.contents import Plan
 
 logger = logging.getLogger(__name__)
 
-ROW, LEFT, BAR, TOP = 18, 330, 420, 24
+ROW, BAR, TOP, GAP = 18, 420, 24, 8
 
 
 def widths_picture(plan: Plan) -> Callable[[Path], None]:
@@ -22,20 +22,20 @@ def widths_picture(plan: Plan) -> Callable[[Path], None]:
         except ImportError:
             logger.warning("no %s: pillow is not installed (pip install 'prunekit[plots]')", path.name)
             return
-        sheet = Image.new("RGB", (LEFT + BAR + 130, TOP + ROW * max(1, len(plan.widths)) + 8), "white")
+        names = [f"{width.group}  {width.role}" for width in plan.widths]
+        ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))  # names of groups are as long as the model's paths
+        left = round(max(map(ruler.textlength, ["group, role", *names]))) + 3 * GAP
+        sheet = Image.new("RGB", (left + BAR + 130, TOP + ROW * max(1, len(names)) + GAP), "white")
         draw = ImageDraw.Draw(sheet)
-        draw.text((8, 6), "group, role", fill="black")
-        draw.text((LEFT, 6), "kept of all units", fill="black")
+        draw.text((GAP, 6), "group, role", fill="black")
+        draw.text((left, 6), "kept of all units", fill="black")
         for row, width in enumerate(plan.widths):
             y = TOP + ROW * row
-            draw.text((8, y + 2), _short(f"{width.group}  {width.role}"), fill="black")
-            draw.rectangle((LEFT, y + 2, LEFT + BAR, y + ROW - 4), fill="#dddddd")
-            draw.rectangle((LEFT, y + 2, LEFT + round(BAR * width.after / width.before), y + ROW - 4), fill="#d9730d")
-            draw.text((LEFT + BAR + 8, y + 2), f"{width.before} -> {width.after}", fill="black")
+            kept = round(BAR * width.after / width.before)
+            draw.text((GAP, y + 2), names[row], fill="black")
+            draw.rectangle((left, y + 2, left + BAR, y + ROW - 4), fill="#dddddd")
+            draw.rectangle((left, y + 2, left + kept, y + ROW - 4), fill="#d9730d")
+            draw.text((left + BAR + GAP, y + 2), f"{width.before} -> {width.after}", fill="black")
         sheet.save(path)
 
     return write
-
-
-def _short(text: str, limit: int = 52) -> str:
-    return text if len(text) <= limit else "..." + text[3 - limit :]

@@ -11,7 +11,7 @@ from prunekit.cli.commands import COMMANDS, ready_command
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "examples"]
 FILES = [*PAGES, *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md"))]
 
 
