@@ -16,20 +16,22 @@ from pathlib import Path
 import torch
 from prunekit_sam.data import Folder
 from prunekit_sam.evaluation import evaluate
-from prunekit_sam.models import tiny
+from prunekit_sam.models import load_checkpoint, tiny
 from prunekit_sam.training import TeacherSettings, asked, train, write_line
 from segment_anything.modeling import Sam
 
 from .photos import PhotoExamples, read
 
 WATCHED = 12
-SETTINGS = TeacherSettings(dense_steps=500, steps=2000, prompts=8, rate=1e-3)
+SETTINGS = TeacherSettings(dense_steps=500, steps=2000, prompts=16, rate=1e-3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="bsds500/ and imagenet1k-sample/")
-    data = parser.parse_known_args()[0].data
+    parser.add_argument("--start", type=Path, help="weights to begin with, such as those of an earlier run")
+    own = parser.parse_known_args()[0]
+    data = own.data
     out, settings, loop = asked(parser, SETTINGS)
     train_folder = data / "bsds500" / "train"
     photos = read(train_folder, slice(0, -WATCHED))
@@ -45,7 +47,10 @@ def main() -> None:
 
     torch.manual_seed(settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    train(tiny(), out, settings, examples, watched, write_line, **loop)
+    sam = tiny()
+    if own.start is not None:
+        load_checkpoint(sam, own.start)
+    train(sam, out, settings, examples, watched, write_line, **loop)
 
 
 if __name__ == "__main__":
