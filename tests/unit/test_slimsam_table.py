@@ -1,12 +1,11 @@
 """The page of benchmarks/slimsam_table: what it concludes follows from the figures, and every row is a command."""
 
 import pytest
-import typer
 from prunekit_sam.recipe import RECIPES
 
 from benchmarks.slimsam_table.page import judged, markdown
 from benchmarks.slimsam_table.rows import ALTERNATE, CLAIMS, GROUPS, OWN_CLAIMS
-from prunekit.cli.app import app
+from prunekit.cli.commands import COMMANDS, ready_command
 from prunekit.recipes import override, parse
 from prunekit.registry import known_recipes, scorer
 
@@ -16,7 +15,7 @@ ROWS = {row.name: row for rows in GROUPS.values() for row in rows}
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_is_a_command(name):
     words = ROWS[name].options.split()
-    with typer.main.get_command(app).commands["prune"].make_context("prune", ["sam:tiny", *words]) as context:
+    with ready_command("prune", COMMANDS["prune"]).make_context("prune", ["sam:tiny", *words]) as context:
         given = context.params
     assert given["recipe"] in {recipe.name for recipe in RECIPES}
     override(known_recipes()[given["recipe"]], parse(given["settings"] or []))

@@ -16,8 +16,8 @@ from prunekit_sam.plugin import plugin, sa1b
 from prunekit_sam.recipe import ONESTEP, SLIMSAM
 
 import prunekit
-from prunekit.cli.app import app
 from prunekit.cli.app import run as command
+from prunekit.cli.commands import COMMANDS, ready_command
 from prunekit.errors import RecipeError
 from prunekit.options.shares import read_shares
 from prunekit.recipes import Distil, override, parse, stages_of
@@ -37,8 +37,7 @@ def parsed(line: str) -> dict[str, Any]:
     """The options of a command line, as the command itself reads them; an unknown one is an error."""
     words = shlex.split(line.replace("$SAM", SHARED[1]))
     assert words[:2] == ["prunekit", "prune"]
-    group = typer.main.get_command(app)
-    with group.commands["prune"].make_context("prune", words[2:]) as context:
+    with ready_command("prune", COMMANDS["prune"]).make_context("prune", words[2:]) as context:
         return context.params
 
 
