@@ -72,7 +72,7 @@ def prune(
         with busy(shown, "importing torch"):
             chosen, spec = _recipe(recipe, model)
             check_device(device)
-        built = _built(shown, spec, checkpoint, seed)
+        built = _model_of(shown, spec, checkpoint, seed)
         settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
         rest: dict[str, Any] = {"data": data, "val": val, "device": device}
         if dry_run:
@@ -91,7 +91,7 @@ def prune(
     _show_done(console, result, out, as_json=as_json)
 
 
-def _built(shown: Console | None, spec: str, checkpoint: Path | None, seed: int) -> Built:
+def _model_of(shown: Console | None, spec: str, checkpoint: Path | None, seed: int) -> Built:
     with busy(shown, f"building {spec}"):
         return build_model(spec, checkpoint, seed)
 
