@@ -19,8 +19,9 @@ from prunekit.runs.prune_stage import structure_of
 from prunekit.runs.under_way import UnderWay, sizes_of
 from prunekit.samples.tasks import Samples
 
-# Settings that decide nothing about the result, and so may differ when a run is gone on with
-FREE = ("save_minutes", "latency")
+# Settings that decide nothing about the result, and so may differ when a run is gone on with; of batches only the
+# samples that all ranks see together do
+FREE = ("save_minutes", "latency", "batch")
 
 
 def begun(job: Job, *, resume: bool) -> UnderWay:
@@ -86,5 +87,5 @@ def _identity(job: Job, model: nn.Module, train: Samples) -> dict[str, Any]:
         "scorer": repr(job.settings.options.choice.scorer),
         "goal": repr(job.scope),
         "samples": len(train),
-        "ranks": job.ranks.count,
+        "batch of all ranks": job.ranks.count * job.settings.training.batch,
     }

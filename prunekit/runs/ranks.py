@@ -92,12 +92,31 @@ class Ranks:
         return self.count if wanted or self.accelerator.distributed_type == DistributedType.FSDP else 1
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the block the end of another rank is a PrunekitError that says so."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not _peer_gone(error):
+                raise
+            raise PrunekitError(
+                "another rank has ended, and the others cannot go on without it",
+                where=f"rank {self.index} of {self.count}",
+                hint="its own message says why; a run with a folder is gone on with by --resume, on as many ranks or others",
+            ) from error
+
+    @contextmanager
     def wrapped(self, model: nn.Module) -> Iterator[nn.Module]:
         """Yields what runs ``model`` so that gradients are means over the ranks; the wrapper goes with the block."""
         try:
             yield self.accelerator.prepare_model(model, device_placement=False)
         finally:
             self.accelerator.free_memory()
+
+
+def _peer_gone(error: RuntimeError) -> bool:
+    """Whether a collective failed since a process of the group is gone: gloo says so in its message alone."""
+    return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
 
 
 ALONE = Ranks()

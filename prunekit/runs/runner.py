@@ -55,9 +55,9 @@ def run(
             too is taken from there; ``runs/goals.py`` says how stages share a ratio or a target.
 
     Launched by torchrun or ``accelerate launch`` on several ranks, rank 0 decides what is cut and every rank trains on
-    its part of each batch.
+    its part of each batch. A run may be gone on with on another number of ranks that share a batch of the same size.
 
-    Raises InputError for a ratio out of range, DataError for unusable folders, RecipeError for a recipe that does not
+    Raises PrunekitError where another rank has ended, InputError for a ratio out of range, DataError for unusable folders, RecipeError for a recipe that does not
     fit the model, a folder in use and a loss, gradient or weight that is not finite, CheckpointError where the disk
     refuses. A cut is made whole or not at all; training that fails leaves the last weights that were finite.
     """
@@ -70,7 +70,7 @@ def run(
     where = torch.device(device) if ranks.count == 1 else ranks.accelerator.device
     hear = listen or (lambda event: None)
     job = Job(built, recipe, stages, settings, data, val, where, hear, ranks, folder, stop)
-    with nullcontext() if folder is None or not ranks.first else locked(folder):
+    with nullcontext() if folder is None or not ranks.first else locked(folder), ranks.together():
         return _through(job, resume=resume)
 
 

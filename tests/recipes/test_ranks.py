@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from support.small_runs import small_run
 
+from prunekit.errors import RecipeError
 from prunekit.recipes.records import COMMON, Training
 from prunekit.runs.distillation.joint import joined
 from prunekit.runs.distillation.rate import batches, own_share, steps_in
@@ -181,3 +184,40 @@ def test_divided_ranks_that_were_killed_go_on_to_the_same_weights(tmp_path):
     assert all(torch.equal(gone_on[name], value) for name, value in whole.items())
     told = json.loads((tmp_path / "killed" / "run.json").read_text())
     assert 0 < len(told["losses"]) < len(json.loads((tmp_path / "whole" / "run.json").read_text())["losses"])
+
+
+def beside(count, out, folder, stage, event, killed, *settings):
+    """``count`` ranks that nobody watches over, of which ``killed`` ends at that event: (exit code, stderr) of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "KILLED": str(killed)}
+    command = [sys.executable, SCRIPT, str(out), str(folder), str(stage), str(event), *settings]
+    ranks = [
+        subprocess.Popen(
+            command, env={**os.environ, **shared, "RANK": str(n), "LOCAL_RANK": str(n)}, stderr=-1, text=True
+        )
+        for n in range(count)
+    ]
+    return [(rank.communicate(timeout=150)[1], rank.returncode) for rank in ranks]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_where_one_rank_is_killed_the_other_says_so_and_another_number_of_ranks_goes_on(tmp_path):
+    count = int(os.environ.get("PRUNEKIT_RANKS", "2"))
+    *rest, (_, killed) = beside(count, tmp_path / "out", tmp_path / "run", 4, 2, count - 1, "batch=1")
+    assert killed == -9
+    for number, (told, code) in enumerate(rest):
+        assert code == 1
+        assert "PrunekitError: another rank has ended" in told
+        assert f"[at rank {number} of {count}]" in told
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RecipeError, match=f"another batch of all ranks: {count}, not {count + 1}"):
+        small_run(folder=tmp_path / "run", batch=str(count + 1))
+    heard = []
+    alone = small_run(folder=tmp_path / "run", listen=lambda event: heard.append(event.stage), batch=str(count))
+    assert min(heard) == 4
+    whole = small_run(batch=str(count))
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(alone.model.state_dict()[name], value, rtol=TOLERANCE, atol=TOLERANCE)

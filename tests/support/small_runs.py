@@ -77,17 +77,18 @@ def small_run(recipe=STAGED, folder=None, listen=None, resume=True, **settings):
 def main() -> None:
     out, folder, stage, event = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)
-    seen, losses = {}, []
+    seen, losses, rank = {}, [], os.environ.get("RANK", "0")
+    mortal = os.environ.get("KILLED", rank) == rank
 
     def listen(heard):
         seen[heard.stage] = seen.get(heard.stage, 0) + 1
         if "loss" in heard.figures:
             losses.append(heard.figures["loss"])
-        if heard.stage == stage and seen[heard.stage] > event >= 0:
+        if mortal and heard.stage == stage and seen[heard.stage] > event >= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     result = small_run(folder=Path(folder) if folder else None, listen=listen, **parse(sys.argv[5:]))
-    if int(os.environ.get("RANK", "0")) == 0:
+    if rank == "0":
         out.mkdir(parents=True)
         save_file(
             {name: value.clone() for name, value in result.model.state_dict().items()}, out / "weights.safetensors"
