@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +14,7 @@ from prunekit.cli.building import build_model, check_device, suited
 from prunekit.cli.ending import asked_to_end, what_is_kept
 from prunekit.cli.flags import Asked, with_flags
 from prunekit.cli.voice import busy, command_line, speaker
-from prunekit.errors import CheckpointError, ConfigError, InputError, RecipeError, RegistryError
+from prunekit.errors import CheckpointError, InputError, RecipeError, RegistryError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,13 +73,14 @@ def prune(
         built = _model_of(shown, spec, checkpoint, seed)
         settled, options = _settled(chosen, built, settings or [], seed, asked, generated=data is None)
         rest: dict[str, Any] = {"data": data, "val": val, "device": device}
+        goes_home = _goes_home(built, settled, options)
         if dry_run:
             from prunekit.cli.rehearsing import dry_run as in_small
 
-            in_small(console, built, settled, _scorer(scorer, settled), {**options, **rest}, as_json=as_json)
+            criterion = _scorer(scorer, settled)
+            in_small(console, built, settled, criterion, {**options, **rest}, goes_home=goes_home, as_json=as_json)
             return
         rest |= {"folder": kept, "resume": resume, "stop": stop}
-        goes_home = _goes_home(built, settled, options)
         ear = None if track is None or other_rank else _tracker(track, out, {"model": spec, **settled.settings})
         criterion = _scorer(scorer, settled)
         result = _run(shown, ear, built, settled, criterion, {**options, **rest}, goes_home=goes_home)
@@ -165,24 +164,16 @@ def _run(
 ) -> Run:
     """The recipe with its bars, where there is a console for them; to uniform widths first where it goes home."""
     from prunekit.cli.bars import bars_for
+    from prunekit.cli.going_home import home_first
     from prunekit.cli.tracking import two_ears
     from prunekit.recipes import stages_of
     from prunekit.runs import run
-    from prunekit.runs.keeping import discard
 
     def once(model: Built, given: Asked) -> Run:
         with bars_for(console, stages_of(recipe)) as shown:
             return run(model, recipe, scorer, **given, listen=two_ears(shown, ear))
 
-    if not goes_home:
-        return once(built, asked)
-    try:
-        # on a copy: a recipe of several cuts may have made some before one is refused
-        return once(replace(built, model=copy.deepcopy(built.model)), {**asked, "uniform": True})
-    except ConfigError as error:
-        logging.getLogger(__name__).warning("%s: pruned as without --uniform", error.what)
-        discard(asked["folder"])
-        return once(built, asked)
+    return home_first(built, asked, once) if goes_home else once(built, asked)
 
 
 def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:

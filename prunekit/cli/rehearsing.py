@@ -42,16 +42,30 @@ class _Times:
 
 
 def dry_run(
-    console: Console, built: Built, recipe: Recipe, scorer: Scorer, asked: Mapping[str, Any], *, as_json: bool
+    console: Console,
+    built: Built,
+    recipe: Recipe,
+    scorer: Scorer,
+    asked: Mapping[str, Any],
+    *,
+    goes_home: bool,
+    as_json: bool,
 ) -> None:
     """Shows the plan and what the run that was asked for would take; the model stays as it is."""
+    from prunekit.cli.going_home import home_first
     from prunekit.recipes import override
     from prunekit.runs import run
 
-    small = {name: value for name, value in _small(recipe.settings).items() if name in recipe.settings}
-    times, trial = _Times(), replace(built, model=copy.deepcopy(built.model))
+    settings = {name: value for name, value in _small(recipe.settings).items() if name in recipe.settings}
+    small, times = override(recipe, settings), _Times()
+
+    def once(model: Built, given: Mapping[str, Any]) -> Run:
+        times.at.clear()
+        return run(model, small, scorer, **given, listen=times)
+
+    trial = replace(built, model=copy.deepcopy(built.model))
     with busy(None if as_json else console, "going through the recipe with a few samples"):
-        done = run(trial, override(recipe, small), scorer, **asked, listen=times)
+        done = home_first(trial, asked, once) if goes_home else once(trial, asked)
     told = {
         "dry_run": True,
         **{name: done.report[name] for name in ("model", "recipe", "part", "ratio", "target", "params", "macs")},

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import prunekit
 from prunekit.cli.app import app
-from prunekit.errors import CheckpointError, RegistryError, ScorerError
+from prunekit.errors import CheckpointError, ConfigError, RegistryError, ScorerError
 from prunekit.exports import export
 from prunekit.registry import build
 
@@ -178,6 +178,20 @@ def minitron(language_model, out, *more):
     run = CliRunner().invoke(app, [*line, *few, *more, "--json", "--out", str(out)])
     assert run.exit_code == 0, run.output
     return run.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_widths_that_can_be_loaded_are_tried_first_and_a_dry_run_tries_them_too(folder, tmp_path, monkeypatch, more):
+    tried = []
+
+    def refuses(built, recipe, scorer, **asked):
+        tried.append(asked.get("uniform", False))
+        raise ConfigError("no such widths")
+
+    monkeypatch.setattr("prunekit.runs.run", refuses)
+    run = CliRunner().invoke(app, ["prune", f"hf:{folder}", *more, "--out", str(tmp_path / "out")])
+    assert tried == [True, False]
+    assert isinstance(run.exception, ConfigError)
 
 
 def test_text_that_is_judged_is_held_out_of_what_is_trained_on(language_model, tmp_path, caplog):
