@@ -26,32 +26,62 @@ TOLERANCE = 2e-5  # relative, of losses and weights: sums over a batch are taken
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("sharded", ["false", "true"])
-def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path, sharded):
-    # seven samples: the last batch of an epoch is one sample, of which the second rank has none
-    settings = {"train_images": "7", "images": "7"}
-    losses = []
+# seven samples: the last batch of an epoch is one sample, of which the second rank has none
+ODD = {"train_images": "7", "images": "7"}
 
-    def listen(heard):
-        if "loss" in heard.figures:
-            losses.append(heard.figures["loss"])
 
-    threads = torch.get_num_threads()
+def launched(tmp_path, out, *settings, folder="", stage=-1, event=-1, killed=False):
+    """Two ranks of the small run: (plan, losses, weights) where they are not killed."""
+    given = [*settings, "batch=1", *(f"{key}={value}" for key, value in ODD.items())]
+    command = [*LAUNCH, SCRIPT, str(tmp_path / out), str(folder), str(stage), str(event), *given]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert bool(done.returncode) == killed, done.stderr
+    if killed:
+        return None
+    told = json.loads((tmp_path / out / "run.json").read_text())
+    return told["plan"], told["losses"], load_file(tmp_path / out / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """One rank with the whole batch."""
+    losses, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun sets it: the count of threads is an order of sums too
     try:
-        one = small_run(listen=listen, batch="2", **settings)
+        one = small_run(
+            listen=lambda heard: losses.append(heard.figures["loss"]) if "loss" in heard.figures else None,
+            batch="2",
+            **ODD,
+        )
     finally:
         torch.set_num_threads(threads)
-    given = [f"{key}={value}" for key, value in settings.items()] + [f"sharded={sharded}"]
-    subprocess.run([*LAUNCH, SCRIPT, str(tmp_path / "out"), "", "-1", "-1", "batch=1", *given], check=True)
-    two = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert two["plan"] == one.plan.to_json()
-    assert two["losses"] == pytest.approx(losses, rel=TOLERANCE)
-    weights = load_file(tmp_path / "out" / "weights.safetensors")
+    return one, losses
+
+
+def same(ranks, one, losses):
+    plan, theirs, weights = ranks
+    assert plan == one.plan.to_json()
+    assert theirs == pytest.approx(losses, rel=TOLERANCE)
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path, alone):
+    same(launched(tmp_path, "out"), *alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_divided_ranks_are_one_rank_too_and_when_killed_go_on_to_the_same_weights(tmp_path, alone):
+    whole = launched(tmp_path, "whole", "sharded=true", folder=tmp_path / "run-whole")
+    same(whole, *alone)
+    folder = tmp_path / "run"
+    launched(tmp_path, "killed", "sharded=true", folder=folder, stage=4, event=3, killed=True)
+    gone_on = launched(tmp_path, "killed", "sharded=true", folder=folder)
+    assert all(torch.equal(gone_on[2][name], value) for name, value in whole[2].items())
+    assert 0 < len(gone_on[1]) < len(whole[1])
 
 
 def settings_of(batch):
@@ -97,12 +127,15 @@ def printed(text, folder):
     return subprocess.run([*LAUNCH, str(script)], check=True, capture_output=True, text=True).stdout.splitlines()
 
 
-REFUSES = """
-import os, sys, torch
+SAYS = """
+import sys, torch
+from torch import nn
 from prunekit.errors import RecipeError
-from prunekit.samples import Skipped
+from prunekit.recipes.records import COMMON, Training
+from prunekit.runs.distillation.joint import joined
 from prunekit.runs.ranks import leave, ranks_of
 from prunekit.runs.reporting import skipped_in
+from prunekit.samples import Skipped
 ranks = ranks_of(torch.device("cpu"))
 def refuse():
     raise RecipeError("no", where="here", hint="do")
@@ -113,25 +146,6 @@ except RecipeError as error:
 met = [Skipped(f"x{n}", "broken") for n in range(ranks.index + 1)]
 counted = skipped_in(ranks.gathered(met))
 sys.stdout.write(f"{counted['count']} skipped, {counted['items'][1]['name']} too\\n")
-leave()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(200)
-def test_every_rank_hears_what_rank_0_refuses_and_what_all_skipped(tmp_path):
-    assert sorted(printed(REFUSES, tmp_path)) == ["0 no here do", "1 no here do", *["2 skipped, x1 too"] * 2]
-
-
-DIVIDES = """
-import sys, torch
-from torch import nn
-from prunekit.errors import RecipeError
-from prunekit.runs.distillation.joint import joined
-from prunekit.recipes.records import Training
-from prunekit.runs.ranks import leave, ranks_of
-from prunekit.recipes.records import COMMON
-ranks = ranks_of(torch.device("cpu"))
 torch.manual_seed(0)
 student = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 8)))
 before = [p.clone() for p in student.parameters()]
@@ -164,26 +178,11 @@ leave()
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_a_divided_student_is_half_on_each_of_two_ranks_and_comes_back_whole(tmp_path):
+def test_ranks_hear_of_refusals_and_skipped_samples_and_divide_a_student_that_comes_back_whole(tmp_path):
     hints = ["--set sharded=false", "--set precision=bf16", "--set sharded=false"]
-    assert printed(DIVIDES, tmp_path) == [str([0.5, True, True, True, *hints])] * 2
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_divided_ranks_that_were_killed_go_on_to_the_same_weights(tmp_path):
-    def ranks(out, stage, event, *, killed=False):
-        command = [*LAUNCH, SCRIPT, str(tmp_path / out), str(tmp_path / f"run-{out}"), str(stage), str(event)]
-        done = subprocess.run([*command, "batch=1", "sharded=true"], check=False, capture_output=True, text=True)
-        assert bool(done.returncode) == killed, done.stderr
-
-    ranks("whole", -1, -1)
-    ranks("killed", 4, 3, killed=True)
-    ranks("killed", -1, -1)
-    whole, gone_on = (load_file(tmp_path / out / "weights.safetensors") for out in ("whole", "killed"))
-    assert all(torch.equal(gone_on[name], value) for name, value in whole.items())
-    told = json.loads((tmp_path / "killed" / "run.json").read_text())
-    assert 0 < len(told["losses"]) < len(json.loads((tmp_path / "whole" / "run.json").read_text())["losses"])
+    lines = printed(SAYS, tmp_path)
+    heard = ["0 no here do", "1 no here do", *["2 skipped, x1 too"] * 2]
+    assert sorted(lines) == sorted([*heard, *[str([0.5, True, True, True, *hints])] * 2])
 
 
 def beside(count, out, folder, stage, event, killed, *settings):
