@@ -75,8 +75,23 @@ def small_run(recipe=STAGED, folder=None, listen=None, resume=True, **settings):
 
 
 def main() -> None:
-    out, folder, stage, event = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    out, folder = Path(sys.argv[1]), sys.argv[2]
+    stages, events = ([int(each) for each in given.split(",")] for given in sys.argv[3:5])
     torch.set_num_threads(1)
+    for stage, event in zip(stages[:-1], events[:-1], strict=True):
+        child = os.fork()
+        if not child:
+            try:
+                killed_run(out, folder, stage, event)
+            finally:
+                os._exit(1)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
+            raise SystemExit(f"the run was not killed in stage {stage}")
+    killed_run(out, folder, stages[-1], events[-1])
+    leave()
+
+
+def killed_run(out, folder, stage, event):
     seen, losses, rank = {}, [], os.environ.get("RANK", "0")
     mortal = os.environ.get("KILLED", rank) == rank
 
@@ -94,7 +109,6 @@ def main() -> None:
             {name: value.clone() for name, value in result.model.state_dict().items()}, out / "weights.safetensors"
         )
         (out / "run.json").write_text(json.dumps({"plan": result.plan.to_json(), "losses": losses}))
-    leave()
 
 
 if __name__ == "__main__":
