@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunekit.errors import InputError
+from prunekit.options.checks import check_seed
 
 if TYPE_CHECKING:
     from prunekit.registry.building import Built
@@ -21,6 +22,7 @@ def build_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
 
     from prunekit.registry.building import build
 
+    check_seed("--seed", seed)
     torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
     return build(spec, checkpoint=checkpoint)
 

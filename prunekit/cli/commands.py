@@ -31,6 +31,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "prune": Command("pruning", "prune", "Slim a model and keep it: weights, plan, report and pictures in one folder."),
+    "run": Command("run_files", "run_file", "Do a whole run that a YAML file describes."),
     "report": Command("paging", "write_report", "Write report.html for folders, and one page that compares several."),
     "explain": Command("explaining", "explain", "Say what was kept of every group of a pruned folder, and why."),
     "diff": Command("differing", "diff", "Set two pruned folders side by side: settings, figures, widths."),

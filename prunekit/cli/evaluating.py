@@ -11,6 +11,7 @@ import typer
 
 from prunekit.cli.voice import speaker
 from prunekit.errors import CheckpointError, InputError
+from prunekit.options.checks import check_seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,8 +79,7 @@ def _check_asked(models: list[str], checkpoint: Path | None, images: int | None,
     """Whatever can be refused without loading torch is refused first."""
     if images is not None and images < 1:
         raise InputError(f"--images {images} is too few")
-    if seed < 0:
-        raise InputError(f"--seed {seed} is negative")
+    check_seed("--seed", seed)
     if out is not None and out.is_dir():
         raise InputError(f"--out {out} is a folder", hint="give a file, for example report.json")
     if checkpoint is not None and sum(not Path(name).is_dir() for name in models) != 1:

@@ -39,10 +39,12 @@ def export(
 
         console.file.write(json.dumps({**asdict(done), "out": str(out)}, indent=1) + "\n")
     else:
-        _show(console, done, out)
+        show_exported(console, done)
+        console.print(f"kept in {out}", highlight=False)
 
 
-def _show(console: Console, done: Exported, out: Path) -> None:
+def show_exported(console: Console, done: Exported) -> None:
+    """How far each output is from the pruned model's, and the files."""
     from rich.table import Table
 
     table = Table(title=f"{done.spec or 'model'} as {done.to}, beside the pruned model", title_justify="left")
@@ -53,4 +55,3 @@ def _show(console: Console, done: Exported, out: Path) -> None:
         table.add_row(found.name, f"{found.difference:.2g}", f"{found.largest:.3g}")
     console.print(table)
     console.print(f"{', '.join(done.files)}", style="dim", highlight=False)
-    console.print(f"kept in {out}", highlight=False)

@@ -71,7 +71,7 @@ def test_prune_once_writes_a_folder_that_loads(toy, capsys):
     names = {file.name for file in (toy / "out").iterdir()}
     assert names == {
         *("model.safetensors", "plan.json", "report.json", "model.json", "checksums.json"),
-        *("widths.png", "report.html", "README.md", "page.json"),
+        *("widths.png", "report.html", "README.md", "page.json", "run.yaml"),
     }
     with Image.open(toy / "out" / "widths.png") as picture:
         assert picture.width > 100
