@@ -33,6 +33,14 @@ def suited(built: Built) -> Mapping[str, Any]:
     return GENERATED if own is None else own
 
 
+def sample_count(built: Built, asked: int | None, data: Path | None) -> int:
+    """Samples to score or refit on where ``asked`` says none: the recipes' number, or the model's own of generated."""
+    from prunekit.recipes import COMMON
+
+    own = suited(built).get("images") if data is None else None
+    return asked or int(own or COMMON["images"])
+
+
 def check_device(device: str) -> None:
     """Raises InputError where ``device`` cannot be used."""
     import torch

@@ -32,6 +32,8 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "prune": Command("pruning", "prune", "Slim a model and keep it: weights, plan, report and pictures in one folder."),
     "run": Command("run_files", "run_file", "Do a whole run that a YAML file describes."),
+    "plan": Command("planning", "write_plan", "Decide what goes, and write it to a file; the model stays as it is."),
+    "apply": Command("applying", "apply_plan", "Cut a model as a plan says, and keep it in a folder."),
     "report": Command("paging", "write_report", "Write report.html for folders, and one page that compares several."),
     "explain": Command("explaining", "explain", "Say what was kept of every group of a pruned folder, and why."),
     "diff": Command("differing", "diff", "Set two pruned folders side by side: settings, figures, widths."),

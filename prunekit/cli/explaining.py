@@ -42,7 +42,7 @@ def explain(
 
         console.file.write(json.dumps(told, indent=1) + "\n")
     elif group is None:
-        _show_plan(console, told)
+        show_plan(console, told)
     else:
         _show_kept(console, group, rows[group])
 
@@ -72,7 +72,20 @@ def _frozen(plan: Plan) -> list[dict[str, Any]]:
     return [{"name": f.name, "size": f.size, "reason": f.reason, "where": f.where} for f in plan.frozen]
 
 
-def _show_plan(console: Console, told: Mapping[str, Any]) -> None:
+def plan_rows(plan: Plan, model: str) -> dict[str, Any]:
+    """What ``show_plan`` shows of a plan alone."""
+    rows = {width.group: _kept_row(width, {}, {}) for width in plan.widths}
+    return {
+        "model": model,
+        "groups": rows,
+        "edits": _attributes_set(plan),
+        "folds": len(plan.folds),
+        "frozen": _frozen(plan),
+    }
+
+
+def show_plan(console: Console, told: Mapping[str, Any]) -> None:
+    """Every group with what is kept of it, what is frozen and why."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -19,9 +19,14 @@ def _kind(repeats: bool, is_switch: bool) -> Any:
     return bool | None if is_switch else list[str] | None if repeats else str | None
 
 
-def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives ``command`` a flag for every option that says so; ``asked`` gets those that were given, by name, read."""
-    said = {name: about for name, (_, about) in options_said().items() if about.flag}
+def with_flags(command: Callable[..., None] | None = None, *, without: Collection[str] = ()) -> Callable[..., Any]:
+    """Gives ``command`` a flag for every option that says so; ``asked`` gets those that were given, by name, read.
+
+    ``without`` are options that the command has no use for; given alone, it makes the decorator.
+    """
+    if command is None:
+        return functools.partial(with_flags, without=without)
+    said = {name: about for name, (_, about) in options_said().items() if about.flag and name not in without}
     switches = {name for name, (default, _) in options_said().items() if isinstance(default, bool)}
     hints: dict[str, Any] = get_type_hints(command, include_extras=True)
     hints.pop(ASKED)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -20,9 +21,10 @@ def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     console.print(f"kept in {out} after {report['seconds']:.0f} s", highlight=False)
 
 
-def show_counts(console: Console, report: Mapping[str, Any]) -> None:
-    """Counts, latency and metrics before and after."""
-    table = Table(title=f"{report['model']}  {report['recipe']} at {_asked(report)}", title_justify="left")
+def show_counts(console: Console, report: Mapping[str, Any], title: str | None = None) -> None:
+    """Counts, latency and metrics before and after; ``title`` says of what, and a report of a recipe knows."""
+    said = f"{report['model']}  {report['recipe']} at {_asked(report)}" if title is None else title
+    table = Table(title=escape(said), title_justify="left")
     for name in ("", "before", "after", "change"):
         table.add_column(name, justify="left" if not name else "right")
     part = report["part"] or "model"

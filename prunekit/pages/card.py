@@ -18,10 +18,12 @@ def model_card(plan: Plan, report: Mapping[str, Any], story: Mapping[str, Any], 
     head += [f"prunekit_base: {json.dumps(base)}"] if base else []
     changed = [width for width in plan.widths if width.after < width.before]
     how = f"recipe `{report['recipe']}`" if report.get("recipe") else "`prunekit.prune`"
+    how = "a plan, carried out by `prunekit apply`" if report.get("applied") else f"{how} {budget_of(report)}"
+    how += f", criterion `{report['scorer']}`" if report.get("scorer") else ""
     parts = [
         "---\n" + "\n".join(head) + "\n---",
         f"# {base or 'A model'}, slimmed by prunekit",
-        f"{how} {budget_of(report)}, criterion `{report.get('scorer', '')}`: {len(changed)} of {len(plan.widths)} "
+        f"{how}: {len(changed)} of {len(plan.widths)} "
         f"widths are smaller, {len(plan.frozen)} are frozen. `report.html` shows every one of them.",
         *_command(story),
         "## Figures\n\n" + _figure_table(report),

@@ -46,6 +46,7 @@ def title_of(report: Mapping[str, Any]) -> str:
 
 def _summary(report: Mapping[str, Any]) -> str:
     recipe = f"recipe {report['recipe']}" if report.get("recipe") else "one call of prunekit.prune"
+    recipe = f"the plan {report['applied']}, applied" if report.get("applied") else recipe
     part = f" of {report['part']}" if report.get("part") else ""
     took = f", {report['seconds']:.0f} s" if report.get("seconds") else ""
     return f"{recipe}{part} {budget_of(report)}{took}"

@@ -62,6 +62,6 @@ def test_a_snippet_runs(where, code, tmp_path, monkeypatch):
 
 
 def test_there_are_snippets_and_none_is_left_out():
-    assert sum(where == "README.md" for where, _ in SNIPPETS) == 2
+    assert sum(where == "README.md" for where, _ in SNIPPETS) == 3
     assert any(where == "docs/operators.md" for where, _ in SNIPPETS)
     assert "gatelib.gated" not in TABLE

@@ -1,0 +1,1 @@
+"""The newcomer's path of README.md, walked in a fresh clone."""
