@@ -40,7 +40,7 @@ def write_plan(
         bool, typer.Option("--json", help="Print the widths and counts as JSON, and nothing else.")
     ] = False,
 ) -> None:
-    """Decide what goes, and write it to a file that `prunekit apply` carries out; the model stays as it is."""
+    """Decide what goes, and write it to a file; the model stays as it is."""
     from prunekit.cli.notices import heard
 
     _check_plan(asked, out, data, images, seed)
