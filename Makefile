@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs screenshots wheels newcomer help
+.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs examples screenshots wheels newcomer help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -22,6 +22,7 @@ help:
 	@echo "make homes  prune transformers models and load them back as their library does, report in docs/homes.md"
 	@echo "make teacher train sam:tiny on the photos of ../shared/data, about two hours on one core; stopped runs go on (TEACHER_FLAGS='--steps 500')"
 	@echo "make slimsam-table  SlimSAM's tables on sam:tiny, hours, goes on where it was; slimsam-table-quick: under 15 minutes"
+	@echo "make examples  docs/examples, with the libraries that only they need"
 	@echo "make newcomer  README's first steps in a fresh clone, timed (NEWCOMER_FLAGS='--reuse-env': without the long install)"
 	@echo "make docs   build the site strictly into site/; make screenshots  look at report.html in Chromium; make wheels  build and use them"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
@@ -108,6 +109,11 @@ gpu: env
 screenshots: env
 	$(BIN)/python -m benchmarks.screenshots
 	PRUNEKIT_BROWSER=1 PRUNEKIT_AXE=$(AXE) $(BIN)/pytest -q --timeout 0 tests/unit/test_pages_in_a_browser.py
+
+# lightning is tried with, not depended on
+examples: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'lightning>=2.5'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/unit/test_examples.py
 
 newcomer: env
 	$(BIN)/python -m benchmarks.newcomer $(NEWCOMER_FLAGS)

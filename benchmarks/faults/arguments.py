@@ -167,4 +167,4 @@ def _command(section: Section, run, row: list[str]) -> None:
             raise RuntimeError(said.getvalue()[:300])
         return code in (0, 3) or (code == 2 and said.getvalue().startswith("prunekit: ")) or row[1:] == []
 
-    section.attempt(call, " ".join(row)[:200], seconds=60)
+    section.attempt(call, " ".join(row)[:200], seconds=240)

@@ -92,7 +92,7 @@ def lend_environment(clone: Path) -> None:
     ).stdout.strip()
     # lines of a .pth are places only: the hooks by which this environment finds these sources are not followed
     Path(site, "zz_lent.pth").write_text("\n".join(p for p in sys.path if p.endswith("site-packages")) + "\n")
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, "-e", ".", "-e", "plugins/sam", "-e", "plugins/hf"], cwd=clone, check=True)
     (clone / ".venv" / ".prunekit-env").touch()
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model, check_device, sample_count
+from prunekit.cli.building import build_model, check_device, check_seed_flag, sample_count
 from prunekit.cli.voice import busy, command_line, speaker
-from prunekit.errors import CheckpointError, DataError, InputError, VerificationError
+from prunekit.errors import CheckpointError, DataError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,8 +64,7 @@ def _check_apply(checkpoint: Path | None, data: Path | None, out: Path, seed: in
     """Whatever can be refused without loading torch is refused first."""
     from prunekit.files.folders import check_target
 
-    if seed < 0:
-        raise InputError(f"--seed {seed} is negative")
+    check_seed_flag(seed)
     if checkpoint is not None and not checkpoint.is_file():
         raise CheckpointError(f"no checkpoint at {checkpoint}", hint="give a .safetensors, .pth or .pt file")
     if data is not None and not data.exists():

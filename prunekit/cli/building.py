@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunekit.errors import InputError
-from prunekit.options.checks import check_seed
 
 if TYPE_CHECKING:
     from prunekit.registry.building import Built
@@ -16,13 +15,29 @@ if TYPE_CHECKING:
 GENERATED = {"images": 32, "train_images": 64, "val_images": 16, "epochs": 2, "align_epochs": 1}
 
 
+MOST = 10**9  # of anything that is counted out one by one
+
+
+def check_seed_flag(seed: int, seeds: int = 1) -> None:
+    """Raises InputError for a seed, or the last of several, that torch's generators do not take."""
+    if not 0 <= seed <= 2**63 - seeds:
+        what = "is negative" if seed < 0 else "is too large"
+        raise InputError(f"--seed {seed} {what}", hint="pass a whole number from 0 to 2**63 - 1")
+
+
+def check_count(flag: str, value: int | None) -> None:
+    """Raises InputError for a number of things that cannot be."""
+    if value is not None and not 1 <= value <= MOST:
+        raise InputError(f"{flag} {value} is out of range", hint=f"pass a whole number from 1 to {MOST:,}")
+
+
 def build_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
     """The model that ``spec`` names; one without weights is drawn from ``seed``. Raises RegistryError."""
     import torch
 
     from prunekit.registry.building import build
 
-    check_seed("--seed", seed)
+    check_seed_flag(seed)
     torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
     return build(spec, checkpoint=checkpoint)
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model, check_device, suited
+from prunekit.cli.building import build_model, check_count, check_device, check_seed_flag, suited
 from prunekit.cli.flags import Asked, with_flags
 from prunekit.cli.voice import busy, speaker
 from prunekit.errors import InputError
-from prunekit.options.checks import check_seed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,10 +80,9 @@ def _check_counts(asked: Asked, seeds: int, seed: int, images: int | None, val_i
     """Whatever can be refused without loading torch is refused first."""
     if asked.get("ratio") is not None and asked.get("target") is not None:
         raise InputError("--ratio and --target both say how much goes", hint="give one of them")
-    check_seed("--seed", seed)
     for name, value in (("--seeds", seeds), ("--images", images), ("--val-images", val_images)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} {value} is out of range", hint="at least 1")
+        check_count(name, value)
+    check_seed_flag(seed, seeds)
 
 
 def _counts(built: Built, images: int | None, val_images: int | None, generated: tuple[bool, bool]) -> tuple[int, int]:

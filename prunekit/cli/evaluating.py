@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunekit.cli.building import check_count, check_seed_flag
 from prunekit.cli.voice import speaker
 from prunekit.errors import CheckpointError, InputError
-from prunekit.options.checks import check_seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,9 +77,8 @@ def evaluate(
 
 def _check_asked(models: list[str], checkpoint: Path | None, images: int | None, seed: int, out: Path | None) -> None:
     """Whatever can be refused without loading torch is refused first."""
-    if images is not None and images < 1:
-        raise InputError(f"--images {images} is too few")
-    check_seed("--seed", seed)
+    check_count("--images", images)
+    check_seed_flag(seed)
     if out is not None and out.is_dir():
         raise InputError(f"--out {out} is a folder", hint="give a file, for example report.json")
     if checkpoint is not None and sum(not Path(name).is_dir() for name in models) != 1:

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunekit.cli.building import build_model, check_device, suited
+from prunekit.cli.building import build_model, check_device, check_seed_flag, suited
 from prunekit.cli.ending import asked_to_end, what_is_kept
 from prunekit.cli.flags import Asked
 from prunekit.cli.voice import busy, command_line, loudness, speaker
 from prunekit.errors import CheckpointError, DataError, RecipeError, RegistryError
-from prunekit.options.checks import check_seed
 from prunekit.options.shares import DEFAULT_RATIO
 from prunekit.runfiles import ExportAsked, RunFile, run_text
 
@@ -110,8 +109,7 @@ def _ready(shown: Console | None, asked: RunFile) -> Ready:
 
 def _check_given(asked: RunFile) -> None:
     """Raises InputError and CheckpointError for what can be told before torch is imported."""
-    with asked.spots.about("seed"):
-        check_seed("--seed", asked.seed)
+    check_seed_flag(asked.seed)
     if asked.checkpoint is not None and not asked.checkpoint.is_file():
         with asked.spots.about("checkpoint"):
             raise CheckpointError(f"no checkpoint at {asked.checkpoint}", hint="give a .safetensors, .pth or .pt file")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model, check_device, sample_count
+from prunekit.cli.building import build_model, check_count, check_device, check_seed_flag, sample_count
 from prunekit.cli.flags import Asked, with_flags
 from prunekit.cli.voice import busy, speaker
 from prunekit.errors import DataError, InputError, PlanError, PrunekitError
@@ -66,12 +66,10 @@ def write_plan(
 
 def _check_plan(asked: Asked, out: Path, data: Path | None, images: int | None, seed: int) -> None:
     """Whatever can be refused without loading torch is refused first."""
-    if seed < 0:
-        raise InputError(f"--seed {seed} is negative")
+    check_seed_flag(seed)
     if asked.get("ratio") is not None and asked.get("target") is not None:
         raise InputError("--ratio and --target both say how much goes", hint="give one of them")
-    if images is not None and images < 1:
-        raise InputError(f"--images {images} is out of range", hint="at least 1")
+    check_count("--images", images)
     if data is not None and not data.exists():
         raise DataError(f"there is no {data}", where="--data", hint="what it may be is in docs/data.md")
     if out.is_dir() or not out.absolute().parent.is_dir():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model
+from prunekit.cli.building import build_model, check_seed_flag
 from prunekit.cli.voice import busy, speaker
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def show_structure(
     from prunekit.cli.notices import heard
     from prunekit.errors import RegistryError
 
+    check_seed_flag(seed)
     console = speaker()
     shown = None if as_json else console
     with heard(shown):

@@ -8,10 +8,17 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-NEEDS = {"accelerate_loop": ["accelerate"], "trainer": ["transformers", "accelerate", "prunekit_hf"]}
+NEEDS = {
+    "accelerate_loop": ["accelerate"],
+    "lightning_callback": ["lightning"],  # make examples
+    "quantise": ["torchao"],
+    "trainer": ["transformers", "accelerate", "prunekit_hf"],
+}
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:torch.utils.data.*", "ignore::UserWarning:transformers.*")
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning:torch.utils.data.*", "ignore::UserWarning:transformers.*", "ignore:::lightning.*"
+)
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_runs_and_leaves_a_smaller_model(script, tmp_path, monkeypatch, capsys):
     for module in NEEDS.get(script.stem, []):
