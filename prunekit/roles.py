@@ -75,11 +75,20 @@ EMBEDDING = Role(
     preferred=1,
     stream=True,
 )
+EXPERTS = Role(
+    "experts",
+    "the experts of a mixture, whole, with what routes to them",
+    use="experts",
+    settled=6,
+    preferred=5,
+    default_step=False,
+    counted=True,
+)
 CHANNELS = Role("channels", "channels between convolutions", use="conv", settled=2, preferred=3)
 HIDDEN = Role("mlp.hidden", "hidden features between linear layers", settled=1, preferred=2)
 
 # In the order in which they are told: the first whose use is found on a unit's labels. The last needs none.
-ROLES: tuple[Role, ...] = (HEADS, HEAD_DIM, EMBEDDING, CHANNELS, HIDDEN)
+ROLES: tuple[Role, ...] = (EXPERTS, HEADS, HEAD_DIM, EMBEDDING, CHANNELS, HIDDEN)
 
 
 def told_by(uses: Collection[str], roles: Sequence[Role] = ROLES) -> Role:

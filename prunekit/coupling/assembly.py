@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> A
         inside = by_unit[int(members_of[0])]
         position[members_of] = np.arange(len(members_of))
         uses = flags.of(members_of)
+        if uses >= {"chosen", "stacked"}:  # a stack of matrices, all applied, and some of the results chosen
+            uses.add("experts")
         group = _group(len(members_of), inside, position, told_by(uses, roles), "normalised" in uses, names)
         position[members_of] = -1
         if len(members_of) < 2:
@@ -68,7 +70,20 @@ def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> A
             groups.append(group)
             names.add(group.name)
     frozen += _frozen_axes(axes, fates)
+    least = _least(coupler, fates, group_of, [group.size for group in groups])
+    groups = [replace(group, least=least[k]) if k in least else group for k, group in enumerate(groups)]
     return Assembly(tuple(groups), tuple(frozen), group_of, unit_of)
+
+
+def _least(coupler: Coupler, fates: Fates, group_of: Vector, sizes: Sequence[int]) -> dict[int, int]:
+    """Fewest units of each group, by its index, for which enough is left to choose from."""
+    found: dict[int, int] = {}
+    for choice in coupler.choices:
+        owners = np.unique(fates.owners[fates.fate[choice.axis]])
+        for group in set(group_of[owners[owners >= 0]].tolist()) - {-1}:
+            each = max(1, choice.axis.size // sizes[group])  # positions that a unit owns
+            found[group] = max(found.get(group, 1), -(-choice.count // each))
+    return found
 
 
 def _read(coupler: Coupler) -> set[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 import torch
 
+from prunekit.coupling.limits import limit_choices
 from prunekit.coupling.siblings import couple_alike, couple_unread
-from prunekit.graph.nodes import Call, Op, Trace, packet
+from prunekit.graph.nodes import Call, Op, Ref, Trace, packet
 from prunekit.labels.labelling import Labelling
-from prunekit.operators import TABLE, Table
+from prunekit.operators import TABLE, Positions, Table
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,22 @@ class Coupler(Labelling):
             self.agree(left, right)
             self.agree(right, left)
         self._follow_alone()
+        self._hold_read_numbers()
+        limit_choices(self, self.trace)
         for ref, place in () if self.free_outputs else zip(self.trace.outputs, self.trace.places, strict=True):
             for axis in () if any(fnmatchcase(place, pattern) for pattern in self.inner) else self.of(ref):
                 self.labels.freeze(axis, "it is an output of the model", place)
         if self.alike:
             couple_alike(self, self.trace, self.alike)
+
+    def _hold_read_numbers(self) -> None:
+        """Positions that Python reads, or that the model gives out, tie their axis to its order."""
+        for ref in self.trace.reads:
+            if ref.id in self.numbered:
+                self.freeze(self.numbered[ref.id].axis, "forward reads a position along it")
+        for ref, place in zip(self.trace.outputs, self.trace.places, strict=True):
+            if ref.id in self.numbered:
+                self.labels.freeze(self.numbered[ref.id].axis, "positions along it are an output of the model", place)
 
     def _follow_alone(self) -> None:
         """A tensor made in the size of another one that it never met, as one that is thrown away, follows it."""
@@ -91,6 +102,7 @@ class Coupler(Labelling):
         if found is None:
             self.refuse(op, packet(op))
             return
+        self._keep_numbers(op)
         try:
             found(self, op)
         except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -99,6 +111,20 @@ class Coupler(Labelling):
             self.refuse(op, packet(op))
             for out in op.outputs:
                 self.axes.setdefault(out.id, [None] * len(out.shape))
+
+    def _keep_numbers(self, op: Op) -> None:
+        """Numbers that are positions along an axis, as far as the operator's own rule says nothing of them."""
+        held = {ref.id: self.numbered[ref.id] for ref in op.inputs if ref.id in self.numbered}
+        entry = self.table.get(packet(op))
+        how = Positions.READ if entry is None else entry.positions
+        if not held or how is Positions.RULED:
+            return
+        first = op.args[0] if how is Positions.KEPT and isinstance(op.args[0], Ref) else None
+        for number, numbered in held.items():
+            if first is not None and number == first.id:
+                self.numbered |= {out.id: numbered for out in op.outputs}
+            else:
+                self.freeze(numbered.axis, f"{packet(op)} computes with positions along it")
 
 
 _SHAPED_FIRST = {"view": 1, "reshape": 1, "expand": 1, "new_zeros": 1, "new_ones": 1, "new_empty": 1, "new_full": 1}
@@ -121,19 +147,17 @@ def shape_equations(c: Labelling, call: Call) -> None:
             if isinstance(value, int) and value != -1 and not (name == "expand" and axis is None):
                 c.equate(value, axis, size)
     elif name == "unflatten":
-        dim, sizes = _argument(call, 1, "dim"), _argument(call, 2, "sizes")
+        dim, sizes = call.argument(1, "dim"), call.argument(2, "sizes")
         if isinstance(dim, int) and isinstance(sizes, (tuple, list)):
             dim = dim % (len(out.shape) - len(sizes) + 1)
             for k, value in enumerate(sizes):
                 if value != -1:
                     c.equate(value, c.of(out)[dim + k], out.shape[dim + k])
+    elif name == "one_hot":
+        c.equate(call.argument(1, "num_classes"), c.of(out)[-1], out.shape[-1])
     elif name == "rms_norm":  # split into its parts on meta, where no operator shows the normalised shape
-        sizes = _argument(call, 1, "normalized_shape")
+        sizes = call.argument(1, "normalized_shape")
         if isinstance(sizes, (tuple, list)):
             rank = len(out.shape) - len(sizes)
             for value, axis, size in zip(sizes, c.of(out)[rank:], out.shape[rank:], strict=True):
                 c.equate(value, axis, size)
-
-
-def _argument(call: Call, position: int, name: str) -> Any:
-    return call.args[position] if len(call.args) > position else call.kwargs.get(name)

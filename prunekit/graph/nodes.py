@@ -41,6 +41,10 @@ class Call:
     module: str = ""
     source: str = ""
 
+    def argument(self, position: int, name: str) -> Any:
+        """What was passed at a place or by a name; None where nothing was."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name)
+
 
 @dataclass(frozen=True, eq=False)
 class Op:
@@ -88,7 +92,7 @@ class Trace:
     ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
     compared and found equal. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
     the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index. ``decisions`` are the
-    values that forward read, where it was followed on real numbers.
+    values that forward read, where it was followed on real numbers, ``reads`` the tensors that they were read from.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -103,3 +107,4 @@ class Trace:
     sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     lists: bool = False
     decisions: tuple[tuple[str, Any], ...] = ()
+    reads: list[Ref] = field(default_factory=list)

@@ -121,6 +121,11 @@ def leaves(expression: Expression) -> Iterator[Expression]:
         yield expression
 
 
+def is_leaf(expression: Expression) -> bool:
+    """Whether an expression computes nothing."""
+    return expression[0] not in _OPERATORS
+
+
 def render(expression: Expression) -> str:
     """An expression as people write it, for messages."""
     kind = expression[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from prunekit.graph.nodes import Op, Ref
 from prunekit.graph.provenance import Expression, expression_of, leaves
-from prunekit.labels.vectors import Axis, Labels
+from prunekit.labels.vectors import Axis, Labels, Vector, frozen_copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +19,28 @@ class Equation:
     axis: Axis
     size: int
     where: str
+
+
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """What the numbers in a tensor of integers say of ``axis``.
+
+    ``kind`` is ``positions`` where they are positions along it, as top-k gives them, ``counts`` where there is one a
+    position that says how often it occurs among such numbers, ``offsets`` where counts were added up.
+    """
+
+    axis: Vector
+    kind: str = "positions"
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """So many of the positions along ``axis`` are chosen by their values: no fewer may be left."""
+
+    axis: Vector
+    count: int
+    where: str
+    positions: int = -1  # id of the tensor that says which
 
 
 @dataclass
@@ -32,6 +54,9 @@ class Labelling:
     weights: dict[int, str] = field(default_factory=dict)  # ids of parameters and of plain views of them
     origin: dict[int, int] = field(default_factory=dict)  # view -> the tensor it shows
     added: set[int] = field(default_factory=set)  # ids of tensors that an addition produced
+    numbered: dict[int, Numbered] = field(default_factory=dict)  # ids of tensors whose numbers name positions
+    sized: dict[Expression, Axis] = field(default_factory=dict)  # what forward computes as a size -> the axis it sizes
+    choices: list[Pick] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)  # operator without a rule -> where it was met
     where: str = ""
 
@@ -68,6 +93,30 @@ class Labelling:
     def flag(self, axis: Axis, use: str) -> None:
         """Notes how an axis is used: what roles are told by, or ``"normalised"`` where a reduction reads it."""
         self.labels.flag(axis, use)
+
+    def number(self, ref: Ref, axis: Axis, kind: str = "positions") -> None:
+        """Notes that the numbers in ``ref`` speak of positions along ``axis``; a fixed axis needs no note."""
+        if axis is not None:
+            self.numbered[ref.id] = Numbered(axis, kind)
+
+    def choose(self, axis: Axis, count: int, positions: int = -1) -> None:
+        """Notes that ``count`` positions along ``axis`` are chosen by their values; ``positions`` tells which."""
+        if axis is not None:
+            self.choices.append(Pick(axis, count, self.where, positions))
+            self.flag(axis, "chosen")
+
+    def follow(self, axis: Axis, numbered: Numbered, reason: str) -> None:
+        """``axis`` is read or written at numbered positions: it has these positions, and lives and dies with them.
+
+        Positions behind the last one, as a place for what belongs nowhere, stay.
+        """
+        if axis is None or axis.size < numbered.axis.size:
+            self.freeze(axis, reason)
+            self.freeze(numbered.axis, reason)
+            return
+        size = numbered.axis.size
+        self.unite(axis if axis.size == size else frozen_copy(axis[:size]), numbered.axis)
+        self.freeze(frozen_copy(axis[size:]), reason)
 
     def show(self, view: Ref, base: Ref) -> None:
         """Notes that ``view`` holds the same numbers as ``base`` in another arrangement."""

@@ -2,7 +2,7 @@
 
 from prunekit.graph.nodes import Op, Ref, packet
 from prunekit.labels.labelling import Labelling
-from prunekit.operators.operator import Operator, ProductCost, Rule, Scales
+from prunekit.operators.operator import Operator, Positions, ProductCost, Rule, Scales
 from prunekit.operators.pointwise import couple_pointwise
 from prunekit.operators.product_costs import matrices
 from prunekit.operators.table import TABLE, Table
@@ -12,6 +12,7 @@ __all__ = [
     "Labelling",
     "Op",
     "Operator",
+    "Positions",
     "ProductCost",
     "Ref",
     "Rule",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from prunekit.graph.nodes import Op
 from prunekit.labels.labelling import Labelling
-from prunekit.operators.operator import Operator, Scales
+from prunekit.operators.operator import Operator, Positions, Scales
 
-_NAMED = ("zeros", "ones", "empty", "full", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full")
+_NAMED = (
+    *("zeros", "ones", "empty", "full", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full"),
+    "one_hot",
+)
 _SIZED_BY_INPUT = (
     "pad",
     "_pad_packed_sequence",
@@ -47,6 +50,7 @@ OPERATORS = (
         ),
         _filled,
         scales=Scales.ZEROS,
+        positions=Positions.RULED,
     ),
     Operator(
         (
@@ -62,11 +66,13 @@ OPERATORS = (
             "aten.new_empty_strided",
         ),
         _filled,
+        positions=Positions.RULED,
     ),
     Operator(
         ("aten.zeros_like",),
         _couple_like,
         scales=Scales.ZEROS,
+        positions=Positions.RULED,
     ),
     Operator(
         (
@@ -77,6 +83,7 @@ OPERATORS = (
             "aten.randn_like",
         ),
         _couple_like,
+        positions=Positions.RULED,
     ),
     Operator(
         (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from prunekit.graph.nodes import Op, Ref
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
-from prunekit.operators.operator import Operator, Scales
+from prunekit.operators.operator import Operator, Positions, Scales
+from prunekit.operators.routing import picked
 
 
 def _embedding(c: Labelling, op: Op) -> None:
@@ -40,12 +41,16 @@ def _couple_index(c: Labelling, op: Op) -> None:
     base, indices = op.args[0], list(op.args[1])
     axes = list(c.of(base))
     indices += [None] * (len(axes) - len(indices))
+    if base.id in c.numbered:
+        c.numbered[op.outputs[0].id] = c.numbered[base.id]
     if any(i is not None and not i.dtype.is_floating_point and i.dtype.itemsize == 1 for i in indices):
         c.refuse(op, "aten.index with a mask")
         return
     used = [k for k, i in enumerate(indices) if i is not None]
     for k in used:
-        c.freeze(axes[k], "it is indexed by number")
+        _read_at(c, axes[k], indices[k], base.id in c.weights)
+    if base.id in c.weights and any(indices[k].id in c.numbered for k in used):
+        c.weights[op.outputs[0].id] = c.weights[base.id]
     rank = max((len(i.shape) for i in indices if i is not None), default=0)
     kept: list[Axis] = [a for k, a in enumerate(axes) if k not in used]
     adjacent = used == list(range(used[0], used[-1] + 1)) if used else True
@@ -53,12 +58,30 @@ def _couple_index(c: Labelling, op: Op) -> None:
     c.set(op.outputs[0], [*kept[:at], *([None] * rank), *kept[at:]])
 
 
+def _read_at(c: Labelling, axis: Axis, index: Ref, is_weight: bool) -> None:
+    """An axis that is read by number; where the numbers are positions along another one it keeps step with that."""
+    held = c.numbered.get(index.id)
+    if held is None:
+        c.freeze(axis, "it is indexed by number")
+    elif held.kind != "positions":
+        c.freeze(axis, "it is indexed by counts")
+        c.freeze(held.axis, "it is indexed by counts")
+    else:
+        picked(c, axis, held, is_weight)
+
+
 def _gather(c: Labelling, op: Op) -> None:
     """The indexed axis stays whole; another one passes where the index was broadcast along it."""
     base, dim, where = op.args[0], op.args[1], op.args[2]
+    if base.id in c.numbered:
+        c.numbered[op.outputs[0].id] = c.numbered[base.id]
     axes: list[Axis] = []
     for k, (axis, index) in enumerate(zip(c.of(base), c.of(where), strict=True)):
-        if k == dim % len(base.shape) or index is None or base.shape[k] != where.shape[k]:
+        if k == dim % len(base.shape) and where.id in c.numbered:
+            _read_at(c, axis, where, base.id in c.weights)
+            c.freeze(index, "values along it are gathered by index")
+            axes.append(None)
+        elif k == dim % len(base.shape) or index is None or base.shape[k] != where.shape[k]:
             c.freeze(axis, "values along it are gathered by index")
             c.freeze(index, "values along it are gathered by index")
             axes.append(None)
@@ -107,6 +130,7 @@ OPERATORS = (
     Operator(
         ("aten.index",),
         _couple_index,
+        positions=Positions.RULED,
     ),
     Operator(
         (
@@ -114,6 +138,7 @@ OPERATORS = (
             "aten.take_along_dim",
         ),
         _gather,
+        positions=Positions.RULED,
     ),
     Operator(
         ("aten.index_put",),

@@ -8,7 +8,7 @@ from prunekit.graph.nodes import Op, Ref
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import FIXED, Axis, frozen_copy
 from prunekit.operators import shapes
-from prunekit.operators.operator import Operator, Scales
+from prunekit.operators.operator import Operator, Positions, Scales
 
 
 def _cat(c: Labelling, op: Op) -> None:
@@ -25,6 +25,21 @@ def _cat(c: Labelling, op: Op) -> None:
                 c.unite(first, c.of(t)[k])
             axes.append(first)
     c.set(out, axes)
+    _numbers_joined(c, tensors, out)
+
+
+def _numbers_joined(c: Labelling, tensors: list[Ref], out: Ref) -> None:
+    """Positions along one axis stay such where they are put side by side; other numbers among them tie the axis."""
+    held = [c.numbered[t.id] for t in tensors if t.id in c.numbered]
+    if len(held) < len(tensors) or len({(numbered.kind, numbered.axis.size) for numbered in held}) > 1:
+        for numbered in held:
+            c.freeze(numbered.axis, "positions along it are put beside other numbers")
+        return
+    for numbered in held[1:]:
+        c.unite(held[0].axis, numbered.axis)
+    if held:
+        c.choose(held[0].axis, min(out.shape[-1], held[0].axis.size - 1))  # one of each, as by repeated maxima
+        c.number(out, held[0].axis, held[0].kind)
 
 
 def _joined(parts: list[Axis], sizes: list[int]) -> Axis:
@@ -68,6 +83,7 @@ OPERATORS = (
     Operator(
         ("aten.cat",),
         _cat,
+        positions=Positions.RULED,
         scales=Scales.SUM,
         shapes={"aten.cat.default": shapes.of_cat},
     ),
@@ -77,6 +93,7 @@ OPERATORS = (
             "aten.concatenate",
         ),
         _cat,
+        positions=Positions.RULED,
     ),
     Operator(
         ("aten.stack",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunekit.graph.nodes import Op, Ref, packet
+from prunekit.graph.nodes import Op, Ref
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
 from prunekit.operators import shapes
@@ -24,21 +24,6 @@ def _bmm(c: Labelling, op: Op) -> None:
 
 def _baddbmm(c: Labelling, op: Op) -> None:
     _with_bias(c, op, _batched(c, op.args[1], op.args[2]))
-
-
-def _grouped_mm(c: Labelling, op: Op) -> None:
-    """Rows [S, K] in runs, each run times a matrix of its own: [G, K, N], as in a mixture of experts."""
-    rows, matrices = op.args[0], op.args[1]
-    if len(rows.shape) != 2 or len(matrices.shape) != 3:
-        c.refuse(op, packet(op))
-        return
-    a, b = c.of(rows), c.of(matrices)
-    c.freeze(b[0], "its matrices are chosen by the routing of the rows")
-    c.unite(a[1], b[1])
-    if matrices.id in c.weights:
-        for axis in b[1:]:
-            c.flag(axis, "linear")
-    c.set(op.outputs[0], [a[0], b[2]])
 
 
 def _mv(c: Labelling, op: Op) -> None:
@@ -91,13 +76,14 @@ def _batched(c: Labelling, a: Ref, b: Ref) -> list[Axis]:
     c.unite(c.of(a)[0], c.of(b)[0])
     c.unite(c.of(a)[2], c.of(b)[1])
     result = [c.of(a)[0], c.of(a)[1], c.of(b)[2]]
-    if a.id in c.dependent and b.id in c.dependent:
+    if a.id in c.dependent and b.id in c.dependent and a.id not in c.weights and b.id not in c.weights:
         # A product of two activations is attention: what it is batched over are heads, the rest is inside a head.
         c.flag(result[0], "heads")
         for axis in (c.of(a)[1], c.of(a)[2], c.of(b)[2]):
             c.flag(axis, "head_dim")
     for ref in (a, b):
         if ref.id in c.weights:
+            c.flag(c.of(ref)[0], "stacked")
             for axis in c.of(ref):
                 c.flag(axis, "linear")
     return result
@@ -136,12 +122,6 @@ OPERATORS = (
         ("aten.baddbmm",),
         _baddbmm,
         product=matrices_after_bias,
-    ),
-    Operator(
-        ("aten._grouped_mm",),
-        _grouped_mm,
-        product=matrices,
-        shapes={"aten._grouped_mm.default": shapes.of_grouped_mm},
     ),
     Operator(
         ("aten.mv",),

@@ -30,6 +30,14 @@ class Scales(Enum):
     NORM = "as its affine parameters"
 
 
+class Positions(Enum):
+    """What becomes of operands whose numbers are positions along an axis, such as those that top-k gives."""
+
+    READ = "the numbers are computed with, which ties that axis to its order"
+    KEPT = "the result holds the same numbers as the first operand"
+    RULED = "the rule says what"
+
+
 @dataclass(frozen=True)
 class ProductCost:
     """What a product costs: one multiply-add for every place of the ``axes``, each a tensor and its axis.
@@ -58,6 +66,7 @@ class Operator:
         takes_time: False for what a kernel never runs for.
         integers: positions of operands of integers that follow a width, such as a zero point a channel; other
             integers are positions, ids and counts, which no width changes.
+        positions: what becomes of numbers that are positions along an axis.
         shapes: for frequent operators, the result on meta tensors by overload, quicker than torch's: see
             ``prunekit/operators/shapes.py``.
     """
@@ -70,4 +79,5 @@ class Operator:
     normalises: bool = False
     takes_time: bool = True
     integers: tuple[int, ...] = ()
+    positions: Positions = Positions.READ
     shapes: Mapping[str, ShapeRule] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from prunekit.graph.nodes import Op, Ref, packet
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis
 from prunekit.operators import shapes
-from prunekit.operators.operator import Operator, Scales, ShapeRule
+from prunekit.operators.operator import Operator, Positions, Scales, ShapeRule
 
 _ADDITIONS = {"aten.add", "aten.sub", "aten.rsub"}
 # torch's recurrent layers add the gates' products of input and state; no stream passes by these
@@ -61,7 +61,7 @@ def _note_addition(c: Labelling, op: Op, tensors: Sequence[Ref]) -> None:
 
     Not so where both are pointwise functions of one tensor, as inside an activation function that is written out.
     """
-    moving = [t for t in tensors if t.id in c.dependent]
+    moving = [t for t in tensors if t.id in c.dependent and t.id not in c.weights]  # a weight may be picked by inputs
     roots = {c.labels.roots.get(t.id, t.id) for t in moving}
     for out in op.outputs:
         if len(roots) == 1:
@@ -70,7 +70,7 @@ def _note_addition(c: Labelling, op: Op, tensors: Sequence[Ref]) -> None:
         return
     out = op.outputs[0]
     c.added.add(out.id)
-    if len(tensors) != 2 or len(roots) < 2 or tensors[0].shape != tensors[1].shape:
+    if len(tensors) != 2 or len(roots) < 2 or len(moving) < 2 or tensors[0].shape != tensors[1].shape:
         return
     if op.call is not None and op.call.name in _RECURRENT:
         return
@@ -93,18 +93,21 @@ OPERATORS = (
     Operator(
         ("aten.clone",),
         couple_pointwise,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
     ),
     Operator(
         ("aten.detach",),
         couple_pointwise,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         takes_time=False,
     ),
     Operator(
         ("aten.alias",),
         couple_pointwise,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
         takes_time=False,
@@ -112,11 +115,13 @@ OPERATORS = (
     Operator(
         ("aten.lift_fresh",),
         couple_pointwise,
+        positions=Positions.KEPT,
         takes_time=False,
     ),
     Operator(
         ("aten._to_copy",),
         couple_pointwise,
+        positions=Positions.KEPT,
         scales=Scales.LINEAR,
     ),
     Operator(

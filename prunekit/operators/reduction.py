@@ -31,12 +31,12 @@ def _reduce(c: Labelling, op: Op) -> None:
     for k, out in enumerate(op.outputs):
         if indices and k == 1:
             for d in gone:
-                c.freeze(axes[d], "positions along it are returned")
+                c.number(out, axes[d])
         kept = len(out.shape) == rank
         c.set(out, [None if i in gone else a for i, a in enumerate(axes) if kept or i not in gone])
 
 
-def _positional(c: Labelling, op: Op) -> None:
+def positional(c: Labelling, op: Op) -> None:
     """The order along one axis matters, so that axis stays as it is; the others pass through."""
     base = op.args[0]
     rank = len(base.shape)
@@ -93,18 +93,15 @@ OPERATORS = (
         (
             "aten.argmax",
             "aten.argmin",
-            "aten.cumsum",
             "aten.cumprod",
             "aten.cummax",
             "aten.cummin",
             "aten.logcumsumexp",
-            "aten.sort",
             "aten.argsort",
-            "aten.topk",
             "aten.kthvalue",
             "aten.median",
             "aten.mode",
         ),
-        _positional,
+        positional,
     ),
 )

@@ -8,7 +8,7 @@ from prunekit.graph.nodes import Call, Op, Ref
 from prunekit.graph.provenance import TracedInt, expression_of
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis, Vector, frozen_copy
-from prunekit.operators.operator import Operator, Scales
+from prunekit.operators.operator import Operator, Positions, Scales
 
 
 def _select(c: Labelling, op: Op) -> None:
@@ -201,16 +201,19 @@ OPERATORS = (
     Operator(
         ("aten.select",),
         _select,
+        positions=Positions.KEPT,
         scales=Scales.PART,
     ),
     Operator(
         ("aten.unbind",),
         _unbind,
+        positions=Positions.KEPT,
         scales=Scales.PART,
     ),
     Operator(
         ("aten.slice",),
         _slice,
+        positions=Positions.KEPT,
         scales=Scales.PART,
     ),
     Operator(
@@ -219,6 +222,7 @@ OPERATORS = (
             "aten.split_with_sizes",
         ),
         _couple_split,
+        positions=Positions.KEPT,
         scales=Scales.PART,
     ),
     Operator(
@@ -228,6 +232,7 @@ OPERATORS = (
             "aten.unsafe_chunk",
         ),
         _couple_split,
+        positions=Positions.KEPT,
     ),
     Operator(
         ("aten.glu",),

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from prunekit.graph.nodes import Call, Op, Ref, packet
-from prunekit.graph.provenance import expression_of
+from prunekit.graph.provenance import TracedInt, expression_of, is_leaf
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis, frozen_copy
-from prunekit.operators.operator import Operator, Scales
+from prunekit.operators.operator import Operator, Positions, Scales
 
 
 def _reshape(c: Labelling, op: Op) -> None:
@@ -20,6 +20,10 @@ def _reshape(c: Labelling, op: Op) -> None:
         return
     c.set(out, c.labels.reshape(c.of(base), base.shape, out.shape))
     c.show(out, base)
+    named = op.call is not None and op.call.name in ("view", "reshape")
+    for value, axis in zip(_arguments(op, len(out.shape)) if named else (), c.of(out), strict=False):
+        if isinstance(value, TracedInt) and axis is not None and not is_leaf(value.expression):
+            c.sized.setdefault(value.expression, axis)
 
 
 def _permute(c: Labelling, op: Op) -> None:
@@ -110,7 +114,7 @@ def _named_axis(c: Labelling, value: Any, size: int) -> Axis:
         return c.of(other)[k] if isinstance(other, Ref) and len(other.shape) > k and other.shape[k] == size else None
     expression = expression_of(value) if isinstance(value, int) else ("constant", 0)
     axes = c.axes.get(expression[1]) if expression[0] == "size" else None
-    axis = axes[expression[2]] if axes else None
+    axis = axes[expression[2]] if axes else c.sized.get(expression)
     return axis if axis is not None and axis.size == size else None
 
 
@@ -268,12 +272,14 @@ OPERATORS = (
     Operator(
         ("aten.view",),
         _reshape,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
     ),
     Operator(
         ("aten._unsafe_view",),
         _reshape,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
         takes_time=False,
@@ -281,11 +287,13 @@ OPERATORS = (
     Operator(
         ("aten.reshape",),
         _reshape,
+        positions=Positions.KEPT,
         rearranges=True,
     ),
     Operator(
         ("aten._reshape_alias",),
         _reshape,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
     ),
     Operator(
@@ -294,6 +302,7 @@ OPERATORS = (
             "aten.flatten",
         ),
         _reshape,
+        positions=Positions.KEPT,
     ),
     Operator(
         (
@@ -302,6 +311,7 @@ OPERATORS = (
             "aten.t",
         ),
         _permute,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
     ),
@@ -312,22 +322,26 @@ OPERATORS = (
             "aten.adjoint",
         ),
         _permute,
+        positions=Positions.KEPT,
     ),
     Operator(
         ("aten.unsqueeze",),
         _unsqueeze,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
     ),
     Operator(
         ("aten.squeeze",),
         _squeeze,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
     ),
     Operator(
         ("aten.expand",),
         _expand,
+        positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
     ),
@@ -337,6 +351,7 @@ OPERATORS = (
             "aten.expand_copy",
         ),
         _expand,
+        positions=Positions.KEPT,
     ),
     Operator(
         ("aten.as_strided",),
@@ -345,24 +360,29 @@ OPERATORS = (
     Operator(
         ("aten.repeat",),
         _repeat,
+        positions=Positions.KEPT,
         scales=Scales.LINEAR,
     ),
     Operator(
         ("aten.tile",),
         _repeat,
+        positions=Positions.KEPT,
     ),
     Operator(
         ("aten.repeat_interleave",),
         _repeat_interleave,
+        positions=Positions.KEPT,
     ),
     Operator(
         ("aten.flip",),
         _flip,
+        positions=Positions.KEPT,
         scales=Scales.LINEAR,
     ),
     Operator(
         ("aten.roll",),
         _roll,
+        positions=Positions.KEPT,
         scales=Scales.LINEAR,
     ),
     Operator(

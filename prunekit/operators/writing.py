@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from prunekit.graph.nodes import Op, Ref, packet
-from prunekit.labels.labelling import Labelling
+from prunekit.labels.labelling import Labelling, Numbered
 from prunekit.labels.vectors import Axis
-from prunekit.operators.operator import Operator
+from prunekit.operators.operator import Operator, Positions
 
 _REASON = "positions along it are written by index"
 
@@ -39,9 +39,15 @@ def _scatter(c: Labelling, op: Op) -> None:
         c.set(op.outputs[0], [])
         return
     axes: list[Axis] = []
+    held = _written_at(c, base, index, source)
     for k, parts in enumerate(zip(c.of(base), c.of(index), c.of(source), strict=True)):
         whole = not base.shape[k] == index.shape[k] == source.shape[k]
-        if k == dim % len(base.shape) or whole or parts[1] is None:
+        if k == dim % len(base.shape) and held is not None:
+            c.follow(parts[0], held, _REASON)
+            for axis in parts[1:]:
+                c.freeze(axis, _REASON)
+            axes.append(parts[0])
+        elif k == dim % len(base.shape) or whole or parts[1] is None:
             for axis in parts:
                 c.freeze(axis, _REASON)
             axes.append(None)
@@ -50,6 +56,18 @@ def _scatter(c: Labelling, op: Op) -> None:
             c.unite(parts[0], parts[2])
             axes.append(parts[0])
     c.set(op.outputs[0], axes)
+
+
+def _written_at(c: Labelling, base: Ref, index: Ref, source: Ref) -> Numbered | None:
+    """The positions along another axis at which is written; others that come in are lost."""
+    held = c.numbered.get(index.id)
+    for ref in (base, source):
+        if ref is not index and ref.id in c.numbered:
+            c.freeze(c.numbered[ref.id].axis, _REASON)
+    if held is not None and held.kind != "positions":
+        c.freeze(held.axis, _REASON)
+        return None
+    return held
 
 
 def _part_write(c: Labelling, op: Op) -> None:
@@ -89,6 +107,7 @@ OPERATORS = (
             "aten.scatter_reduce",
         ),
         _scatter,
+        positions=Positions.RULED,
     ),
     Operator(
         (

@@ -19,6 +19,7 @@ from prunekit.options.types import Ratio
 from prunekit.scorers.normalisers import Normaliser
 from prunekit.scorers.normalisers import normaliser as normaliser_named
 from prunekit.selection.budget import Takes, widest
+from prunekit.selection.least import refuse_too_few
 from prunekit.selection.pools import RANKINGS, in_pool, pools_for
 from prunekit.selection.ranking import Allocation, RankedTogether, average_by_rank, best, counts_of, local
 from prunekit.selection.ratio import block_sizes, bounds, narrowed, ratios, steps, widths
@@ -91,6 +92,7 @@ def select(
     if rounding not in ("down", "nearest"):
         raise InputError(f"{rounding!r} is not a rounding", where="rounding", hint="choose 'down' or 'nearest'")
     if choice.ranking == "local":
+        refuse_too_few(groups, allocations, conditions.options.scope)
         shares = [(allocations, local(allocations, rounding))]
     else:
         pooled: dict[str, list[Allocation]] = {}
@@ -189,7 +191,9 @@ def allocate(
             step = math.lcm(*(step_of[n] // math.gcd(step_of[n], s // least) for n, s in zip(here, sizes, strict=True)))
             original = max(whole.get(n, s) * least // s for n, s in zip(here, sizes, strict=True))
             low, high = max(limits[n][0] for n in here), min(limits[n][1] for n in here)
-            narrow, wide = _between(widths(least, step), original * (1 - high), original * (1 - low))
+            enough = max(-(-by_name[n].least * least // s) for n, s in zip(here, sizes, strict=True))
+            fewest = max(original * (1 - high), Fraction(enough))
+            narrow, wide = _between(widths(least, step), fewest, original * (1 - low))
             found.append(
                 Allocation(
                     groups=tuple(here),

@@ -59,6 +59,7 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         real = MISSING if r.numbers is None else r.numbers.evaluate(func, args, kwargs)
         dynamic = torch.Tag.dynamic_output_shape in func.tags  # it may be: an index of numbers keeps its shape
         if func in READS:
+            r.trace.reads += inputs
             return self._told(func, args, known, real)
         if func is packing.PACK:
             result, r.packs = packing.packed(args, self._lengths(args[1])), True

@@ -142,9 +142,9 @@ def _dtype(func: Any, args: Any, k: int) -> torch.dtype:
 class ValueMode(TorchFunctionMode):
     """Answers Python that takes values out of tensors, or makes tensors out of values, which no operator shows."""
 
-    def __init__(self, numbers: Numbers | None, replay: Replay | None, to_meta: Any) -> None:
+    def __init__(self, numbers: Numbers | None, replay: Replay | None, to_meta: Any, read: Any) -> None:
         super().__init__()
-        self.numbers, self.replay, self.to_meta = numbers, replay, to_meta
+        self.numbers, self.replay, self.to_meta, self.read = numbers, replay, to_meta, read
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -157,6 +157,7 @@ class ValueMode(TorchFunctionMode):
                 with _disable_current_modes(), torch._C.DisableTorchFunction():
                     value = func(real, *args[1:], **kwargs)
                 self.numbers.decisions.append((name, value))
+                self.read(args[0])
                 return value
         if func in _MAKES and self.numbers is not None and not any(True for _ in of_type(args, Tensor)):
             with _disable_current_modes(), torch._C.DisableTorchFunction():

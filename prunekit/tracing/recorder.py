@@ -148,7 +148,8 @@ def _enter(
         trace.agreed = scope.enter_context(listening())
         scope.enter_context(CallMode(recording))
     if recording.numbers is not None or recording.replay is not None:
-        scope.enter_context(ValueMode(recording.numbers, recording.replay, recording.to_meta))
+        read = recording.note_read
+        scope.enter_context(ValueMode(recording.numbers, recording.replay, recording.to_meta, read))
     scope.enter_context(OpMode(recording))
 
 

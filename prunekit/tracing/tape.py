@@ -91,6 +91,10 @@ class Recording:
         found = getattr(tensor, "_prunekit_ref", None)
         return found if isinstance(found, Ref) else self.new_ref(tensor, "constant")
 
+    def note_read(self, tensor: Tensor) -> None:
+        """Notes that Python read the numbers of a tensor."""
+        self.trace.reads.append(self.ref(tensor))
+
     def state(self, name: str, tensor: Tensor) -> Tensor:
         """Meta stand-in for a parameter or buffer; integer buffers keep their content as a known value."""
         if name in self.sizes and self.sizes[name] != tuple(tensor.shape):
