@@ -177,7 +177,7 @@ class _Contest:
         total = len(makers) * len(seeds)
         names = sorted({m.tensor for g in self.groups for m in g.parameters})
         for number, (seed, drawn) in enumerate(zip(seeds, draws, strict=True)):
-            statistics = Statistics(self.model, drawn, parameters=names)
+            statistics = Statistics(self.model, drawn, parameters=names, groups=self.groups)
             for place, (name, make) in enumerate(makers.items()):
                 self.listen(number * len(makers) + place, total, name)
                 if name in why or name in fixed:

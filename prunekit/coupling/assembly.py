@@ -57,6 +57,8 @@ def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> A
         if uses >= {"chosen", "stacked"}:  # a stack of matrices, all applied, and some of the results chosen
             uses.add("experts")
         group = _group(len(members_of), inside, position, told_by(uses, roles), "normalised" in uses, names)
+        if "experts" in uses:
+            group = replace(group, stacks=_stacks(coupler, fates, group, members_of))
         position[members_of] = -1
         if len(members_of) < 2:
             frozen.append(Frozen(group.name, len(members_of), "it consists of a single unit"))
@@ -73,6 +75,18 @@ def assemble(coupler: Coupler, fates: Fates, roles: Sequence[Role] = ROLES) -> A
     least = _least(coupler, fates, group_of, [group.size for group in groups])
     groups = [replace(group, least=least[k]) if k in least else group for k, group in enumerate(groups)]
     return Assembly(tuple(groups), tuple(frozen), group_of, unit_of)
+
+
+def _stacks(coupler: Coupler, fates: Fates, group: Group, units: Vector) -> tuple[str, ...]:
+    """Parameters of experts, in the order of the members: those picked from, and those first read after the choice."""
+    made = {out.id: number for number, op in enumerate(coupler.trace.ops) for out in op.outputs}
+    picks = [
+        p for p in coupler.choices if p.positions in made and np.isin(fates.owners[fates.fate[p.axis]], units).any()
+    ]
+    chosen_at = min((made[pick.positions] for pick in picks), default=len(coupler.trace.ops))
+    before = {ref.id for op in coupler.trace.ops[:chosen_at] for ref in op.inputs}
+    names = {ref.name for ref in coupler.trace.state.values() if ref.id not in before} | coupler.stacks
+    return tuple(m.tensor for m in group.parameters if m.tensor in names)
 
 
 def _least(coupler: Coupler, fates: Fates, group_of: Vector, sizes: Sequence[int]) -> dict[int, int]:

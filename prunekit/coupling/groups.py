@@ -41,6 +41,7 @@ class Group:
             removing a unit is not the same as masking it.
         block: module path of the residual block or module that owns the group's first member; groups of one
             architecture position in different blocks share the role and differ in the block.
+        stacks: of the members' tensors those that hold experts one after the other, without what routes to them.
         least: fewest units that may be left: as many as forward chooses among, and one at least.
     """
 
@@ -51,6 +52,7 @@ class Group:
     normalised: bool = False
     block: str = ""
     least: int = 1
+    stacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", named(self.role))

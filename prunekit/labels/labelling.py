@@ -56,6 +56,7 @@ class Labelling:
     added: set[int] = field(default_factory=set)  # ids of tensors that an addition produced
     numbered: dict[int, Numbered] = field(default_factory=dict)  # ids of tensors whose numbers name positions
     sized: dict[Expression, Axis] = field(default_factory=dict)  # what forward computes as a size -> the axis it sizes
+    stacks: set[str] = field(default_factory=set)  # names of weights that are picked along an axis
     choices: list[Pick] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)  # operator without a rule -> where it was met
     where: str = ""

@@ -48,7 +48,7 @@ def _couple_index(c: Labelling, op: Op) -> None:
         return
     used = [k for k, i in enumerate(indices) if i is not None]
     for k in used:
-        _read_at(c, axes[k], indices[k], base.id in c.weights)
+        _read_at(c, axes[k], indices[k], base)
     if base.id in c.weights and any(indices[k].id in c.numbered for k in used):
         c.weights[op.outputs[0].id] = c.weights[base.id]
     rank = max((len(i.shape) for i in indices if i is not None), default=0)
@@ -58,7 +58,7 @@ def _couple_index(c: Labelling, op: Op) -> None:
     c.set(op.outputs[0], [*kept[:at], *([None] * rank), *kept[at:]])
 
 
-def _read_at(c: Labelling, axis: Axis, index: Ref, is_weight: bool) -> None:
+def _read_at(c: Labelling, axis: Axis, index: Ref, base: Ref) -> None:
     """An axis that is read by number; where the numbers are positions along another one it keeps step with that."""
     held = c.numbered.get(index.id)
     if held is None:
@@ -67,7 +67,7 @@ def _read_at(c: Labelling, axis: Axis, index: Ref, is_weight: bool) -> None:
         c.freeze(axis, "it is indexed by counts")
         c.freeze(held.axis, "it is indexed by counts")
     else:
-        picked(c, axis, held, is_weight)
+        picked(c, axis, held, base)
 
 
 def _gather(c: Labelling, op: Op) -> None:
@@ -78,7 +78,7 @@ def _gather(c: Labelling, op: Op) -> None:
     axes: list[Axis] = []
     for k, (axis, index) in enumerate(zip(c.of(base), c.of(where), strict=True)):
         if k == dim % len(base.shape) and where.id in c.numbered:
-            _read_at(c, axis, where, base.id in c.weights)
+            _read_at(c, axis, where, base)
             c.freeze(index, "values along it are gathered by index")
             axes.append(None)
         elif k == dim % len(base.shape) or index is None or base.shape[k] != where.shape[k]:

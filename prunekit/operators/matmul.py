@@ -84,6 +84,7 @@ def _batched(c: Labelling, a: Ref, b: Ref) -> list[Axis]:
     for ref in (a, b):
         if ref.id in c.weights:
             c.flag(c.of(ref)[0], "stacked")
+            c.stacks.add(c.weights[ref.id])
             for axis in c.of(ref):
                 c.flag(axis, "linear")
     return result

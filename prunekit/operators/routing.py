@@ -129,7 +129,7 @@ def _grouped_mm(c: Labelling, op: Op) -> None:
     ends = op.args[2] if len(op.args) > 2 else op.kwargs.get("offs")
     held = c.numbered.get(ends.id) if isinstance(ends, Ref) else None
     if held is not None and held.kind == "offsets":
-        picked(c, b[0], held, stack.id in c.weights)
+        picked(c, b[0], held, stack)
     else:
         c.freeze(b[0], "its matrices are chosen by the routing of the rows")
         if held is not None:
@@ -141,11 +141,12 @@ def _grouped_mm(c: Labelling, op: Op) -> None:
     c.set(op.outputs[0], [a[0], b[2]])
 
 
-def picked(c: Labelling, axis: Axis, numbered: Numbered, is_weight: bool) -> None:
-    """Entries of ``axis`` are picked at numbered positions; weights that are picked are experts."""
+def picked(c: Labelling, axis: Axis, numbered: Numbered, weight: Ref) -> None:
+    """Entries of ``axis`` are picked at numbered positions; where they are of a weight they are experts."""
     c.follow(axis, numbered, _CHOSEN)
-    if is_weight:
+    if weight.id in c.weights:
         c.flag(axis, "experts")
+        c.stacks.add(c.weights[weight.id])
 
 
 OPERATORS = (

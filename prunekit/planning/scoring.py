@@ -78,7 +78,7 @@ def scores_of(
     elif getattr(scorer, "needs_samples", True):
         samples = _Generated(structure, seed)
     names = sorted({m.tensor for g in chosen for m in g.parameters})
-    statistics = Statistics(model, samples, parameters=names, progress=progress)
+    statistics = Statistics(model, samples, parameters=names, progress=progress, groups=chosen)
     if not is_meta(model):
         _check_buffers(model, chosen)
         for name in names:  # a scorer that reads no weights would not notice one that is NaN

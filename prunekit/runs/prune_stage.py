@@ -124,6 +124,7 @@ def _drafted(
         Batches(samples, asked.images),
         parameters={member.tensor for group in groups for member in group.parameters},
         progress=progress,
+        groups=groups,
     )
     aligned: Align = steps_of(structure, groups, stage.align)
     with asked.lean(part):

@@ -13,11 +13,13 @@ from prunekit.scorers.group_norm import GroupNorm
 from prunekit.scorers.kinds import Reads, of_kinds
 from prunekit.scorers.lamp import LAMP
 from prunekit.scorers.magnitude import Magnitude
-from prunekit.scorers.needs import BACKWARD, CURVATURE, FORWARD, LABELLED, WEIGHTS, Needs, Objective
+from prunekit.scorers.needs import BACKWARD, CURVATURE, EXPERTS, FORWARD, LABELLED, WEIGHTS, Needs, Objective
 from prunekit.scorers.obd import OBD
 from prunekit.scorers.product_scores import score_products
 from prunekit.scorers.random import Random
+from prunekit.scorers.reap import REAP
 from prunekit.scorers.reducers import Within
+from prunekit.scorers.routed_frequency import RoutedFrequency
 from prunekit.scorers.saliency import Saliency, SquaredOutput
 from prunekit.scorers.scored import Scored
 from prunekit.scorers.statistics import Statistics
@@ -38,6 +40,8 @@ OWN: Mapping[str, Callable[..., Scorer]] = {
     "magnitude_l1": partial(Magnitude, p=1),
     "obd": OBD,
     "random": Random,
+    "reap": REAP,
+    "routed_frequency": RoutedFrequency,
     "saliency": Saliency,
     "taylor": Taylor,
     "wanda": Wanda,
@@ -46,6 +50,7 @@ OWN: Mapping[str, Callable[..., Scorer]] = {
 __all__ = [
     "BACKWARD",
     "CURVATURE",
+    "EXPERTS",
     "FORWARD",
     "LABELLED",
     "WEIGHTS",
@@ -61,8 +66,10 @@ __all__ = [
     "OBD",
     "OWN",
     "Objective",
+    "REAP",
     "Random",
     "Reads",
+    "RoutedFrequency",
     "Saliency",
     "Scored",
     "Scorer",

@@ -30,6 +30,7 @@ LABELLED = Needs("inputs, labels, a loss", "one forward and one backward pass a 
 CURVATURE = Needs(
     "inputs, labels, a loss", "one forward and three backward passes' work a sample and probe", labels=True
 )
+EXPERTS = Needs("inputs", "one forward pass a sample, and one of a mixture for each of its experts")
 
 
 class Objective(Protocol):

@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
+from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.calibrate import Progress, finite, products
+from prunekit.scorers.contributions import Contributions, contributions
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
 from prunekit.scorers.needs import Objective
@@ -24,6 +26,7 @@ class Statistics:
         model: is read and run, and left as it was.
         samples: calibration samples of batch size 1; may be empty for scorers that read weights only.
         parameters: names whose products will be asked for; None means all. Fewer cost less memory.
+        groups: groups that will be scored; experts among them are then measured in one sweep.
         progress: called as ``progress(done, total)`` after each sample.
 
     Attributes:
@@ -37,6 +40,7 @@ class Statistics:
         *,
         parameters: Collection[str] | None = None,
         progress: Progress | None = None,
+        groups: Sequence[Group] = (),
     ) -> None:
         self.asked = 0
         self._model = model
@@ -48,6 +52,8 @@ class Statistics:
         self._products: dict[tuple[Objective, str, int], Mapping[str, Tensor]] = {}
         self._curvature: dict[tuple[Objective, int, int, int], Mapping[str, Tensor]] = {}
         self._activations: dict[int, Activations] = {}
+        self._contributions: dict[tuple[int, str], Contributions] = {}
+        self._experts = [group for group in groups if group.stacks]
         names = self._weights if parameters is None else parameters
         self._scored = {n: self.weight(n) for n in names if self.weight(n).is_floating_point()}
 
@@ -108,6 +114,18 @@ class Statistics:
         if count not in self._activations:
             self._activations[count] = activations(self._model, self._first(count), self._progress)
         return self._activations[count]
+
+    def contributions(self, group: Group, limit: int | None = None) -> Contributions:
+        """What the experts of ``group`` add to their layer's output, over the first ``limit`` samples.
+
+        Raises ScorerError without samples and where an output is not finite.
+        """
+        count = self._count(limit)
+        if (count, group.name) not in self._contributions:
+            wanted = [group, *(g for g in self._experts if g.name != group.name)]
+            found = contributions(self._model, self._first(count), wanted, self._progress)
+            self._contributions |= {(count, name): value for name, value in found.items()}
+        return self._contributions[count, group.name]
 
     def module(self, path: str) -> nn.Module:
         """The module at ``path``."""

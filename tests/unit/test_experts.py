@@ -8,7 +8,9 @@ import torch
 from support.mixtures import Mixture, Shape, masked_mixture
 
 import prunekit
-from prunekit.errors import SelectionError
+from prunekit.errors import ScorerError, SelectionError
+from prunekit.inputs import as_samples
+from prunekit.scorers import Statistics
 
 ROUTERS, BODIES = ("after", "softmax", "sigmoid"), ("picked", "all", "sorted")
 
@@ -156,3 +158,51 @@ def test_positions_that_mean_more_than_an_expert_keep_all_of_them(how):
     structure = prunekit.trace(Watched(how).eval(), torch.randn(9, 5))
     assert not of_experts(structure)
     assert any(frozen.name == "router.scores.weight:0" and frozen.reason for frozen in structure.frozen)
+
+
+def by_hand(model, x):
+    """Of every expert the mean of gate x norm over its tokens, and the share of tokens that it is sent."""
+    y = model.front(x).flatten(0, -2)
+    at, gates = model.router(y)
+    hidden = (torch.einsum("td,edh->eth", y, model.experts.first) + model.experts.bias.unsqueeze(1)).relu()
+    norms = (hidden @ model.experts.last).norm(dim=-1)
+    found = []
+    for expert, own in enumerate(norms):
+        sent = (at == expert).any(1)
+        gate = (gates * (at == expert)).sum(1)
+        found.append((float((gate * own)[sent].mean()) if sent.any() else 0.0, float(sent.float().mean())))
+    return torch.tensor(found, dtype=torch.float64).T
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_what_an_expert_adds_is_measured_however_it_is_computed(body):
+    model, x = made("sigmoid", body, width=8), torch.randn(3, 9, 5)
+    structure = prunekit.trace(model, x)
+    (group,) = of_experts(structure)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    statistics = Statistics(model, list(as_samples([x], structure.inputs)), groups=structure.groups)
+    with torch.no_grad():
+        reap, share = by_hand(model, x)
+    torch.testing.assert_close(prunekit.REAP().score(group, statistics), reap, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prunekit.RoutedFrequency().score(group, statistics), share, rtol=1e-6, atol=1e-6)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_an_expert_that_fails_leaves_the_model_as_it_was():
+    model, x = made(), torch.randn(2, 7, 5)
+    with torch.no_grad():
+        model.experts.last[2, 0, 0] = float("inf")
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ScorerError, match="is not finite"):
+        prunekit.prune(model, x, roles=["experts"], ratio=0.25, scorer="reap", verify="shapes")
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_what_is_no_expert_is_scored_by_another_criterion_or_refused():
+    model, x = made(hidden=16), torch.randn(2, 7, 5)
+    with pytest.raises(ScorerError, match=r"REAP scores experts.*\n.*elsewhere"):
+        prunekit.prune(model, x, ratio=0.25, scorer="reap")
+    scorer = prunekit.REAP(elsewhere=prunekit.Magnitude())
+    result = prunekit.prune(model, x, roles=["experts", "mlp.hidden"], ratio=0.5, scorer=scorer)
+    assert {w.role for w in result.plan.widths} == {"experts", "mlp.hidden"}
