@@ -22,9 +22,9 @@ from prunekit.options.types import as_json
 from prunekit.planning.drafting import Draft, draft
 from prunekit.planning.iteration import Done, cut_in_steps
 from prunekit.planning.naming import by_name
-from prunekit.planning.symmetry_check import Symmetry
 from prunekit.plans.contents import Plan
 from prunekit.plans.lines import width_lines
+from prunekit.plans.renaming import Renaming
 from prunekit.plugins.homes import Settlement, home_lines
 from prunekit.quantities.layers import Layer, layer_table, layers_of
 from prunekit.quantities.lines import report_lines
@@ -187,7 +187,9 @@ def prune(
             settlement = settled(model, structure.inputs)
             back += [settlement.undo] if settlement is not None else []
         last = done.drafts[-1]
-        layers = layers_of(structure.layers(), last.structure.layers(last.kept))
+        names = Renaming(removal for made in done.drafts[:-1] for removal in made.plan.removals)
+        left = {names.was(name): counts for name, counts in last.structure.layers(last.kept).items()}
+        layers = layers_of(structure.layers(), left)
         report = _report(structure, done.drafts, options, start, took)
         return Result(model, done.plan, report, replaced, layers, settlement, back[1:])
     except BaseException:
@@ -240,7 +242,7 @@ def _report(
         macs={"before": before.macs, "after": after.macs},
         layer_macs={"before": before.layer_macs, "after": after.layer_macs},
         memory={"before": before.memory, "after": after.memory},
-        verify=_verify_report(drafts[0].symmetry),
+        verify=_verify_report(drafts),
         scorer=repr(last.scorer),
         ratio=None if options.scope.target is not None else as_json(options.scope.share),
         target=as_json(options.scope.target),
@@ -250,13 +252,16 @@ def _report(
     )
 
 
-def _verify_report(checked: Symmetry | None) -> dict[str, Any]:
+def _verify_report(drafts: Sequence[Draft]) -> dict[str, Any]:
+    certificates = [made.certificate for made in drafts if made.certificate is not None]
+    found: dict[str, Any] = {"shapes": "passed"}
+    if certificates:
+        found |= {"depth": "passed", "depth_error": max(each.error for each in certificates)}
+    of_widths = next((made for made in drafts if made.plan.cuts), None)
+    if of_widths is None:
+        return found
+    checked = of_widths.symmetry
     if checked is None:
-        return {"shapes": "passed", "symmetry": "not run", "hint": "pass verify='full' to run it at any size"}
+        return {**found, "symmetry": "not run", "hint": "pass verify='full' to run it at any size"}
     state = "passed" if checked.passed else "broken groups left alone"
-    return {
-        "shapes": "passed",
-        "symmetry": state,
-        "symmetry_error": checked.error,
-        "symmetry_broken": list(checked.broken),
-    }
+    return {**found, "symmetry": state, "symmetry_error": checked.error, "symmetry_broken": list(checked.broken)}

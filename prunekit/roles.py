@@ -87,6 +87,10 @@ EXPERTS = Role(
 CHANNELS = Role("channels", "channels between convolutions", use="conv", settled=2, preferred=3)
 HIDDEN = Role("mlp.hidden", "hidden features between linear layers", settled=1, preferred=2)
 
+BLOCK = Role("depth.block", "whole residual blocks of a container", default_step=False, counted=True)
+
+DEPTH: tuple[Role, ...] = (BLOCK,)  # no operator's use tells them: they are found among the modules of a trace
+
 # In the order in which they are told: the first whose use is found on a unit's labels. The last needs none.
 ROLES: tuple[Role, ...] = (EXPERTS, HEADS, HEAD_DIM, EMBEDDING, CHANNELS, HIDDEN)
 
@@ -100,4 +104,4 @@ def named(name: str, roles: Sequence[Role] = ROLES) -> Role:
     """The role of that name; one that is not known takes the middle of every order."""
     if isinstance(name, Role):
         return name
-    return next((role for role in roles if role == name), None) or Role(name)
+    return next((role for role in (*roles, *DEPTH) if role == name), None) or Role(name)

@@ -52,7 +52,7 @@ def terms(trace: Trace, coupler: Coupler) -> tuple[CostTerm, ...]:
     for ref in trace.state.values():
         if ref.kind == "parameter":
             found.append(CostTerm(("params",), _all_axes(ref), module=ref.name.rpartition(".")[0]))
-        found.append(CostTerm(("memory",), _all_axes(ref), ref.dtype.itemsize))
+        found.append(CostTerm(("memory",), _all_axes(ref), ref.dtype.itemsize, ref.name.rpartition(".")[0]))
     return tuple(found)
 
 

@@ -43,6 +43,7 @@ class Group:
             architecture position in different blocks share the role and differ in the block.
         stacks: of the members' tensors those that hold experts one after the other, without what routes to them.
         least: fewest units that may be left: as many as forward chooses among, and one at least.
+        places: of a group of whole modules the path of each unit; empty for widths.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Group:
     block: str = ""
     least: int = 1
     stacks: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", named(self.role))

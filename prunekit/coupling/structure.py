@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prunekit.coupling.assembly import Assembly, assemble
 from prunekit.coupling.axis_rows import Rows
+from prunekit.coupling.blocks import NO_DEPTH, Depth, find_depth, is_inside
 from prunekit.coupling.cost import Cost, CostTerm, by_module, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
@@ -39,6 +40,7 @@ class Structure:
         ties: groups that must keep equal counts.
         inputs: the example inputs of the trace.
         unknown: operators without a coupling rule that touched a prunable axis -> where.
+        depth: whole blocks that may go; asked for by their role, never by default.
     """
 
     groups: tuple[Group, ...]
@@ -50,6 +52,7 @@ class Structure:
     coupler: Coupler
     fates: Fates
     assembly: Assembly
+    depth: Depth = NO_DEPTH
 
     @property
     def brought(self) -> tuple[Operator, ...]:
@@ -83,7 +86,7 @@ class Structure:
         return tuple(found)
 
     def group(self, name: str) -> Group:
-        return self.groups[self.numbers[name]]
+        return self.groups[self.numbers[name]] if name in self.numbers else self.depth.group(name)
 
     @cached_property
     def rows(self) -> Rows:
@@ -103,7 +106,8 @@ class Structure:
 
     def lengths(self, kept: Mapping[str, Tensor]) -> Lengths:
         """How long every axis is when each named group keeps the given units."""
-        return Lengths(self.rows, self.numbers, kept)
+        widths = {name: units for name, units in kept.items() if name not in self._deep}
+        return Lengths(self.rows, self.numbers, widths)
 
     def overlaps(self) -> dict[str, set[str]]:
         """For each group the groups that share coordinates with it, such as heads and positions within a head."""
@@ -134,11 +138,21 @@ class Structure:
 
     def cost(self, kept: Mapping[str, Tensor] | None = None) -> Cost:
         """Parameters, multiply-adds and bytes when each named group keeps the given units; everything by default."""
-        return measure_ops(self.terms, self.shapes(kept)) if kept else self._whole_cost
+        return measure_ops(*self._left(kept)) if kept else self._whole_cost
 
     def layers(self, kept: Mapping[str, Tensor] | None = None) -> dict[str, tuple[int, int]]:
         """(parameters, multiply-adds) by module, as ``cost`` counts them."""
-        return by_module(self.terms, self.shapes(kept) if kept else {})
+        return by_module(*self._left(kept or {}))
+
+    def _left(self, kept: Mapping[str, Tensor]) -> tuple[tuple[CostTerm, ...], dict[int, tuple[int, ...]]]:
+        """Terms of what is left when blocks are gone, and shapes that change when widths are."""
+        gone = self.depth.gone(kept)
+        parts = tuple(term for term in self.terms if not is_inside(term.module, gone)) if gone else self.terms
+        return parts, self.shapes(kept) if kept.keys() - self._deep else {}
+
+    @cached_property
+    def _deep(self) -> frozenset[str]:
+        return frozenset(group.name for group in self.depth.groups)
 
     @cached_property
     def _whole_cost(self) -> Cost:
@@ -209,4 +223,5 @@ def couple(
     fates = find_ties(coupler, fates).settle(coupler, fates)
     assembly = assemble(coupler, fates, roles)
     ties = find_ties(coupler, fates).named(fates, assembly)
-    return Structure(assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)
+    known = (assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)
+    return Structure(*known, find_depth(trace))

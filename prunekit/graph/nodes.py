@@ -77,12 +77,16 @@ def packet(op: Op) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ModuleCall:
-    """One execution of a module: the tensors that its first positional argument and its output hold."""
+    """One execution of a module: the tensors that its first positional argument and its output hold.
+
+    ``given`` are the tensors of all its arguments, keywords last.
+    """
 
     module: str
     is_leaf: bool
     inputs: tuple[Ref, ...]
     outputs: tuple[Ref, ...]
+    given: tuple[Ref, ...] = ()
 
 
 @dataclass(eq=False)
@@ -90,7 +94,8 @@ class Trace:
     """One forward pass: operators and calls in order, state tensors by name, the model's outputs and their places.
 
     ``attributes`` are the int attributes that were traced, ``agreed`` pairs of int expressions that the model's code
-    compared and found equal. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
+    compared and found equal. ``containers`` has the names of the entries of every list or sequence of modules, by its
+    path. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
     the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index. ``decisions`` are the
     values that forward read, where it was followed on real numbers, ``reads`` the tensors that they were read from.
     """
@@ -105,6 +110,7 @@ class Trace:
     agreed: list[tuple[Any, Any]] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
     sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    containers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lists: bool = False
     decisions: tuple[tuple[str, Any], ...] = ()
     reads: list[Ref] = field(default_factory=list)

@@ -13,30 +13,40 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.graph.nodes import packet
+from prunekit.operators import TABLE
 from prunekit.options import Options
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
+from prunekit.planning.deep import deep_draft, for_widths, parted
 from prunekit.planning.folds import Note
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry
 from prunekit.planning.targeted import select_for_target
 from prunekit.planning.uniform_widths import uniform_draft
+from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.plugins.homes import Words
 from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.registry import criterion
 from prunekit.registry.homes import words_of
+from prunekit.registry.rules import coupled
+from prunekit.removal.certificate import Certificate
 from prunekit.roles import HEAD_DIM, HEADS
 from prunekit.scorers import Magnitude, Scored, Scorer
 from prunekit.selection import Conditions, filter_groups
+from prunekit.surgery.cutting import applied
+from prunekit.tracing.recorder import record
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A plan with what led to it: kept units by group, the structure, the symmetry check and remarks."""
+    """A plan with what led to it: kept units by group, the structure, the symmetry check and remarks.
+
+    Of a plan that removes blocks, ``certificate`` is what their removal was found to change.
+    """
 
     plan: Plan
     kept: dict[str, Tensor]
@@ -44,6 +54,7 @@ class Draft:
     symmetry: Symmetry | None
     notes: tuple[Note, ...]
     scorer: Scorer
+    certificate: Certificate | None = None
 
 
 def draft(
@@ -61,6 +72,11 @@ def draft(
     ``baseline`` is what a relative target refers to, if not ``structure``; ``sizes`` what a ratio refers to, see
     ``Conditions``. Raises NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
     """
+    parts = parted(options)
+    if parts.depth is not None:
+        held = list(data) if data is not None and parts.widths is not None else data
+        deep = depth_draft(model, structure, parts.depth, data=held, progress=progress, baseline=baseline, sizes=sizes)
+        return deep if parts.widths is None else _widths_after(model, deep, parts.widths, held, progress)
     _warn_of(options, structure)
     if not options.choice.uniform:
         return _one_draft(model, structure, data, progress, baseline, sizes, options)
@@ -72,6 +88,27 @@ def draft(
     make = partial(_one_draft, model, structure, None, progress, baseline, sizes)
     made = uniform_draft(model, structure, options.replaced(scorer=Scored(scores, scorer)), make)
     return replace(made, scorer=scorer)
+
+
+def depth_draft(model: nn.Module, structure: Structure, options: Options, **given: Any) -> Draft:
+    """The plan of ``deep_draft``, whose errors it raises, as a draft."""
+    found = deep_draft(model, structure, options, **given)
+    return Draft(found.plan, found.kept, structure, None, (), found.scorer, found.certificate)
+
+
+def _widths_after(model: nn.Module, deep: Draft, options: Options, data: Any, progress: Any) -> Draft:
+    """``deep``, and then widths of what it leaves: the model is without these blocks while they are chosen."""
+    with applied(model, deep.plan):
+        left = traced_again(model, deep.structure)
+        made = draft(model, left, for_widths(options), data=data, progress=progress)
+    return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)
+
+
+def traced_again(model: nn.Module, structure: Structure) -> Structure:
+    """The structure of ``model`` as it stands, by what was known for ``structure``."""
+    table = TABLE.with_(structure.brought)
+    trace = record(model, structure.inputs)
+    return coupled(model, trace, structure.inputs, table, free_outputs=structure.free_outputs)
 
 
 def _one_draft(

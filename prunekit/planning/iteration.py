@@ -17,7 +17,8 @@ from prunekit.modules.snapshot import kept_as_is
 from prunekit.options import Options
 from prunekit.options.schedules import portions
 from prunekit.options.types import Ratio
-from prunekit.planning.drafting import Draft, draft
+from prunekit.planning.deep import for_widths, parted
+from prunekit.planning.drafting import Draft, depth_draft, draft
 from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
@@ -62,34 +63,58 @@ def cut_in_steps(
     cutting, target = options.cutting, options.scope.target
     parts = portions(cutting.steps, cutting.schedule)
     refit = as_compensation(cutting.compensate)
-    held = list(data) if data is not None and (len(parts) > 1 or refit is not None) else data
+    asked = parted(options)
+    held = list(data) if data is not None and (len(parts) > 1 or refit is not None or asked.depth is not None) else data
     if target is not None:
         done.baseline = Baseline.of(model, structure, target, cutting.latency)
+    structure, options = _without_blocks(model, structure, options, held, progress, trace, done)
+    blocks = len(done.drafts)
     baseline, inputs = done.baseline, structure.inputs
-    sizes = {group.name: group.size for group in structure.groups}
+    sizes = {group.name: group.size for group in (*structure.groups, *structure.depth.groups)}
     if cutting.on_step is not None:
         done.undos.append(Undo([kept_as_is(model)]))
     try:
         for number, part in enumerate(parts, 1):
-            if done.drafts:
+            if len(done.drafts) > blocks:
                 structure = trace(model, inputs)
             step = options if part == 1 else _part_of(options, part, baseline)
             try:
                 made = draft(model, structure, step, data=held, progress=progress, baseline=baseline, sizes=sizes)
             except NothingToPruneError:
-                if number == len(parts) and not done.drafts:
+                if number == len(parts) and len(done.drafts) == blocks:
                     raise
             else:
-                done.drafts.append(made)
-                chosen = _calibration(refit, held, structure, options.choice.seed)
-                undo = Undo([])
-                done.undos.append(undo)
-                carry_out_plan(model, made.plan, undo, compensate=refit, data=chosen)
+                how = refit if made.plan.cuts else None  # what reads a whole block reads the stream
+                _carried_out(model, made, done, how, _calibration(how, held, structure, options.choice.seed))
             if cutting.on_step is not None:
                 cutting.on_step(model, number, len(parts))
     except BaseException:
         done.undo()
         raise
+
+
+def _without_blocks(
+    model: nn.Module, structure: Structure, options: Options, data: Any, progress: Any, trace: Tracer, done: Done
+) -> tuple[Structure, Options]:
+    """Where both blocks and widths are asked for, blocks go first and at once: what is left, what is still asked."""
+    asked = parted(options)
+    if asked.depth is None or asked.widths is None:
+        return structure, options
+    try:
+        _carried_out(model, depth_draft(model, structure, asked.depth, data=data, progress=progress), done)
+        return trace(model, structure.inputs), for_widths(asked.widths)
+    except BaseException:
+        done.undo()
+        raise
+
+
+def _carried_out(
+    model: nn.Module, made: Draft, done: Done, refit: Compensation | None = None, data: list[Inputs] | None = None
+) -> None:
+    done.drafts.append(made)
+    undo = Undo([])
+    done.undos.append(undo)
+    carry_out_plan(model, made.plan, undo, compensate=refit, data=data)
 
 
 def _calibration(refit: Compensation | None, data: Any, structure: Structure, seed: int) -> list[Inputs] | None:

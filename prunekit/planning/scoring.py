@@ -72,13 +72,8 @@ def scores_of(
     progress: Any = None,
 ) -> dict[str, Tensor]:
     """A score a unit, by group name; what ``scorer`` needs is drawn from ``data``, or generated with ``seed``."""
-    samples: Sequence[Sample] = ()
-    if data is not None:
-        samples = list(as_samples(data, structure.inputs))
-    elif getattr(scorer, "needs_samples", True):
-        samples = _Generated(structure, seed)
     names = sorted({m.tensor for g in chosen for m in g.parameters})
-    statistics = Statistics(model, samples, parameters=names, progress=progress, groups=chosen)
+    statistics = statistics_of(model, structure, chosen, scorer, data, seed, progress)
     if not is_meta(model):
         _check_buffers(model, chosen)
         for name in names:  # a scorer that reads no weights would not notice one that is NaN
@@ -92,6 +87,25 @@ def scores_of(
                 hint="pass a scorer that reads none, such as prunekit.Random(seed=0), or build the model on a device",
             ) from error
         raise
+
+
+def statistics_of(
+    model: nn.Module,
+    structure: Structure,
+    chosen: Sequence[Group],
+    scorer: Scorer,
+    data: Iterable[Any] | None,
+    seed: int,
+    progress: Any = None,
+) -> Statistics:
+    """What ``scorer`` may ask for, about the parameters of ``chosen``, on ``data`` or on inputs generated with ``seed``."""
+    names = sorted({m.tensor for g in chosen for m in g.parameters})
+    samples: Sequence[Sample] = ()
+    if data is not None:
+        samples = list(as_samples(data, structure.inputs))
+    elif getattr(scorer, "needs_samples", True):
+        samples = _Generated(structure, seed)
+    return Statistics(model, samples, parameters=names, progress=progress, groups=chosen)
 
 
 def _check_buffers(model: nn.Module, chosen: Sequence[Group]) -> None:

@@ -7,7 +7,6 @@ told apart too.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
+from prunekit.modules.perturbing import NOISE, perturbed
 from prunekit.modules.walk import state_tensors
 from prunekit.options import Options
 from prunekit.planning.turned import Decisions
@@ -110,7 +110,7 @@ class _Check:
         self.tolerance = TOLERANCE
         self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
         self.base: list[Tensor] | None = None
-        self.noise = torch.randn(_NOISE, generator=torch.Generator().manual_seed(seed))
+        self.noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(seed))
 
     @property
     def is_exact(self) -> bool:
@@ -178,10 +178,10 @@ class _Check:
             new = self._cast(tensor.detach())
             if isinstance(tensor, nn.Parameter) and new.is_complex():
                 new = torch.view_as_complex(
-                    _perturbed(name, torch.view_as_real(new.resolve_conj()).contiguous(), self.seed, self.noise)
+                    perturbed(name, torch.view_as_real(new.resolve_conj()).contiguous(), self.seed, self.noise)
                 )
             elif isinstance(tensor, nn.Parameter) and new.is_floating_point():
-                new = _perturbed(name, new, self.seed, self.noise)
+                new = perturbed(name, new, self.seed, self.noise)
             for axis, index in by_name.get(name, []):
                 new = new.index_select(axis, index.to(new.device))
             return nn.Parameter(new, requires_grad=False) if isinstance(tensor, nn.Parameter) else new.clone()
@@ -211,26 +211,6 @@ def _comparable(tensor: Tensor) -> Tensor:
     """Real numbers of at least float32; a complex one as two."""
     tensor = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-_NOISE = 1_000_003  # prime, so that no axis repeats in step with the noise
-
-
-def _perturbed(name: str, tensor: Tensor, seed: int, noise: Tensor) -> Tensor:
-    """``tensor`` plus noise that is small against its spread; two tensors of a model start at different places."""
-    flat = tensor.reshape(-1)
-    if not flat.numel():
-        return tensor
-    sample = flat[:: max(1, flat.numel() // 10_000)].float()
-    spread = float(sample.std()) if sample.numel() > 1 else 0.0
-    scale = max(0.1 * spread, 0.05 * float(sample.abs().mean()), 0.01)
-    start = zlib.crc32(f"{seed}{name}".encode()) % _NOISE
-    parts: list[Tensor] = []
-    while (done := sum(p.numel() for p in parts)) < flat.numel():
-        parts.append(noise[start : start + flat.numel() - done])
-        start = 0
-    added = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return torch.add(tensor, added.to(tensor).reshape(tensor.shape), alpha=scale)
 
 
 def _permutations(groups: Sequence[Group], seed: int) -> dict[tuple[str, int], Tensor]:

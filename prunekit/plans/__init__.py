@@ -2,6 +2,6 @@
 
 from prunekit.plans.bundle import Bundle
 from prunekit.plans.composition import compose
-from prunekit.plans.contents import Cut, Edit, Fold, Plan, Width
+from prunekit.plans.contents import Cut, Edit, Fold, Plan, Removal, Shortening, Width
 
-__all__ = ["Bundle", "Cut", "Edit", "Fold", "Plan", "Width", "compose"]
+__all__ = ["Bundle", "Cut", "Edit", "Fold", "Plan", "Removal", "Shortening", "Width", "compose"]

@@ -46,6 +46,8 @@ def _of(kind: str, value: Any, where: str) -> Any:
         return value
     if kind == "tuple[int, ...]" and isinstance(value, list) and all(map(_is_count, value)):
         return tuple(value)
+    if kind == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
     raise ValueError(f"{where} is {str(value)[:40]!r}, not {kind}")
 
 

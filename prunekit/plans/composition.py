@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from prunekit.errors import PlanError, expect
-from prunekit.plans.contents import Cut, Edit, Fold, Plan, Width
+from prunekit.plans.contents import Cut, Edit, Fold, Plan, Removal, Shortening, Width
+from prunekit.plans.renaming import Renaming
 
 
 def compose(first: Plan, second: Plan) -> Plan:
@@ -16,6 +18,7 @@ def compose(first: Plan, second: Plan) -> Plan:
     """
     for name, plan in (("first", first), ("second", second)):
         expect(name, plan, "what prunekit.plan gave, or Plan.from_json", fits=isinstance(plan, Plan))
+    second = _named_as_before(second, Renaming(first.removals)) if first.removals else second
     return Plan(
         fingerprint=first.fingerprint,
         widths=tuple(_widths(first.widths, second.widths)),
@@ -23,7 +26,41 @@ def compose(first: Plan, second: Plan) -> Plan:
         edits=tuple(_edits(first.edits, second.edits)),
         folds=tuple(_folds(first.folds, second)),
         frozen=first.frozen,
+        removals=tuple(_removals(first.removals, second.removals)),
+        shortenings=tuple(_shortenings(first.shortenings, second.shortenings)),
     )
+
+
+def _named_as_before(plan: Plan, names: Renaming) -> Plan:
+    """A plan for what is left when blocks are gone, in the names of the original."""
+    return replace(
+        plan,
+        widths=tuple(replace(w, group=names.was(w.group)) for w in plan.widths),
+        cuts=tuple(replace(c, tensor=names.was(c.tensor)) for c in plan.cuts),
+        edits=tuple(replace(e, module=names.was(e.module)) for e in plan.edits),
+        folds=tuple(replace(f, tensor=names.was(f.tensor)) for f in plan.folds),
+        removals=tuple(replace(r, container=names.was(r.container)) for r in plan.removals),
+        shortenings=tuple(replace(s, module=names.was(s.module)) for s in plan.shortenings),
+    )
+
+
+def _removals(first: tuple[Removal, ...], second: tuple[Removal, ...]) -> Iterator[Removal]:
+    later = {removal.container: removal for removal in second}
+    for removal in first:
+        again = later.pop(removal.container, None)
+        name = f"the entries of {removal.container or 'the model'}"
+        kept = removal.kept if again is None else _chain(name, removal.kept, len(again.names), again.kept)
+        yield replace(removal, kept=kept)
+    yield from later.values()
+
+
+def _shortenings(first: tuple[Shortening, ...], second: tuple[Shortening, ...]) -> Iterator[Shortening]:
+    later = {(short.module, short.attribute): short for short in second}
+    for short in first:
+        again = later.pop((short.module, short.attribute), None)
+        name = f"{short.module}.{short.attribute}"
+        yield short if again is None else replace(short, kept=_chain(name, short.kept, again.size, again.kept))
+    yield from later.values()
 
 
 def _chain(name: str, outer: tuple[int, ...], size: int, inner: tuple[int, ...]) -> tuple[int, ...]:

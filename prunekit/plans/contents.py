@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunekit.coupling.groups import Frozen
 from prunekit.errors import PlanError
+from prunekit.modules.containers import place
 from prunekit.modules.walk import state_tensors
 from prunekit.plans.checking import as_read, ascending
 from prunekit.plans.lines import width_lines
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = "prunekit.plan/1"
+WITH_REMOVALS = "prunekit.plan/2"  # an earlier prunekit must not carry out half of such a plan
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,43 @@ class Fold:
     factor: float
 
 
+@dataclass(frozen=True)
+class Removal:
+    """Whole entries of a list or sequence of modules go: ``kept`` are the places that stay, ascending.
+
+    ``container`` is its path, "" the model itself; ``names`` are those of all entries. What stays is numbered as if the
+    container had been built with it alone. Everything else in a plan names modules and tensors as they were before.
+    """
+
+    container: str
+    names: tuple[str, ...]
+    kept: tuple[int, ...]
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The paths of the entries that go."""
+        return tuple(place(self.container, name) for at, name in enumerate(self.names) if at not in self.kept)
+
+
+@dataclass(frozen=True)
+class Shortening:
+    """A plain list or tuple that has a value an entry: only the places ``kept`` of ``size`` stay, ascending.
+
+    ``attribute`` may lead through objects that a module holds: ``config.layer_types``.
+    """
+
+    module: str
+    attribute: str
+    size: int
+    kept: tuple[int, ...]
+
+
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """What is kept, which attributes change, and the structure that the plan was made for."""
+    """What is kept, which attributes change, and the structure that the plan was made for.
+
+    Cuts, edits and folds come first, removals and shortenings last.
+    """
 
     fingerprint: str
     widths: tuple[Width, ...]
@@ -78,17 +114,23 @@ class Plan:
     edits: tuple[Edit, ...] = ()
     folds: tuple[Fold, ...] = ()
     frozen: tuple[Frozen, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    shortenings: tuple[Shortening, ...] = ()
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":"))
+        values = asdict(self)
+        if self.removals or self.shortenings:
+            return json.dumps({"format": WITH_REMOVALS, **values}, separators=(",", ":"))
+        del values["removals"], values["shortenings"]
+        return json.dumps({"format": FORMAT, **values}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Inverse of ``to_json``. Raises PlanError on anything else."""
         try:
             raw: dict[str, Any] = json.loads(text)
-            if raw.pop("format") != FORMAT:
-                raise PlanError("the plan was written in another format", hint=f"expected {FORMAT}")
+            if raw.pop("format") not in (FORMAT, WITH_REMOVALS):
+                raise PlanError("the plan was written in another format", hint=f"expected {FORMAT} or {WITH_REMOVALS}")
             made = cls(
                 fingerprint=str(raw["fingerprint"]),
                 widths=tuple(as_read(Width, w) for w in raw["widths"]),
@@ -96,11 +138,17 @@ class Plan:
                 edits=tuple(as_read(Edit, e) for e in raw["edits"]),
                 folds=tuple(as_read(Fold, f) for f in raw["folds"]),
                 frozen=tuple(as_read(Frozen, f) for f in raw["frozen"]),
+                removals=tuple(as_read(Removal, r) for r in raw.get("removals", ())),
+                shortenings=tuple(as_read(Shortening, s) for s in raw.get("shortenings", ())),
             )
             for width in made.widths:
                 ascending(width.kept, width.before, width.group)
             for cut in made.cuts:
                 ascending(cut.kept, cut.size, cut.tensor)
+            for removal in made.removals:
+                ascending(removal.kept, len(removal.names), removal.container or "the model")
+            for short in made.shortenings:
+                ascending(short.kept, short.size, f"{short.module}.{short.attribute}")
             return made
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(f"the text is not a plan: {error}", hint="pass a plan.json that prunekit wrote") from error
@@ -115,6 +163,8 @@ class Plan:
             index = "" if e.index is None else f"[{e.index}]"
             lines.append(f"set {e.module}.{e.attribute}{index}  {e.before} -> {e.after}")
         lines += [f"fold {f.tensor} axis {f.axis}: {len(f.rows)} rows x {f.factor:.6g}" for f in self.folds]
+        lines += [f"remove {path}" for removal in self.removals for path in removal.gone]
+        lines += [f"shorten {s.module}.{s.attribute}  {s.size} -> {len(s.kept)}" for s in self.shortenings]
         lines += [f"frozen {f.name} ({f.size}): {f.reason}" for f in self.frozen]
         return "\n".join(lines)
 

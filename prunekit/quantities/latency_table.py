@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
 from prunekit.graph.nodes import Ref, Trace, packet
@@ -80,9 +81,11 @@ class LatencyTable:
     def total(self, structure: Structure, kept: Mapping[str, Tensor]) -> float:
         """Seconds of the operators and module calls of a forward pass, when each named group keeps the given units."""
         shapes = structure.shapes(kept) if kept else {}
+        gone = structure.depth.gone(kept)
+        calls = sum(not is_inside(call.module, gone) for call in structure.trace.modules)
         with torch.no_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            between = len(structure.trace.modules) * self._module_call()  # stays when widths shrink
-            return math.fsum([between, *(self.of(work, shapes) for work in works(structure.trace))])
+            between = calls * self._module_call()  # stays when widths shrink
+            return math.fsum([between, *(self.of(work, shapes) for work in works(structure.trace, gone))])
 
     def _module_call(self) -> float:
         """Seconds that Python takes to call a module that does nothing."""
@@ -196,10 +199,12 @@ _NAMES_SIZES = {"aten.native_layer_norm": 2}  # the argument whose shape is the 
 _FUSED = {"scaled_dot_product_attention": torch.nn.functional.scaled_dot_product_attention}
 
 
-def works(trace: Trace) -> Iterator[Work]:
-    """Everything in a trace that takes time, in order."""
+def works(trace: Trace, gone: Sequence[str] = ()) -> Iterator[Work]:
+    """Everything in a trace that takes time, in order, but for what lies in modules that are ``gone``."""
     seen: set[int] = set()
     for op in trace.ops:
+        if gone and is_inside(op.module, gone):
+            continue
         call = op.call
         if call is not None and call.name in _FUSED:
             if id(call) not in seen:

@@ -37,7 +37,8 @@ def report_lines(report: Reported) -> list[str]:
     lines = [f"{name:8}{_before_after(pair, unit)}" for name, pair, unit in rows]
     if report.latency is not None:
         lines.append(f"latency {latency_change(report.latency['before'], report.latency['after'])}")
-    lines.append(f"checks  shapes {report.verify['shapes']}, symmetry {report.verify['symmetry']}")
+    checks = (f"{name} {report.verify[name]}" for name in ("shapes", "depth", "symmetry") if name in report.verify)
+    lines.append(f"checks  {', '.join(checks)}")
     shown = report.notes[:3]
     more = [f"and {len(report.notes) - 3} more notes"] if len(report.notes) > 3 else []
     return [*lines, *shown, *more]

@@ -24,6 +24,7 @@ from prunekit.options import Options
 from prunekit.options.together import from_settings
 from prunekit.options.types import Align
 from prunekit.planning.candidates import choose
+from prunekit.planning.deep import parted
 from prunekit.planning.drafting import Draft, draft
 from prunekit.quantities.gauge import Baseline
 from prunekit.samples.tasks import Samples
@@ -115,6 +116,10 @@ def drafted(
 def _drafted(
     part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
 ) -> Draft:
+    if parted(asked.options).depth is not None and not stage.pools:
+        data = [sample.inputs for sample in Batches(samples, asked.images)]
+        with asked.lean(part):
+            return draft(part, structure, asked.options, data=data, progress=progress, baseline=asked.baseline)
     roles = reached(structure, stage)
     options = asked.options if roles is None else asked.options.replaced(roles=roles)
     # uniform widths are looked for among all groups, also those that share units with others
@@ -158,10 +163,15 @@ def carry_out(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> No
 
 def verified_by(made: Draft) -> dict[str, Any]:
     """What the checks before a cut found."""
+    found: dict[str, Any] = {"shapes": "passed"}
+    if made.certificate is not None:
+        found |= {"depth": "passed", "depth_error": made.certificate.error}
+    if not made.plan.cuts:
+        return found if made.certificate is not None else {**found, "symmetry": "passed"}
     if made.symmetry is None:
-        return {"shapes": "passed", "symmetry": "not run: too many multiply-adds"}
+        return {**found, "symmetry": "not run: too many multiply-adds"}
     state = "passed" if made.symmetry.passed else "broken groups left alone"
-    return {"shapes": "passed", "symmetry": state, "symmetry_error": made.symmetry.error}
+    return {**found, "symmetry": state, "symmetry_error": made.symmetry.error}
 
 
 @torch.no_grad()

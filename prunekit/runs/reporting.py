@@ -117,8 +117,12 @@ def verified(cuts: Sequence[Mapping[str, Any]], part: nn.Module, predicted: Cost
     actual = sum(p.numel() for p in part.parameters())
     if actual != predicted.params:
         raise VerificationError(f"{actual} parameters are left where {predicted.params} were predicted")
-    bad = [cut["symmetry"] for cut in cuts if cut["symmetry"] != "passed"]
+    bad = [cut["symmetry"] for cut in cuts if cut.get("symmetry", "passed") != "passed"]
     out = {"shapes": "passed", "symmetry": bad[0] if bad else "passed", "params": "as predicted"}
+    if depths := [cut["depth_error"] for cut in cuts if "depth_error" in cut]:
+        out |= {"depth": "passed", "depth_error": max(depths)}
+        if not any("symmetry" in cut for cut in cuts):
+            del out["symmetry"]  # no width was cut
     errors = [cut["symmetry_error"] for cut in cuts if "symmetry_error" in cut]
     return out | ({"symmetry_error": max(errors)} if errors else {})
 

@@ -5,7 +5,9 @@ from functools import partial
 
 from prunekit.scorers.activation import Activation
 from prunekit.scorers.batch_norm_scale import BatchNormScale
+from prunekit.scorers.block_influence import BlockInfluence
 from prunekit.scorers.contract import Scorer
+from prunekit.scorers.damage import Damage
 from prunekit.scorers.disturbed_taylor import DisturbedTaylor
 from prunekit.scorers.fisher import Fisher
 from prunekit.scorers.fpgm import FPGM
@@ -31,6 +33,9 @@ OWN: Mapping[str, Callable[..., Scorer]] = {
     "activation": Activation,
     "apoz": partial(Activation, measure="apoz"),
     "batch_norm_scale": BatchNormScale,
+    "block_influence": BlockInfluence,
+    "damage": Damage,
+    "damage_greedy": partial(Damage, greedy=True),
     "disturbed_taylor": DisturbedTaylor,
     "fisher": Fisher,
     "fpgm": FPGM,
@@ -56,6 +61,8 @@ __all__ = [
     "WEIGHTS",
     "Activation",
     "BatchNormScale",
+    "BlockInfluence",
+    "Damage",
     "DisturbedTaylor",
     "FPGM",
     "Fisher",

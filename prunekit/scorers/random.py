@@ -18,6 +18,7 @@ from prunekit.scorers.statistics import Statistics
 class Random:
     """Uniform in [0, 1). Determined by the seed and the group's name, so the order of groups does not matter."""
 
+    of_blocks: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs("nothing", "none")
 
     seed: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -17,6 +18,17 @@ from prunekit.scorers.contributions import Contributions, contributions
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
 from prunekit.scorers.needs import Objective
+from prunekit.scorers.passed_by import damages, influences
+
+
+class Passing(Protocol):
+    """How blocks are passed by, and on how many samples."""
+
+    @property
+    def distance(self) -> str: ...
+
+    @property
+    def samples(self) -> int | None: ...
 
 
 class Statistics:
@@ -51,6 +63,7 @@ class Statistics:
         self._lines: dict[Hashable, dict[tuple[str, int], Tensor]] = {}
         self._products: dict[tuple[Objective, str, int], Mapping[str, Tensor]] = {}
         self._curvature: dict[tuple[Objective, int, int, int], Mapping[str, Tensor]] = {}
+        self._damages: dict[tuple[str, int, frozenset[str]], float] = {}
         self._activations: dict[int, Activations] = {}
         self._contributions: dict[tuple[int, str], Contributions] = {}
         self._experts = [group for group in groups if group.stacks]
@@ -126,6 +139,22 @@ class Statistics:
             found = contributions(self._model, self._first(count), wanted, self._progress)
             self._contributions |= {(count, name): value for name, value in found.items()}
         return self._contributions[count, group.name]
+    def damages(self, sets: Sequence[tuple[str, ...]], how: Passing) -> list[float]:
+        """How far the outputs move with each set of blocks passed by, over the first ``how.samples`` samples.
+
+        Raises ScorerError without samples and where outputs are not finite.
+        """
+        count = self._count(how.samples)
+        keys = [(how.distance, count, frozenset(gone)) for gone in sets]
+        missing = {key: gone for key, gone in zip(keys, sets, strict=True) if key not in self._damages}
+        if missing:
+            found = damages(self._model, self._first(count), list(missing.values()), how.distance, self._progress)
+            self._damages.update(zip(missing, found, strict=True))
+        return [self._damages[key] for key in keys]
+
+    def influences(self, places: Sequence[str], limit: int | None = None) -> Mapping[str, float]:
+        """How far each block turns the stream that passes it, over the first ``limit`` samples."""
+        return influences(self._model, self._first(self._count(limit)), places)
 
     def module(self, path: str) -> nn.Module:
         """The module at ``path``."""

@@ -22,6 +22,7 @@ from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
 from prunekit.surgery.narrowing import narrow_attention
+from prunekit.surgery.removing import check_removals, holder, remove, removed_parameters
 from prunekit.surgery.stale import dead
 from prunekit.surgery.way_back import putter
 
@@ -99,14 +100,16 @@ def carry_out_plan(
             hint="build the model exactly as it was when the plan was made, or plan again",
         )
     _check_edits(model, plan.edits)
+    check_removals(model, plan)
     stood = standing(model)
     original, added = _seen_before(model, plan, as_compensation(compensate), data)
     replacements = _replacements(model, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
+    gone = removed_parameters(model, plan)
     steps = undo.steps
     try:
         remember(model, plan, steps)
-        dead(old, steps)
+        dead([*old, *gone], steps)
         for _, module in named_modules(model):
             _replace(module, replacements, steps)
         for edit in plan.edits:
@@ -114,6 +117,7 @@ def carry_out_plan(
         for _, module in named_modules(model):
             recompute(module, steps)
         narrow_attention(model, steps)
+        remove(model, plan, steps)
         new = [replacements[id(tensor)] for tensor in old]
         steps.append(partial(_bury, new))
         if original is not None:
@@ -132,6 +136,12 @@ def _seen_before(
     if data is None:
         raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
     if how.in_order:
+        if plan.removals:
+            raise InputError(
+                "a refit in order cannot follow blocks that go in the same plan",
+                where="compensate",
+                hint="apply the removals first, then plan and refit what is left; prunekit.prune does so",
+            )
         return reference(model, plan, data, how), {}
     from prunekit.compensation.streamed import corrections  # loading a pruned model refits nothing
 
@@ -229,7 +239,8 @@ def _repointed(value: Any, replacements: dict[int, Tensor]) -> Any:
 def _check_edits(model: nn.Module, edits: tuple[Edit, ...]) -> None:
     for e in edits:
         try:
-            value = getattr(model.get_submodule(e.module), e.attribute)
+            held, name = holder(model.get_submodule(e.module), e.attribute)
+            value = getattr(held, name)
             value = value if e.index is None else value[e.index]
         except (AttributeError, IndexError, TypeError) as error:
             raise PlanError(f"the model has no attribute {e.module}.{e.attribute}", hint="plan again") from error
@@ -238,12 +249,13 @@ def _check_edits(model: nn.Module, edits: tuple[Edit, ...]) -> None:
 
 
 def _edit(model: nn.Module, edit: Edit, steps: list[Callable[[], None]]) -> None:
-    store = model.get_submodule(edit.module).__dict__
-    before = store[edit.attribute]
+    held, name = holder(model.get_submodule(edit.module), edit.attribute)
+    store = held.__dict__
+    before = store[name]
     after: Any = edit.after
     if edit.index is not None:
         items = list(before)
         items[edit.index] = edit.after
         after = type(before)(items)
-    steps.append(putter(store, edit.attribute, before))
-    store[edit.attribute] = after
+    steps.append(putter(store, name, before))
+    store[name] = after

@@ -64,7 +64,9 @@ def module_calls(r: Recording) -> Iterator[None]:
         if not r.brief:
             leaf = next(module.children(), None) is None
             inputs = tuple([r.ref(t) for t in meta_tensors(args[:1])])
-            r.trace.modules.append(ModuleCall(path, leaf, inputs, tuple([r.ref(t) for t in meta_tensors(output)])))
+            outputs = tuple([r.ref(t) for t in meta_tensors(output)])
+            given = inputs if leaf else tuple([r.ref(t) for t in meta_tensors((args, kwargs))])
+            r.trace.modules.append(ModuleCall(path, leaf, inputs, outputs, given))
         return output
 
     nn.Module.__call__ = call  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from prunekit.graph.nodes import Trace
 from prunekit.graph.provenance import listening
 from prunekit.inputs import Inputs
 from prunekit.modules.attention import free_inner_widths
+from prunekit.modules.containers import containers_of
 from prunekit.tracing.modes import CallMode, ListMode, OpMode, python_functionals_open
 from prunekit.tracing.modules import module_calls
 from prunekit.tracing.numbers import Numbers, Replay, ValueMode
@@ -124,6 +125,7 @@ def _recorded(
                 where=f"{recording.failed_in} {_innermost(error)}".strip(),
                 hint="check that model(*example_inputs) runs, or pass other example_inputs",
             ) from error
+    trace.containers = {} if recording.brief else containers_of(model)
     found = named_outputs(result)
     trace.outputs, trace.places = tuple(recording.ref(t) for _, t in found), tuple(path for path, _ in found)
     if not trace.outputs:

@@ -1,0 +1,314 @@
+"""Depth in a plan: how far the options ask for whole blocks, which go, and the plan without them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.groups import Frozen, Group
+from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, SelectionError
+from prunekit.options import Options
+from prunekit.planning.scoring import statistics_of
+from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
+from prunekit.plans.contents import Plan
+from prunekit.quantities.gauge import Baseline, Gauge
+from prunekit.registry import criterion
+from prunekit.removal.certificate import Certificate, Rerun
+from prunekit.removal.ranking import Order, Unit, scores_blocks
+from prunekit.removal.removal_plans import RefusedError, Remover, hooked
+from prunekit.roles import DEPTH
+from prunekit.scorers import BlockInfluence, Damage, DisturbedTaylor, Scorer
+from prunekit.selection.ratio import ratios
+
+logger = logging.getLogger(__name__)
+
+_PREFIX = "depth."
+
+
+@dataclass(frozen=True)
+class Parted:
+    """What the options ask of depth, and what they ask of widths; None where nothing."""
+
+    depth: Options | None
+    widths: Options | None
+
+
+def parted(options: Options) -> Parted:
+    """Options for depth apart from those for widths. Blocks go only where a role ``depth.*`` is named.
+
+    Raises InputError for a target over both: how much of it each takes, nothing says.
+    """
+    scope = options.scope
+    asked = {name: _apart(getattr(scope, name)) for name in ("roles", "include")}
+    share = scope.ratio if isinstance(scope.ratio, Mapping) else None
+    deep_keys = [key for key in share or {} if _is_deep(key)]
+    if not (asked["roles"][0] or asked["include"][0] or (deep_keys and scope.roles is None)):
+        return Parted(None, options)
+    named = [name for name, (deep, _) in asked.items() if deep]
+    shallow = any(asked[name][1] for name in named) or (not named and len(deep_keys) < len(share or {}))
+    widths: dict[str, Any] = {name: list(asked[name][1]) for name in named}
+    if share is not None and shallow:
+        widths["ratio"] = {key: value for key, value in share.items() if key not in deep_keys}
+    depth: dict[str, Any] = {"roles": [str(role) for role in DEPTH]}
+    if share is not None and (deep_keys or shallow):
+        depth["ratio"] = {key: value for key, value in share.items() if key in deep_keys}
+    depth["include"] = None if asked["include"][0] else scope.include
+    if shallow and scope.target is not None:
+        raise InputError(
+            "the target does not say how much of it depth takes, and how much widths do",
+            where="target",
+            hint="give depth.block a ratio and prune; then prune what is left to the target",
+        )
+    if shallow and share is not None and not (depth["ratio"] and widths["ratio"]):
+        raise InputError("the ratio says nothing of some of the roles", where="ratio", hint="name each of them")
+    return Parted(options.replaced(**depth), options.replaced(**widths) if shallow else None)
+
+
+def _apart(names: Any) -> tuple[list[str], list[str]]:
+    each = [names] if isinstance(names, str) else list(names or ())
+    deep = [name for name in each if isinstance(name, str) and _is_deep(name)]
+    return deep, [name for name in each if name not in deep]
+
+
+def _is_deep(pattern: str) -> bool:
+    return pattern.startswith(_PREFIX) and any(fnmatchcase(role, pattern) for role in DEPTH)
+
+
+@dataclass(frozen=True, eq=False)
+class Deep:
+    """A plan that removes blocks: what is kept by group, its certificate, and the criterion that chose."""
+
+    plan: Plan
+    kept: dict[str, Tensor]
+    certificate: Certificate
+    scorer: Scorer
+
+
+@dataclass(eq=False)
+class _Choice:
+    """Blocks while they are chosen."""
+
+    groups: Sequence[Group]
+    remover: Remover
+    never: set[Unit] = field(default_factory=set)
+    refused: list[Frozen] = field(default_factory=list)
+
+    def kept(self, gone: Sequence[Unit]) -> dict[str, Tensor]:
+        left = {g.name: [u for u in range(g.size) if (g.name, u) not in gone] for g in self.groups}
+        touched = {name for name, _ in gone}
+        return {name: torch.tensor(units, dtype=torch.int64) for name, units in left.items() if name in touched}
+
+    def certified(self, gone: Sequence[Unit]) -> tuple[Plan, Certificate] | None:
+        """The plan without these blocks; None where some cannot go, which from now on stay."""
+        try:
+            plan, certificate, refused = self.remover.largest(self.kept(gone))
+        except RefusedError as error:
+            if not error.refused:
+                raise
+            refused, plan = error.refused, None
+        if not refused:
+            assert plan is not None
+            return plan, certificate
+        self.refused += refused
+        places = {g.places[u]: (g.name, u) for g in self.groups for u in range(g.size)}
+        self.never |= {places[frozen.name] for frozen in refused}
+        return None
+
+
+def deep_draft(
+    model: nn.Module,
+    structure: Structure,
+    options: Options,
+    *,
+    data: Iterable[Any] | None,
+    progress: Any = None,
+    baseline: Baseline | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Deep:
+    """The blocks that go at a ratio of all that may, or until a target is met, those of least importance first.
+
+    Raises NothingToPruneError where none can go, SelectionError for a target out of reach, PlanError for a model
+    without weights, ScorerError for a criterion of widths.
+    """
+    if is_meta(model):
+        raise PlanError(
+            "the model is on the meta device, and blocks are certified on numbers", hint="build it on a device"
+        )
+    asked = criterion_of_blocks(options.choice.scorer)
+    groups = structure.depth.groups
+    perturbed = options.cutting.verify == "full" or structure.cost().macs <= SYMMETRY_MACS
+    trial = Rerun(model, structure, options.choice.seed, perturbed and options.cutting.verify != "shapes")
+    choice = _Choice(groups, Remover.of(trial)) if groups else None
+    if choice is None:
+        raise _no_blocks(structure, ())
+    for frozen in (each for group in groups for each in hooked(model, group)):
+        choice.refused.append(frozen)
+        choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
+    choice.never |= _left_out(structure, options)
+    statistics = statistics_of(model, structure, (), asked, data, options.choice.seed, progress)
+    order = Order(groups, asked, statistics)
+    enough = _enough(model, structure, options, baseline, sizes)
+    plan, certificate, gone = _settled_blocks(choice, order, structure, options, enough)
+    plan = replace(plan, frozen=(*plan.frozen, *choice.refused))
+    for each in choice.refused:
+        logger.warning("%s is left alone: %s", each.name, each.reason)
+    return Deep(plan, choice.kept(gone), certificate, asked)
+
+
+def criterion_of_blocks(given: Scorer | str | None) -> Scorer:
+    """The criterion for blocks: the one that is asked for, or ``Damage()`` in the place of the default for widths.
+
+    Raises ScorerError for one that says nothing of blocks.
+    """
+    asked = criterion(given)
+    if scores_blocks(asked):
+        return asked
+    if given is None or isinstance(asked, DisturbedTaylor):
+        return Damage()
+    raise ScorerError(
+        f"{type(asked).__name__} scores units of a width, and says nothing of whole blocks",
+        where="scorer",
+        hint="damage, damage_greedy, block_influence or random; prune widths in a call of their own",
+    )
+
+
+def for_widths(options: Options) -> Options:
+    """Options for widths that come after blocks: a criterion of blocks leaves them to the default."""
+    asked = options.choice.scorer
+    of_widths = asked is None or not isinstance(criterion(asked), (Damage, BlockInfluence))
+    return options if of_widths else options.replaced(scorer=None)
+
+
+def _no_blocks(structure: Structure, refused: Sequence[Frozen]) -> NothingToPruneError:
+    rows = [*structure.depth.frozen, *refused]
+    lines = [f"{f.name}: {f.reason}" for f in rows[:40]] or ["no list of modules has a residual block as its entry"]
+    return NothingToPruneError("no block can go:\n    " + "\n    ".join(lines), hint="prune widths: leave roles out")
+
+
+def _left_out(structure: Structure, options: Options) -> set[Unit]:
+    """Blocks that include does not admit or exclude names. Raises InputError for a pattern that matches nothing."""
+    scope = options.scope
+    units = {path: (g.name, u) for g in structure.depth.groups for u, path in enumerate(g.places)}
+    names = {path: _named_by(path, structure) for path in units}
+
+    def matched(patterns: Any, where: str) -> set[str]:
+        found: set[str] = set()
+        for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
+            hits = {path for path, own in names.items() if any(fnmatchcase(name, pattern) for name in own)}
+            if not hits:
+                known = ", ".join(list(units)[:6])
+                raise InputError(f"{pattern!r} matches no block", where=where, hint=f"blocks: {known}")
+            found |= hits
+        return found
+
+    stay = matched(scope.exclude, "exclude") if scope.exclude is not None else set()
+    if scope.include is not None:
+        stay |= units.keys() - matched(scope.include, "include")
+    return {units[path] for path in stay}
+
+
+def _named_by(path: str, structure: Structure) -> set[str]:
+    """The block, what it is in, and what is in it."""
+    parts = path.split(".")
+    above = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return above | {name for name in structure.trace.state if name.startswith(f"{path}.")} | {str(DEPTH[0])}
+
+
+class _Enough:
+    """When enough is gone."""
+
+    def __init__(self, structure: Structure, count: int | None, gauge: Gauge | None) -> None:
+        self.structure, self.count, self.gauge = structure, count, gauge
+
+    def __call__(self, gone: Sequence[Unit], kept: Mapping[str, Tensor]) -> bool:
+        if self.gauge is None:
+            return len(gone) >= (self.count or 0)
+        return self.gauge.met(self.gauge.exactly(kept))
+
+
+def _enough(
+    model: nn.Module,
+    structure: Structure,
+    options: Options,
+    baseline: Baseline | None,
+    sizes: Mapping[str, int] | None,
+) -> _Enough:
+    target = options.scope.target
+    if target is not None:
+        baseline = baseline or Baseline.of(model, structure, target, options.cutting.latency)
+        return _Enough(structure, None, Gauge.of(model, structure, target, baseline))
+    groups = structure.depth.groups
+    shares = ratios(groups, options.scope.share)
+    whole = {group.name: (sizes or {}).get(group.name, group.size) for group in groups}
+    asked = sum(float(shares[g.name] or 0) * whole[g.name] for g in groups)
+    earlier = sum(whole[g.name] - g.size for g in groups)
+    count = math.floor(asked + (0.5 if options.choice.rounding == "nearest" else 0)) - earlier
+    return _Enough(structure, max(0, count), None)
+
+
+def _most(structure: Structure, options: Options) -> dict[str, int]:
+    """How many blocks of each group may go: one entry stays in every container, and what ``max_ratio`` says."""
+    groups = structure.depth.groups
+    shares = ratios(groups, options.scope.share) if options.scope.target is None else {}
+    caps = {} if options.scope.max_ratio is None else ratios(groups, options.scope.max_ratio)
+    found = {}
+    for group in groups:
+        entries = len(structure.trace.containers[group.block])
+        cap = caps.get(group.name)
+        most = min(group.size, entries - 1, group.size if cap is None else math.floor(cap * group.size))
+        found[group.name] = 0 if shares and shares[group.name] is None else most
+    return found
+
+
+def _settled_blocks(
+    choice: _Choice, order: Order, structure: Structure, options: Options, enough: _Enough
+) -> tuple[Plan, Certificate, list[Unit]]:
+    """Takes blocks until it is enough, and again without those that turn out to have to stay."""
+    most = _most(structure, options)
+    while True:
+        gone: list[Unit] = []
+        upcoming = order.taken((), choice.never, most)
+        while not enough(gone, choice.kept(gone)):
+            unit = next(upcoming, None)
+            if unit is None:
+                break
+            gone.append(unit)
+        if not gone:
+            raise _nothing_goes(choice, structure, options)
+        done = choice.certified(gone)
+        if done is None:
+            continue
+        if enough.gauge is not None and not enough(gone, choice.kept(gone)):
+            raise _out_of_reach(choice, gone, enough.gauge)
+        return (*done, gone)
+
+
+def _nothing_goes(choice: _Choice, structure: Structure, options: Options) -> NothingToPruneError:
+    if choice.refused or len(choice.never) == sum(g.size for g in choice.groups):
+        return _no_blocks(structure, choice.refused)
+    every = sum(group.size for group in choice.groups)
+    return NothingToPruneError(
+        f"the ratio or target takes none of {every} blocks",
+        where=f"ratio={options.scope.share}" if options.scope.target is None else f"target={options.scope.target}",
+        hint=f"a ratio of {1 / every:.2g} takes one block",
+    )
+
+
+def _out_of_reach(choice: _Choice, gone: Sequence[Unit], gauge: Gauge) -> SelectionError:
+    usage = gauge.exactly(choice.kept(gone))
+    places = {(g.name, u): path for g in choice.groups for u, path in enumerate(g.places)}
+    over = ", ".join(f"{name} {usage[name]:.6g}" for name, most in gauge.limits.items() if usage[name] > most)
+    set_gone = ", ".join(places[unit] for unit in gone)
+    return SelectionError(
+        f"the target is out of reach by depth alone: without {set_gone} there are still {over}",
+        where=", ".join(f"{name}<={most:.6g}" for name, most in gauge.limits.items()),
+        hint="raise the limit, or prune widths of what is left",
+    )

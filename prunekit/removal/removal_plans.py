@@ -1,0 +1,152 @@
+"""Plans that remove blocks: what follows them, tried until a run certifies it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.coupling.groups import Frozen, Group
+from prunekit.errors import PlanError, TraceError, VerificationError
+from prunekit.modules.containers import place
+from prunekit.plans.contents import Edit, Plan, Removal, Shortening, Width, fingerprint
+from prunekit.removal.certificate import Certificate, Rerun
+from prunekit.removal.numbering import Counter, Numbering, numberings
+
+logger = logging.getLogger(__name__)
+
+_ALL, _SURE, _NO_LISTS = range(3)  # numbers and lists that may be chance too; none of these; no lists at all
+_COUNTERS = 4  # numbers of blocks that are tried one by one
+Kept = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Remover:
+    """Makes certified plans for one model: which numbers and lists follow its containers is found once."""
+
+    trial: Rerun
+    numbering: Mapping[str, Numbering]
+
+    @classmethod
+    def of(cls, trial: Rerun) -> Remover:
+        """Raises what forward raises."""
+        structure = trial.structure
+        names = {group.block: structure.trace.containers[group.block] for group in structure.depth.groups}
+        return cls(trial, numberings(trial.model, names, structure.inputs))
+
+    def planned(self, kept: Kept) -> tuple[Plan, Certificate]:
+        """The plan that keeps these units of each named group, certified.
+
+        Raises VerificationError or TraceError where no way to number what is left gives the model with the blocks
+        passed by.
+        """
+        first: Exception | None = None
+        for level, counters in self._ways(kept):
+            plan = self._plan(kept, level, counters)
+            try:
+                return plan, self.trial.certify(plan)
+            except (VerificationError, TraceError, PlanError) as error:
+                logger.debug("a way to number the blocks that are left does not hold: %s", error)
+                first = first or error
+        assert first is not None
+        raise first
+
+    def largest(self, kept: Kept) -> tuple[Plan, Certificate, tuple[Frozen, ...]]:
+        """``planned``, and where that fails the same without the blocks that cannot go, which are told with reasons.
+
+        Raises VerificationError where none can.
+        """
+        refused: list[Frozen] = []
+        wanted = {name: units.clone() for name, units in kept.items()}
+        try:
+            return (*self.planned(wanted), ())
+        except (VerificationError, TraceError) as error:
+            last: Exception = error
+        groups = {group.name: group for group in self.trial.structure.depth.groups}
+        every = [(at, unit) for at, units in wanted.items() for unit in _units_gone(groups[at], units)]
+        for name, unit in every:
+            group = groups[name]
+            alone = torch.tensor([other for other in range(group.size) if other != unit])
+            try:
+                self.planned({name: alone})
+            except (VerificationError, TraceError) as error:
+                refused.append(Frozen(group.places[unit], 1, error.what, error.where))
+                wanted[name] = torch.cat([wanted[name], torch.tensor([unit])]).sort().values
+        if refused and any(len(units) < groups[name].size for name, units in wanted.items()):
+            return (*self.planned(wanted), tuple(refused))
+        raise RefusedError(str(last).partition("\n")[0], tuple(refused))
+
+    def _ways(self, kept: Kept) -> Iterator[tuple[int, tuple[Counter, ...]]]:
+        """What is taken along: how far what may be chance is followed, and which numbers of all blocks are."""
+        groups = {group.name: group for group in self.trial.structure.depth.groups}
+        mine = [self.numbering[groups[name].block] for name in kept]
+        sure = [each.is_sure for one in mine for each in one.indices]
+        sure += [each.is_sure for one in mine for each in one.lists]
+        unsure = not all(sure)
+        levels = [_ALL, *([_SURE] if unsure else []), *([_NO_LISTS] if any(one.lists for one in mine) else [])]
+        yield from ((level, ()) for level in levels)
+        singles = [one.counters[:_COUNTERS] for one in mine]
+        for chosen in itertools.islice(itertools.product(*singles), 2 * _COUNTERS):
+            yield from ((level, chosen) for level in levels[:2])
+
+    def _plan(self, kept: Kept, level: int, counters: Sequence[Counter]) -> Plan:
+        model, structure = self.trial.model, self.trial.structure
+        removals, edits, shortenings, widths = [], list[Edit](), list[Shortening](), []
+        for name, units in kept.items():
+            group = structure.depth.group(name)
+            names = structure.trace.containers[group.block]
+            left = _places_left(group, names, units)
+            if len(left) == len(names):
+                continue
+            widths.append(Width(name, group.role, group.size, tuple(units.tolist())))
+            removals.append(Removal(group.block, names, left))
+            mine = self.numbering[group.block]
+            for index in mine.indices:
+                if index.place in left and (index.is_sure or level == _ALL):
+                    now = index.value - index.place + left.index(index.place)
+                    edits += [Edit(index.module, index.attribute, None, index.value, now)] if now != index.value else []
+            for each in mine.lists:
+                if level == _ALL or (level == _SURE and each.is_sure):
+                    shortenings.append(Shortening(each.module, each.attribute, each.size, left))
+            for counter in (c for c in counters if c in mine.counters):
+                edits.append(Edit(counter.module, counter.attribute, None, counter.value, len(left)))
+        frozen = (*structure.frozen, *structure.depth.frozen)
+        return Plan(
+            fingerprint(model),
+            tuple(widths),
+            (),
+            tuple(dict.fromkeys(edits)),
+            (),
+            frozen,
+            tuple(removals),
+            tuple({(s.module, s.attribute): s for s in shortenings}.values()),
+        )
+
+
+class RefusedError(VerificationError):
+    """No block of those that were chosen can go."""
+
+    def __init__(self, what: str, refused: tuple[Frozen, ...]) -> None:
+        super().__init__(what)
+        self.refused = refused
+
+
+def _units_gone(group: Group, units: Tensor) -> list[int]:
+    left = set(units.tolist())
+    return [unit for unit in range(group.size) if unit not in left]
+
+
+def _places_left(group: Group, names: Sequence[str], units: Tensor) -> tuple[int, ...]:
+    """Places among all entries of the container that stay, where the group keeps ``units``."""
+    gone = {group.places[unit] for unit in _units_gone(group, units)}
+    return tuple(at for at, name in enumerate(names) if place(group.block, name) not in gone)
+
+
+def hooked(model: nn.Module, group: Group) -> list[Frozen]:
+    """Blocks on which somebody has put a hook that sees what they give: it would fall silent."""
+    reason = "it has a forward hook, which would see nothing any more"
+    return [Frozen(path, 1, reason) for path in group.places if model.get_submodule(path)._forward_hooks]

@@ -1,0 +1,99 @@
+"""Entries of containers that go, and the lists that have a value an entry: by exchange of references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from prunekit.errors import PlanError
+from prunekit.modules.containers import names_left
+from prunekit.plans.contents import Plan, Removal, Shortening
+from prunekit.surgery.way_back import putter
+
+_AGAIN = "plan again for this model"
+
+
+def holder(module: nn.Module, attribute: str) -> tuple[Any, str]:
+    """The object that holds the last part of a dotted attribute, and that part. Raises AttributeError."""
+    held: Any = module
+    *way, last = attribute.split(".")
+    for name in way:
+        held = getattr(held, name)
+    return held, last
+
+
+def check_removals(model: nn.Module, plan: Plan) -> None:
+    """Raises PlanError where a container has other entries, or a list another length, than the plan says."""
+    for removal in plan.removals:
+        try:
+            container = model.get_submodule(removal.container)
+        except AttributeError as error:
+            raise PlanError(f"the model has no {removal.container}", hint=_AGAIN) from error
+        if tuple(container._modules) != removal.names:
+            raise PlanError(
+                f"{removal.container or 'the model'} has {len(container._modules)} entries, "
+                f"the plan expects {len(removal.names)} of other names",
+                hint=_AGAIN,
+            )
+    for short in plan.shortenings:
+        found = _list_at(model, short)
+        if not isinstance(found, (list, tuple)) or len(found) != short.size:
+            raise PlanError(f"{short.module}.{short.attribute} is no list of {short.size}", hint=_AGAIN)
+
+
+def _list_at(model: nn.Module, short: Shortening) -> Any:
+    try:
+        held, name = holder(model.get_submodule(short.module), short.attribute)
+        return getattr(held, name)
+    except AttributeError:
+        return None
+
+
+def removed_parameters(model: nn.Module, plan: Plan) -> list[nn.Parameter]:
+    """Parameters that only entries hold which go."""
+    gone = {id(p): p for removal in plan.removals for path in removal.gone for p in _parameters_at(model, path)}
+    if not gone:
+        return []
+    out = {id(model.get_submodule(path)) for removal in plan.removals for path in removal.gone}
+    stay = set(_parameters_beside(model, out))
+    return [parameter for number, parameter in gone.items() if number not in stay]
+
+
+def _parameters_at(model: nn.Module, path: str) -> Iterable[nn.Parameter]:
+    return model.get_submodule(path).parameters()
+
+
+def _parameters_beside(model: nn.Module, out: set[int]) -> Iterable[int]:
+    """Parameters, by id, of what is reached without going through the modules ``out``."""
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if id(module) in seen or id(module) in out:
+            continue
+        seen.add(id(module))
+        yield from (id(p) for p in module._parameters.values() if p is not None)
+        waiting += [child for child in module._modules.values() if child is not None]
+
+
+def remove(model: nn.Module, plan: Plan, steps: list[Callable[[], None]]) -> None:
+    """Carries out the removals and shortenings of ``plan``; ``steps`` gets what puts everything back."""
+    for short in plan.shortenings:
+        held, name = holder(model.get_submodule(short.module), short.attribute)
+        store = held.__dict__
+        before = store[name]
+        steps.append(putter(store, name, before))
+        store[name] = type(before)([before[place] for place in short.kept])
+    found = [(model.get_submodule(removal.container), removal) for removal in plan.removals]
+    for container, removal in found:
+        before = container._modules
+        steps.append(putter(container.__dict__, "_modules", before))
+        container.__dict__["_modules"] = _left(before, removal)
+
+
+def _left(before: dict[str, Any], removal: Removal) -> dict[str, Any]:
+    new = names_left(removal.names, removal.kept)
+    pairs = {name: before[removal.names[place]] for name, place in zip(new, removal.kept, strict=True)}
+    return type(before)(pairs)
