@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
+    from prunekit.options.measured import Measured
     from prunekit.plans.composition import compose
     from prunekit.plans.contents import Plan
     from prunekit.quantities.latency_table import LatencyTable
@@ -48,6 +49,7 @@ else:
             **dict.fromkeys(("save",), "prunekit.checkpoints.saving"),
             **dict.fromkeys(("Comparison", "compare"), "prunekit.comparison"),
             "compose": "prunekit.plans.composition",
+            "Measured": "prunekit.options.measured",
             "Plan": "prunekit.plans.contents",
             **dict.fromkeys(("Frozen", "Group", "Member", "Tap", "Tie"), "prunekit.coupling.groups"),
             "Structure": "prunekit.coupling.structure",
@@ -102,6 +104,7 @@ __all__ = [
     "Group",
     "LatencyTable",
     "Magnitude",
+    "Measured",
     "Member",
     "Plan",
     "PrunekitError",

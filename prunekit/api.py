@@ -246,7 +246,10 @@ def _report(
         scorer=repr(last.scorer),
         ratio=None if options.scope.target is not None else as_json(options.scope.share),
         target=as_json(options.scope.target),
-        notes=tuple(f"{n.where}: a constant changes from {n.before:.6g} to {n.after:.6g}" for n in notes),
+        notes=(
+            *(remark for made in drafts for remark in made.remarks),
+            *(f"{n.where}: a constant changes from {n.before:.6g} to {n.after:.6g}" for n in notes),
+        ),
         seconds=round(time.perf_counter() - start, 3),
         latency=took,
     )

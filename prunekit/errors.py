@@ -17,7 +17,7 @@ PrunekitError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -48,6 +48,25 @@ class NothingToPruneError(PrunekitError):
 
 class SelectionError(PrunekitError):
     """The requested widths cannot be chosen."""
+
+
+class BudgetError(SelectionError):
+    """No widths meet a target: ``reached`` is the least of each quantity, ``kept`` the units by group that reach it.
+
+    ``prunekit.plan`` with a target of what is reached gives the plan.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        reached: Mapping[str, float] | None = None,
+        kept: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.reached, self.kept = dict(reached or {}), dict(kept or {})
 
 
 class PlanError(PrunekitError):

@@ -18,6 +18,7 @@ from prunekit.options.checks import (
     refuse,
 )
 from prunekit.options.fields import said
+from prunekit.options.measured import Measured, as_measured
 from prunekit.options.types import Align, Ranking, Rounding
 
 if TYPE_CHECKING:  # the command's help shows these fields and must not wait for torch
@@ -50,6 +51,17 @@ class Choice:
             flag="local, global, role or isomorphic.",
             setting="local",
             choices=("local", "global", "role", "isomorphic"),
+        ),
+    )
+    allocation: str | Measured = field(
+        default="ranked",
+        metadata=said(
+            "``ranked`` shares a target out by the ranking; ``measured`` by what every width damages in the model's "
+            "outputs, measured one at a time, and the best set of widths within the target; ``prunekit.Measured(...)`` "
+            "says how. It needs a target.",
+            flag="ranked, or measured: widths by what each damages in the outputs.",
+            setting="ranked",
+            choices=("ranked", "measured"),
         ),
     )
     normaliser: str | Normaliser = field(
@@ -100,6 +112,12 @@ class Choice:
         check_pools("pools", self.pools)
         check_seed("seed", self.seed)
         check_bool("uniform", self.uniform)
+        if as_measured(self.allocation) is not None and self.uniform:
+            raise InputError(
+                "uniform widths leave nothing to allocate",
+                where="allocation",
+                hint="leave allocation at 'ranked', or uniform at False",
+            )
         if self.uniform and self.ranking != "local":
             raise InputError(
                 f"ranking={self.ranking!r} gives every layer a width of its own",

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from prunekit.allocation.measuring import Meter
+from prunekit.compensation.settings import as_compensation
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError
 from prunekit.graph.nodes import packet
 from prunekit.operators import TABLE
 from prunekit.options import Options
+from prunekit.options.measured import as_measured
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
 from prunekit.planning.deep import deep_draft, for_widths, parted
 from prunekit.planning.folds import Note
+from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry
@@ -40,10 +45,12 @@ from prunekit.tracing.recorder import record
 
 logger = logging.getLogger(__name__)
 
+Aim = Callable[[Sequence[Group], Conditions], dict[str, Tensor]]
+
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A plan with what led to it: kept units by group, the structure, the symmetry check and remarks.
+    """A plan with what led to it: kept units by group, the structure, the symmetry check, constants and remarks.
 
     Of a plan that removes blocks, ``certificate`` is what their removal was found to change.
     """
@@ -55,6 +62,7 @@ class Draft:
     notes: tuple[Note, ...]
     scorer: Scorer
     certificate: Certificate | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def draft(
@@ -78,6 +86,9 @@ def draft(
         deep = depth_draft(model, structure, parts.depth, data=held, progress=progress, baseline=baseline, sizes=sizes)
         return deep if parts.widths is None else _widths_after(model, deep, parts.widths, held, progress)
     _warn_of(options, structure)
+    _check_allocation(options, structure)
+    if isinstance(data, Iterator) and as_measured(options.choice.allocation) is not None:
+        data = list(data)  # read twice: for scores, and for damage
     if not options.choice.uniform:
         return _one_draft(model, structure, data, progress, baseline, sizes, options)
     # many drafts are made, of other groups each: all that any of them may have are scored once
@@ -132,8 +143,19 @@ def _one_draft(
     choice = options.choice
     scorer, scores = scored_by(choice.scorer, model, structure, chosen, data, choice.seed, progress)
     conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
-    settle = _at_ratio if options.scope.target is None else _within_target
-    found, refused = settle(model, structure, chosen, scores, conditions, candidates, baseline, words)
+    remarks: list[str] = []
+    if options.scope.target is None:
+        found, refused = _at_ratio(model, structure, chosen, scores, conditions, candidates, words)
+    else:
+        baseline = baseline or Baseline.of(model, structure, options.scope.target, options.cutting.latency)
+        gauge = Gauge.of(model, structure, options.scope.target, baseline)
+        aim: Aim = partial(_ranked, structure, gauge, scores)
+        if how := as_measured(choice.allocation):
+            samples = measured_inputs(structure, data, how, choice.seed)
+            refit = as_compensation(options.cutting.compensate)
+            asked = Choosing(model, structure, scores, gauge, words, how, refit, samples)
+            aim = MeasuredAim(asked, Meter.of(model, how, samples), remarks)
+        found, refused = _within_target(model, structure, chosen, scores, conditions, aim, words)
     if found is None or not (found[0].cuts or options.scope.target is not None or _nothing_asked(options.scope.share)):
         bound = "the ratio takes no unit here, or the model's own arithmetic binds it to widths that stay"
         kept_whole = () if found is None else [g for g in chosen if len(found[1].get(g.name, ())) == g.size]
@@ -145,7 +167,25 @@ def _one_draft(
     for note in notes:
         logger.warning("%s: a constant changes from %.6g to %.6g", note.where, note.before, note.after)
     made = replace(made, frozen=(*made.frozen, *refused))
-    return Draft(made, kept, structure, checked, notes, scorer)
+    return Draft(made, kept, structure, checked, notes, scorer, remarks=tuple(remarks))
+
+
+def _check_allocation(options: Options, structure: Structure) -> None:
+    """Raises InputError where a measured allocation has no target to spend, or outputs whose shapes change."""
+    if as_measured(options.choice.allocation) is None:
+        return
+    if options.scope.target is None:
+        raise InputError(
+            "a measured allocation spends a target, and there is none",
+            where="allocation",
+            hint='give target="params<=80%" in the place of ratio',
+        )
+    if structure.free_outputs:
+        raise InputError(
+            "outputs whose widths shrink cannot be compared with the original's",
+            where="allocation",
+            hint="leave free_outputs at False, or allocation at 'ranked'",
+        )
 
 
 def _warn_of(options: Options, structure: Structure) -> None:
@@ -169,7 +209,6 @@ def _at_ratio(
     scores: Mapping[str, Tensor],
     conditions: Conditions,
     candidates: int,
-    baseline: Baseline | None,
     words: Words | None,
 ) -> tuple[Settled | None, list[Frozen]]:
     ratio = conditions.options.scope.share
@@ -184,20 +223,19 @@ def _within_target(
     chosen: Sequence[Group],
     scores: Mapping[str, Tensor],
     conditions: Conditions,
-    candidates: int,
-    baseline: Baseline | None,
+    aim: Aim,
     words: Words | None,
 ) -> tuple[Settled | None, list[Frozen]]:
-    target = conditions.options.scope.target
-    assert target is not None
-    baseline = baseline or Baseline.of(model, structure, target, conditions.options.cutting.latency)
-    gauge = Gauge.of(model, structure, target, baseline)
+    def aimed(groups: Sequence[Group]) -> dict[str, Tensor]:
+        return aim(groups, conditions if len(groups) == len(chosen) else conditions.about(groups))
 
-    def aim(groups: Sequence[Group]) -> dict[str, Tensor]:
-        about = conditions if len(groups) == candidates else conditions.about(groups)
-        return select_for_target(structure, groups, scores=scores, gauge=gauge, conditions=about)
+    return settled_within(model, structure, chosen, aimed, scores, words)
 
-    return settled_within(model, structure, chosen, aim, scores, words)
+
+def _ranked(
+    structure: Structure, gauge: Gauge, scores: Mapping[str, Tensor], groups: Sequence[Group], conditions: Conditions
+) -> dict[str, Tensor]:
+    return select_for_target(structure, groups, scores=scores, gauge=gauge, conditions=conditions)
 
 
 def _nothing_asked(ratio: Ratio) -> bool:

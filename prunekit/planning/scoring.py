@@ -98,7 +98,7 @@ def statistics_of(
     seed: int,
     progress: Any = None,
 ) -> Statistics:
-    """What ``scorer`` may ask for, about the parameters of ``chosen``, on ``data`` or on inputs generated with ``seed``."""
+    """What ``scorer`` may ask for, about parameters of ``chosen``, on ``data`` or on inputs generated with ``seed``."""
     names = sorted({m.tensor for g in chosen for m in g.parameters})
     samples: Sequence[Sample] = ()
     if data is not None:

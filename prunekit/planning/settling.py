@@ -50,11 +50,12 @@ def settled_at(
     if len(chosen) < candidates:  # what was asked may speak of groups that have been left out since
         ratio, conditions = narrowed(ratio, chosen), conditions.about(chosen)
     kept = select(chosen, structure.ties, scores, ratio, conditions)
-    return _planned(model, structure, reconcile(structure, chosen, kept, scores), words)
+    return planned(model, structure, reconcile(structure, chosen, kept, scores), words)
 
 
 @paused_collector()
-def _planned(model: nn.Module, structure: Structure, kept: dict[str, Tensor], words: Words | None) -> Settled:
+def planned(model: nn.Module, structure: Structure, kept: dict[str, Tensor], words: Words | None) -> Settled:
+    """The plan that keeps these units, rehearsed. Raises what stands in the way."""
     made = make_plan(model, structure, kept)
     done, notes = with_folds(made, structure, rehearse(model, structure, made, kept))
     edits = () if words is None else number_edits(model, structure, made, words)
@@ -83,14 +84,14 @@ def settled_within(
     while groups:
         kept = aim(groups)
         try:
-            return _planned(model, structure, kept, words), refused
+            return planned(model, structure, kept, words), refused
         except (PlanError, TraceError, VerificationError) as error:
             logger.info("the target is aimed at again without the groups that the model cannot follow: %s", error.what)
             failed: Exception = error
 
         def settle(some: Sequence[Group], kept: Mapping[str, Tensor] = kept) -> Settled:
             agreed = reconcile(structure, some, {g.name: kept[g.name] for g in some}, scores)
-            return _planned(model, structure, agreed, words)
+            return planned(model, structure, agreed, words)
 
         _, left_out = largest_settled(groups, settle)
         if not left_out:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.errors import SelectionError
+from prunekit.errors import BudgetError, SelectionError
 from prunekit.planning.arithmetic import Arithmetic
 from prunekit.planning.reconciling import reconcile
 from prunekit.quantities.gauge import Allowance, Gauge
@@ -27,7 +27,7 @@ def select_for_target(
 ) -> dict[str, Tensor]:
     """The widest units within the limits: no single further alignment step fits. Nothing is rebuilt for it.
 
-    Widths that the model's own arithmetic joins are brought to agree first, and the rest of the budget is given out
+    Attainable that the model's own arithmetic joins are brought to agree first, and the rest of the budget is given out
     among widths that agree. Raises SelectionError where the narrowest widths are too much; it says what limits them.
     """
     if gauge.met(gauge.exactly({})):
@@ -40,10 +40,10 @@ def select_for_target(
         usage = gauge.exactly(joined)
         if gauge.met(usage):
             agree = all(len(joined[name]) == len(units) for name, units in kept.items())
-            return joined if agree else _filled_up(structure, joined, allocations, scores, gauge)
+            return joined if agree else filled_up(structure, joined, allocations, scores, gauge)
         narrow = all(len(kept[name]) == a.allowed[0] * m for a in allocations for name, m in _names(a))
         if narrow:
-            raise _unreachable(structure, chosen, usage, gauge)
+            raise unreachable(structure, chosen, usage, gauge, joined)
         for name, most in gauge.limits.items():
             if usage[name] > most:
                 aimed[name] *= min(most / usage[name], 0.999)
@@ -58,7 +58,7 @@ def _names(a: Allocation) -> list[tuple[str, int]]:
     return list(zip(a.groups, a.multiples, strict=True))
 
 
-def _filled_up(
+def filled_up(
     structure: Structure,
     kept: Mapping[str, Tensor],
     allocations: Sequence[Allocation],
@@ -93,10 +93,14 @@ def _filled_up(
     return found
 
 
-def _unreachable(
-    structure: Structure, chosen: Sequence[Group], usage: Mapping[str, float], gauge: Gauge
-) -> SelectionError:
-    """Says what the narrowest widths leave, and which widths stay."""
+def unreachable(
+    structure: Structure,
+    chosen: Sequence[Group],
+    usage: Mapping[str, float],
+    gauge: Gauge,
+    kept: Mapping[str, Tensor],
+) -> BudgetError:
+    """Says what the narrowest widths leave, and which widths stay; carries the set that comes nearest."""
     whole = gauge.exactly({})
     over = [name for name, most in gauge.limits.items() if usage[name] > most]
     parts = [
@@ -111,8 +115,10 @@ def _unreachable(
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         limits.append(f"not chosen: {', '.join(left_out[:3])}{more}")
     limits.append(f"{len(chosen)} groups are at their least width")
-    return SelectionError(
+    return BudgetError(
         "the target is out of reach: " + "; ".join(parts),
         where="; ".join(limits),
         hint="raise the limit, lower align or max_ratio, or include more roles",
+        reached=usage,
+        kept={name: tuple(units.tolist()) for name, units in kept.items()},
     )

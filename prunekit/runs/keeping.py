@@ -20,9 +20,9 @@ from prunekit.errors import CheckpointError, RecipeError
 from prunekit.files.disk import disk_faults, flushed
 from prunekit.files.folders import digest
 
-STATE, LOCK, TEACHERS = "state.json", "run.lock", "teachers"
+STATE, LOCK, TEACHERS, DAMAGES = "state.json", "run.lock", "teachers", "damages.json"
 FORMAT = "prunekit.run/1"
-_OWN = re.compile(rf"{re.escape(STATE)}(\.part)?|{re.escape(LOCK)}|tensors-\d+\.safetensors")
+_OWN = re.compile(rf"{re.escape(STATE)}(\.part)?|{re.escape(LOCK)}|{re.escape(DAMAGES)}|tensors-\d+\.safetensors")
 _CACHED = re.compile(r".+-(features|output)\.(safetensors|\d+)")
 
 

@@ -21,6 +21,7 @@ from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs, Sample
 from prunekit.plans.contents import Plan
 from prunekit.options import Options
+from prunekit.options.measured import as_measured
 from prunekit.options.together import from_settings
 from prunekit.options.types import Align
 from prunekit.planning.candidates import choose
@@ -137,7 +138,10 @@ def _drafted(
     options = options.replaced(scorer=scored, align=aligned or options.choice.align)
     if stage.pools:
         options = options.replaced(pools=stage.pools, rounding="down")
-    return draft(part, structure, options, baseline=asked.baseline, sizes=asked.sizes)
+    how = as_measured(options.choice.allocation)
+    measured = None if how is None else Batches(samples, how.samples)  # the scores are there; damage is measured
+    base, sizes = asked.baseline, asked.sizes
+    return draft(part, structure, options, data=measured, progress=progress, baseline=base, sizes=sizes)
 
 
 def cut(

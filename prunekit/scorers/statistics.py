@@ -139,6 +139,7 @@ class Statistics:
             found = contributions(self._model, self._first(count), wanted, self._progress)
             self._contributions |= {(count, name): value for name, value in found.items()}
         return self._contributions[count, group.name]
+
     def damages(self, sets: Sequence[tuple[str, ...]], how: Passing) -> list[float]:
         """How far the outputs move with each set of blocks passed by, over the first ``how.samples`` samples.
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from prunekit.coupling.structure import Structure
+from prunekit.options.measured import as_measured
 from prunekit.plans.contents import Plan
 from prunekit.recipes.stages import Distil, Prune
 from prunekit.runs.job import Job
+from prunekit.runs.keeping import DAMAGES
 from prunekit.runs.prune_stage import Asked, carry_out, drafted, structure_of, verified_by
 from prunekit.runs.telling import score_curves
 from prunekit.runs.under_way import UnderWay, counter, lean, sizes_of
@@ -40,8 +43,12 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
 def asked_of(job: Job, run: UnderWay, stage: Prune, structure: Structure) -> Asked:
     """What ``stage`` is to do with the part as it stands."""
     ratio, target = run.shares.asked(stage, structure)
+    options = job.settings.options.replaced(ratio=ratio, target=target)
+    how = as_measured(options.choice.allocation)
+    if how is not None and how.store is None and run.kept is not None and job.ranks.first:
+        options = options.replaced(allocation=replace(how, store=run.kept.path / DAMAGES))
     return Asked(
-        options=job.settings.options.replaced(ratio=ratio, target=target),
+        options=options,
         images=job.settings.sampling.images,
         baseline=run.shares.baseline,
         sizes=run.shares.sizes,

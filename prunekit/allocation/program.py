@@ -1,0 +1,133 @@
+"""The least damage within limits, as a mixed-integer linear program.
+
+One binary x[s, v] for each site s and variant v, one of each site is 1; minimise the sum of damages. A pair of sites
+whose widths are multiplied costs something for each pair of variants: y[u, v] = x[s, u] x[t, v], written linearly as
+sum_v y[u, v] = x[s, u] and sum_u y[u, v] = x[t, v] with y >= 0, which is exact where x is binary and tight where it is
+not (Adams and Sherali 1986, "A tight linearization for zero-one quadratic programming problems").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunekit.allocation.costing import Costs
+
+GAP = 1e-3  # of the least damage, at which the search may end
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The variant of each site, its summed damage, and the bound: no choice has less."""
+
+    choice: tuple[int, ...]
+    damage: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """By how much the damage may be above the least, as a share of it."""
+        return max(0.0, self.damage - self.bound) / self.damage if self.damage > 0 else 0.0
+
+
+class _Rows:
+    """The rows of the matrix, in the making."""
+
+    def __init__(self) -> None:
+        self.at: list[int] = []
+        self.columns: list[int] = []
+        self.values: list[float] = []
+        self.low: list[float] = []
+        self.high: list[float] = []
+
+    def add(self, columns: Sequence[int], values: Sequence[float], low: float, high: float) -> None:
+        self.at += [len(self.low)] * len(columns)
+        self.columns += columns
+        self.values += values
+        self.low.append(low)
+        self.high.append(high)
+
+
+def solved_program(
+    damages: Sequence[NDArray[np.float64]],
+    costs: Costs,
+    limits: Mapping[str, float],
+    *,
+    without: Sequence[tuple[int, ...]] = (),
+    apart: int = 1,
+    nodes: int = 2000,
+) -> Solution | None:
+    """The choice of least summed damage within ``limits``; None where none fits, or none is found.
+
+    Args:
+        damages: (variants,) for each site, >= 0; infinite for one that must not be taken.
+        limits: quantity -> the most, in the units of ``costs``.
+        without: choices that the found one must differ from in at least ``apart`` sites each.
+        nodes: of the search tree, at most.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
+    starts = np.concatenate([[0], np.cumsum([len(d) for d in damages])]).astype(int)
+    rows, total = _Rows(), int(starts[-1])
+    for s, row in enumerate(damages):
+        rows.add(list(range(starts[s], starts[s + 1])), [1.0] * len(row), 1, 1)
+    spent: dict[str, list[tuple[int, float]]] = {
+        q: [(int(starts[s]) + v, float(x)) for s, row in enumerate(costs.single[q]) for v, x in enumerate(row)]
+        for q in limits
+    }
+    for (s, t), cells in costs.pairs.items():
+        total = _products(rows, starts, (s, t), (len(damages[s]), len(damages[t])), total, spent, cells)
+    for q, most in limits.items():
+        scale = max(costs.whole[q], 1e-30)
+        room = (most - costs.whole[q]) / scale
+        rows.add([c for c, _ in spent[q]], [x / scale for _, x in spent[q]], -np.inf, room)
+    for choice in without:
+        rows.add([int(starts[s]) + v for s, v in enumerate(choice)], [1.0] * len(choice), -np.inf, len(choice) - apart)
+    flat = np.concatenate(damages)
+    worth = float(np.abs(flat[np.isfinite(flat)]).max(initial=0.0)) or 1.0
+    goal = np.zeros(total)
+    goal[: len(flat)] = np.where(np.isfinite(flat), flat, 0.0) / worth
+    upper = np.ones(total)
+    upper[: len(flat)] = np.isfinite(flat)
+    integral = np.zeros(total)
+    integral[: len(flat)] = 1
+    matrix = csr_array((rows.values, (rows.at, rows.columns)), shape=(len(rows.low), total))
+    found = milp(
+        goal,
+        integrality=integral,
+        bounds=Bounds(0, upper),
+        constraints=LinearConstraint(matrix, rows.low, rows.high),
+        options={"mip_rel_gap": GAP, "node_limit": nodes},
+    )
+    if found.x is None:
+        return None
+    parts = np.split(found.x[: len(flat)], starts[1:-1])
+    choice = tuple(int(part.argmax()) for part in parts)
+    damage = float(sum(row[v] for row, v in zip(damages, choice, strict=True)))
+    bound = float(found.mip_dual_bound if found.mip_dual_bound is not None else 0.0) * worth
+    return Solution(choice, damage, min(bound, damage))
+
+
+def _products(
+    rows: _Rows,
+    starts: NDArray[np.int_],
+    sites: tuple[int, int],
+    sizes: tuple[int, int],
+    first: int,
+    spent: Mapping[str, list[tuple[int, float]]],
+    cells: Mapping[str, NDArray[np.float64]],
+) -> int:
+    """The products of two sites' variants, from column ``first`` on; the next free column."""
+    (s, t), (many, others) = sites, sizes
+    column = np.arange(first, first + many * others).reshape(many, others)
+    for u in range(many):
+        rows.add([*column[u].tolist(), int(starts[s]) + u], [*[1.0] * others, -1.0], 0, 0)
+    for v in range(others):
+        rows.add([*column[:, v].tolist(), int(starts[t]) + v], [*[1.0] * many, -1.0], 0, 0)
+    for q, into in spent.items():
+        into += zip(column.ravel().tolist(), cells[q].ravel().tolist(), strict=True)
+    return first + many * others

@@ -1,0 +1,76 @@
+"""Damages by plan and batch, kept over calls: in memory, and in a file where one is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prunekit.errors import InputError
+from prunekit.plans.contents import Plan
+
+logger = logging.getLogger(__name__)
+
+STORED = "prunekit.damages/1"
+
+
+@dataclass(eq=False)
+class DamageStore:
+    """(amount, weight) by key, see ``Divergence``.
+
+    ``identity`` names the model, the data and the measure: with another one nothing is known.
+    """
+
+    file: Path | None
+    identity: str
+    _known: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, file: str | Path | None, identity: str) -> DamageStore:
+        """What the file holds for this identity. Raises InputError where it is another kind of file."""
+        found = cls(None if file is None else Path(file), identity)
+        if found.file is not None and found.file.is_file():
+            try:
+                told = json.loads(found.file.read_text())
+                if told["format"] != STORED:
+                    raise ValueError("another format")
+                known = {str(k): _pair_of(v) for k, v in told["damages"].items()}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise InputError(
+                    f"this is no file of damages: {error}", where=str(file), hint="name another file, or remove it"
+                ) from error
+            found._known.update(known)
+        return found
+
+    def key(self, plan: Plan, more: str = "") -> str:
+        """The name of a plan's damage."""
+        return hashlib.sha256(f"{self.identity}{plan.to_json()}{more}".encode()).hexdigest()[:32]
+
+    def get(self, key: str) -> tuple[float, float] | None:
+        """What is known, if anything."""
+        return self._known.get(key)
+
+    def put(self, key: str, lost: tuple[float, float]) -> None:
+        """From now on this is known."""
+        self._known[key] = lost
+
+    def save(self) -> None:
+        """Writes what is known, all or nothing."""
+        if self.file is None:
+            return
+        told = {k: [a if math.isfinite(a) else None, w] for k, (a, w) in self._known.items()}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.file.with_name(f"{self.file.name}.{os.getpid()}.part")
+        beside.write_text(json.dumps({"format": STORED, "damages": told}, indent=0) + "\n")
+        os.replace(beside, self.file)
+
+
+def _pair_of(pair: Any) -> tuple[float, float]:
+    """Infinity is not JSON, and stands there as nothing."""
+    amount, weight = pair
+    return (math.inf if amount is None else float(amount), float(weight))
