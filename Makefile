@@ -43,6 +43,7 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	test ! -x .venv-docs/bin/mkdocs || $(MAKE) docs
 
 # two processes of one thread each: threads that wait for a busy core cost more than they bring
 test: check

@@ -15,6 +15,7 @@ from torch import nn
 
 import prunekit
 from benchmarks.faults.counting import Section
+from benchmarks.faults.flags import every_flag, prepared
 from prunekit.options.together import options_said
 
 X = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
@@ -51,19 +52,6 @@ TEXTS = (
     "0.5,0.5",
     "/dev/null",
 )
-FLAGS = (
-    "--ratio",
-    "--target",
-    "--include",
-    "--exclude",
-    "--scorer",
-    "--recipe",
-    "--set",
-    "--device",
-    "--seed",
-    "--data",
-)
-FLAGS += ("--val", "--checkpoint", "--out", "--bogus", "--rato")
 SETTINGS = (
     "lr",
     "epochs",
@@ -132,16 +120,17 @@ def _pruned(name: str, value: object) -> None:
 
 
 def command_arguments(count: int, seed: int, folder: Path) -> Section:
-    """Rows of flags and settings of ``prunekit prune``, and of the other commands with hostile folders."""
+    """Rows of every flag and argument of every command, and of settings; what each is called with is in ``flags``."""
     from prunekit.cli.app import run
 
     section, draw = Section("arguments of commands", seed), random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "hostile_nets.py").write_text("from benchmarks.faults.tiny import tiny_model\n")
     sys.path.insert(0, str(folder))
+    prepared(folder)
     base = ["python:hostile_nets:tiny_model", "--scorer", "magnitude", "--set=latency=false", "--set=images=2"]
     base += ["--set=val_images=1", "--set=train_images=2"]
-    rows = [["prune", *base, flag, text] for flag in FLAGS for text in TEXTS]
+    rows = [flag.line(text) for flag in every_flag() for text in (TEXTS if flag.valued else TEXTS[:1])]
+    rows += [["prune", *base, flag, text] for flag in ("--bogus", "--rato") for text in TEXTS]
     rows += [["prune", *base, f"--set={name}={text}"] for name in SETTINGS for text in TEXTS]
     rows += [[command, text] for command in ("compare", "eval", "export", "list", "prune", "prun") for text in TEXTS]
     rows += [["export", text, "--to", "onnx", "--out", "x"] for text in TEXTS]

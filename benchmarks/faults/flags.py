@@ -23,7 +23,7 @@ LINES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "diff": (("kept", "kept"), ()),
     "trace": ((MODEL,), ()),
     "compare": ((MODEL,), ("--scorers", "magnitude", "--seeds", "1", "--images", "1", "--val-images", "1")),
-    "eval": ((MODEL,), ("--data", "kept")),
+    "eval": (("sam:nano",), ("--data", "kept")),
     "export": (("kept",), ("--to", "exported", "--out", "program")),
     "list": (("scorers",), ()),
     "recipes show": (("oneshot",), ()),

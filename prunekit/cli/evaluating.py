@@ -79,8 +79,10 @@ def _check_asked(models: list[str], checkpoint: Path | None, images: int | None,
     """Whatever can be refused without loading torch is refused first."""
     check_count("--images", images)
     check_seed_flag(seed)
-    if out is not None and out.is_dir():
-        raise InputError(f"--out {out} is a folder", hint="give a file, for example report.json")
+    if out is not None and out.exists() and not out.is_file():
+        raise InputError(
+            f"--out {out} is {'a folder' if out.is_dir() else 'no file'}", hint="give a file, for example report.json"
+        )
     if checkpoint is not None and sum(not Path(name).is_dir() for name in models) != 1:
         raise InputError("--checkpoint is unclear", hint="give exactly one model that is not a folder with it")
     if checkpoint is not None and not checkpoint.is_file():

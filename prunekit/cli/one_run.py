@@ -102,7 +102,7 @@ def _ready(shown: Console | None, asked: RunFile) -> Ready:
     with asked.spots.about("model", "checkpoint"), busy(shown, f"building {spec}"):
         built = build_model(spec, asked.checkpoint, asked.seed)
     settled, options = _settled(recipe, built, asked)
-    options = options if asked.options.get("target") else {"ratio": DEFAULT_RATIO, **options}
+    options = options if "target" in asked.options else {"ratio": DEFAULT_RATIO, **options}
     spelt = replace(asked, model=spec, recipe=recipe.name, options=options, settings=dict(settled.settings))
     return Ready(spelt, built, settled, _scorer(asked.scorer, settled))
 

@@ -27,8 +27,9 @@ def write_report(
     from prunekit.pages import PAGE, comparison_page, report_page
 
     console = speaker()
-    if out is not None and out.is_dir():
-        raise InputError(f"--out {out} is a folder", hint="give a file, for example report.html")
+    if out is not None and out.exists() and not out.is_file():  # a device would be replaced by a file
+        what = "is a folder" if out.is_dir() else "is no file"
+        raise InputError(f"--out {out} {what}", hint="give a file, for example report.html")
     with busy(None if as_json else console, "drawing"):
         held = {str(folder): kept_in(folder) for folder in folders}
         if len(folders) > 1:

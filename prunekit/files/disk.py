@@ -15,7 +15,8 @@ from prunekit.errors import CheckpointError
 
 # What a disk is at fault for, and not the code that writes
 FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM})
-FAULTS |= {errno.ENAMETOOLONG, errno.ELOOP}  # and what is no path at all
+# and what is no path at all, or a file where a folder should be
+FAULTS |= {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
