@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from prunekit.plans.contents import Plan
+from prunekit.plans.contents import Plan, Removal
 from prunekit.plugins.homes import Recorded
 from prunekit.registry.homes import rebuilt_from
 from prunekit.surgery.cutting import apply
@@ -24,7 +24,10 @@ def home_said(name: str, recorded: Recorded, part: str, plans: Sequence[Plan]) -
     if recorded.says_widths:
         return said
     for number, plan in enumerate(plans):
-        if all(recorded.sizes.get((_whole(part, cut.tensor), cut.axis)) == cut.size for cut in plan.cuts):
+        begins = all(recorded.sizes.get((_whole(part, cut.tensor), cut.axis)) == cut.size for cut in plan.cuts)
+        if begins and all(
+            _has_entries(recorded, _whole(part, removal.container), removal) for removal in plan.removals
+        ):
             return said if number == 0 else {**said, "plan": plan.to_json()}
     return None
 
@@ -44,5 +47,12 @@ def housed(said: Mapping[str, Any], part: str, plan: Plan) -> nn.Module:
     return model
 
 
+def _has_entries(recorded: Recorded, path: str, removal: Removal) -> bool:
+    """Whether the container that ``removal`` begins with is the one that is built."""
+    prefix = f"{path}." if path else ""
+    held = {name.removeprefix(prefix).partition(".")[0] for name, _ in recorded.sizes if name.startswith(prefix)}
+    return held == set(removal.names)
+
+
 def _whole(part: str, tensor: str) -> str:
-    return f"{part}.{tensor}" if part else tensor
+    return f"{part}.{tensor}" if part and tensor else part or tensor

@@ -10,6 +10,7 @@ from torch import nn
 
 from prunekit.errors import CheckpointError
 from prunekit.plans.contents import Plan
+from prunekit.plans.renaming import Renaming
 from prunekit.registry.building import build
 
 _SHOWN = 3
@@ -25,7 +26,8 @@ def check_spec(spec: str, options: Mapping[str, Any], part: str, model: nn.Modul
         shape = predicted.get(name)
         if shape is not None and cut.axis < len(shape) and shape[cut.axis] == cut.size:
             shape[cut.axis] = len(cut.kept)
-    tied = _tied(fresh, predicted)
+    tied = _as_named_now(_tied(fresh, predicted), part, plan)
+    predicted = _as_named_now(predicted, part, plan)
     found = {name: list(value.shape) for name, value in model.state_dict().items() if hasattr(value, "shape")}
     faults = [f"{name} is missing" for name in found if name not in predicted]
     faults += [f"{name} is too much" for name in predicted if name not in found]
@@ -41,6 +43,18 @@ def check_spec(spec: str, options: Mapping[str, Any], part: str, model: nn.Modul
             where="spec",
             hint="give the arguments that it was made with, e.g. SOURCE:NAME?num_classes=10, or leave spec out",
         )
+
+
+def _as_named_now(shapes: dict[str, list[int]], part: str, plan: Plan) -> dict[str, list[int]]:
+    """Without the blocks that ``plan`` removes from ``part``, the rest under the names that it has then."""
+    names, prefix = Renaming(plan.removals), f"{part}." if part else ""
+    found = {}
+    for name, shape in shapes.items():
+        inside = name.startswith(prefix)
+        now = names.now(name.removeprefix(prefix)) if inside else name
+        if now is not None:
+            found[f"{prefix}{now}" if inside else now] = shape
+    return found
 
 
 def _fresh(spec: str, options: Mapping[str, Any]) -> nn.Module:

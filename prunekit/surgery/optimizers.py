@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from prunekit.errors import InputError, expect
 from prunekit.modules.walk import state_tensors
 from prunekit.plans.contents import Plan
+from prunekit.plans.renaming import Renaming
 
 
 class Pruned(Protocol):
@@ -30,7 +31,8 @@ def migrate_optimizer(optimizer: torch.optim.Optimizer, result: Pruned) -> None:
     """Gives ``optimizer`` the live parameters of ``result.model`` in the place of those that the cut replaced.
 
     Moments and whatever else of its state has a parameter's shape are cut as the parameter was; numbers such as step
-    counts stay. Schedulers of the optimizer go on. Call it once, after ``prune`` and before the next step.
+    counts stay. Parameters of blocks that are gone leave it.
+    Schedulers of the optimizer go on. Call it once, after ``prune`` and before the next step.
 
     Raises:
         InputError: if a parameter of the optimizer is none that the cut replaced or left, or if state has a shape that
@@ -41,6 +43,7 @@ def migrate_optimizer(optimizer: torch.optim.Optimizer, result: Pruned) -> None:
     expect("result", result, "what prunekit.prune returned", fits=parts)
     live = {id(p): p for p in result.model.parameters()}
     named = state_tensors(result.model)
+    names, gone = Renaming(result.plan.removals), set[int]()
     new: dict[int, nn.Parameter] = {}
     states: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:
@@ -54,8 +57,11 @@ def migrate_optimizer(optimizer: torch.optim.Optimizer, result: Pruned) -> None:
                     where="optimizer",
                     hint="give the optimizer that trained this very model, once after each prune",
                 )
-            name = replaced[1]
-            new[id(old)] = cast(nn.Parameter, named[name])
+            name, now = replaced[1], names.now(replaced[1])
+            if now is None:
+                gone.add(id(old))
+                continue
+            new[id(old)] = cast(nn.Parameter, named[now])
             states[id(old)] = {
                 key: _cut_state(value, old, name, key, result.plan)
                 for key, value in optimizer.state.get(old, {}).items()
@@ -63,8 +69,8 @@ def migrate_optimizer(optimizer: torch.optim.Optimizer, result: Pruned) -> None:
     before = [(group, list(group["params"])) for group in optimizer.param_groups], dict(optimizer.state)
     try:
         for group in optimizer.param_groups:
-            group["params"] = [new.get(id(old), old) for old in group["params"]]
-        for old in [old for old in optimizer.state if id(old) in new]:
+            group["params"] = [new.get(id(old), old) for old in group["params"] if id(old) not in gone]
+        for old in [old for old in optimizer.state if id(old) in new or id(old) in gone]:
             del optimizer.state[old]
         optimizer.state.update({new[number]: state for number, state in states.items() if state})
     except BaseException:

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from prunekit.inputs import Inputs
 from prunekit.plugins import Settlement, Spoken, Words
 from prunekit_hf.blueprint import Blueprint, Entry, Number, built, changed, get, put
+from prunekit_hf.layers import layer_edits
 from prunekit_hf.saying import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,14 @@ def study(model: nn.Module) -> Words:
 
 
 def vocabulary(model: PreTrainedModel) -> Vocabulary:
-    """Kept with the model, and found anew where its configuration has changed."""
-    written = model.config.to_json_string()
-    if _VOCABULARIES.get(model, ("", None))[0] != written:
-        _VOCABULARIES[model] = written, Vocabulary(type(model), model.config)
+    """Kept with the model, and found anew where its configuration, or the number of its layers, has changed."""
+    written = model.config.to_json_string(), sum(1 for _ in model.parameters())
+    if _VOCABULARIES.get(model, (("", 0), None))[0] != written:
+        _VOCABULARIES[model] = written, Vocabulary(type(model), model.config, layer_edits(model))
     return _VOCABULARIES[model][1]
 
 
-_VOCABULARIES: WeakKeyDictionary[nn.Module, tuple[str, Vocabulary]] = WeakKeyDictionary()
+_VOCABULARIES: WeakKeyDictionary[nn.Module, tuple[tuple[str, int], Vocabulary]] = WeakKeyDictionary()
 
 
 def settle(model: nn.Module, inputs: Inputs) -> Settlement:
@@ -67,14 +68,16 @@ def settle(model: nn.Module, inputs: Inputs) -> Settlement:
 def _settled_by(model: PreTrainedModel, inputs: Inputs) -> Settlement:
     wanted, config = Blueprint.of(model), model.config
     trouble, tensors = "", list[str]()
-    for tried, wording in enumerate(vocabulary(model).wordings(wanted)):
+    known = vocabulary(model)
+    for tried, wording in enumerate(known.wordings(wanted)):
         if wording.wrong or tried == ATTEMPTS:
             trouble = trouble or _what_is_wrong(wanted, wording.wrong)
             return Settlement((), tuple(sorted({name for name, _ in wording.wrong})), trouble, _no_way_back)
-        trouble, tensors = _differences(model, changed(config, wording.edits), inputs)
+        edits = {**known.layers, **wording.edits}
+        trouble, tensors = _differences(model, changed(config, edits), inputs)
         if not trouble:
-            return _written(model, wording.edits)
-        logger.debug("%s: %s", dict(wording.edits), trouble)
+            return _written(model, edits)
+        logger.debug("%s: %s", dict(edits), trouble)
     return Settlement((), tuple(tensors), trouble, _no_way_back)
 
 

@@ -31,11 +31,17 @@ class Wording:
 
 
 class Vocabulary:
-    """What a class makes of its configuration. An entry whose number is doubled, or halved, shows what follows it."""
+    """What a class makes of its configuration. An entry whose number is doubled, or halved, shows what follows it.
 
-    def __init__(self, kind: type[PreTrainedModel], config: PreTrainedConfig) -> None:
-        self.kind, self.config = kind, config
-        self.original = Blueprint.of(built(kind, config))
+    ``layers`` are new values of entries that count layers, where some are gone: everything else is said beside them.
+    """
+
+    def __init__(
+        self, kind: type[PreTrainedModel], config: PreTrainedConfig, layers: Mapping[Entry, Number] | None = None
+    ) -> None:
+        self.kind, self.layers = kind, dict(layers or {})
+        self.config = changed(config, self.layers)
+        self.original = Blueprint.of(built(kind, self.config))
         self._opened: dict[tuple[Entry, int], Blueprint | None] = {}
         self._answers: dict[frozenset[tuple[Place, int]], Wording] = {}
         self._made: dict[frozenset[tuple[Entry, Number]], Blueprint | None] = {}
