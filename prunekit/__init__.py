@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
+    from prunekit.exploration import pareto, search
     from prunekit.options.measured import Measured
     from prunekit.plans.composition import compose
     from prunekit.plans.contents import Plan
@@ -49,6 +50,7 @@ else:
             **dict.fromkeys(("save",), "prunekit.checkpoints.saving"),
             **dict.fromkeys(("Comparison", "compare"), "prunekit.comparison"),
             "compose": "prunekit.plans.composition",
+            **dict.fromkeys(("pareto", "search"), "prunekit.exploration"),
             "Measured": "prunekit.options.measured",
             "Plan": "prunekit.plans.contents",
             **dict.fromkeys(("Frozen", "Group", "Member", "Tap", "Tie"), "prunekit.coupling.groups"),
@@ -123,9 +125,11 @@ __all__ = [
     "compose",
     "load",
     "migrate_optimizer",
+    "pareto",
     "plan",
     "prune",
     "save",
+    "search",
     "sparsity_penalty",
     "trace",
 ]

@@ -48,8 +48,9 @@ class DamageStore:
         return found
 
     def key(self, plan: Plan, more: str = "") -> str:
-        """The name of a plan's damage."""
-        return hashlib.sha256(f"{self.identity}{plan.to_json()}{more}".encode()).hexdigest()[:32]
+        """The name of a plan's damage: what it changes, not what is told beside."""
+        changes = (plan.fingerprint, plan.cuts, plan.edits, plan.folds)
+        return hashlib.sha256(f"{self.identity}{changes}{more}".encode()).hexdigest()[:32]
 
     def get(self, key: str) -> tuple[float, float] | None:
         """What is known, if anything."""

@@ -52,7 +52,8 @@ Aim = Callable[[Sequence[Group], Conditions], dict[str, Tensor]]
 class Draft:
     """A plan with what led to it: kept units by group, the structure, the symmetry check, constants and remarks.
 
-    Of a plan that removes blocks, ``certificate`` is what their removal was found to change.
+    Of a plan that removes blocks, ``certificate`` is what their removal was found to change; ``damage`` is there where
+    it was measured.
     """
 
     plan: Plan
@@ -63,6 +64,7 @@ class Draft:
     scorer: Scorer
     certificate: Certificate | None = None
     remarks: tuple[str, ...] = ()
+    damage: float | None = None
 
 
 def draft(
@@ -144,6 +146,7 @@ def _one_draft(
     scorer, scores = scored_by(choice.scorer, model, structure, chosen, data, choice.seed, progress)
     conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
     remarks: list[str] = []
+    measured: MeasuredAim | None = None
     if options.scope.target is None:
         found, refused = _at_ratio(model, structure, chosen, scores, conditions, candidates, words)
     else:
@@ -154,7 +157,7 @@ def _one_draft(
             samples = measured_inputs(structure, data, how, choice.seed)
             refit = as_compensation(options.cutting.compensate)
             asked = Choosing(model, structure, scores, gauge, words, how, refit, samples)
-            aim = MeasuredAim(asked, Meter.of(model, how, samples), remarks)
+            aim = measured = MeasuredAim(asked, Meter.of(model, how, samples), remarks, progress)
         found, refused = _within_target(model, structure, chosen, scores, conditions, aim, words)
     if found is None or not (found[0].cuts or options.scope.target is not None or _nothing_asked(options.scope.share)):
         bound = "the ratio takes no unit here, or the model's own arithmetic binds it to widths that stay"
@@ -167,7 +170,8 @@ def _one_draft(
     for note in notes:
         logger.warning("%s: a constant changes from %.6g to %.6g", note.where, note.before, note.after)
     made = replace(made, frozen=(*made.frozen, *refused))
-    return Draft(made, kept, structure, checked, notes, scorer, remarks=tuple(remarks))
+    damage = None if measured is None else measured.damage
+    return Draft(made, kept, structure, checked, notes, scorer, remarks=tuple(remarks), damage=damage)
 
 
 def _check_allocation(options: Options, structure: Structure) -> None:

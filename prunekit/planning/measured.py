@@ -67,18 +67,20 @@ class Candidate:
 class MeasuredAim:
     """Chooses units within the target for ever fewer groups, as the model's own code refuses some.
 
-    ``remarks`` say what the last choice was made of.
+    ``remarks`` say what the last choice was made of, ``damage`` what it damages as a whole.
     """
 
     asked: Choosing
     meter: Meter
     remarks: list[str] = field(default_factory=list)
     progress: Progress | None = None
+    damage: float | None = None
 
     def __call__(self, groups: Sequence[Group], conditions: Conditions) -> Kept:
         """Kept units of ``groups``. Raises BudgetError where the narrowest widths are too much."""
         gauge, structure = self.asked.gauge, self.asked.structure
         if gauge.met(gauge.exactly({})):
+            self.damage = 0.0
             return {group.name: torch.arange(group.size) for group in groups}
         widths = Attainable.of(structure, groups, self.asked.scores, conditions)
         sites = self._reaching(widths)
@@ -91,6 +93,7 @@ class MeasuredAim:
                 break
             found.append(nearer)
             best = nearer
+        self.damage = best.damage
         self.remarks[:] = self._told(sites, found, best, solution)
         return best.kept
 
