@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -44,7 +44,7 @@ class Parted:
 def parted(options: Options) -> Parted:
     """Options for depth apart from those for widths. Blocks go only where a role ``depth.*`` is named.
 
-    Raises InputError for a target over both: how much of it each takes, nothing says.
+    Raises InputError for a ratio that leaves out some of what is asked for.
     """
     scope = options.scope
     asked = {name: _apart(getattr(scope, name)) for name in ("roles", "include")}
@@ -61,12 +61,6 @@ def parted(options: Options) -> Parted:
     if share is not None and (deep_keys or shallow):
         depth["ratio"] = {key: value for key, value in share.items() if key in deep_keys}
     depth["include"] = None if asked["include"][0] else scope.include
-    if shallow and scope.target is not None:
-        raise InputError(
-            "the target does not say how much of it depth takes, and how much widths do",
-            where="target",
-            hint="give depth.block a ratio and prune; then prune what is left to the target",
-        )
     if shallow and share is not None and not (depth["ratio"] and widths["ratio"]):
         raise InputError("the ratio says nothing of some of the roles", where="ratio", hint="name each of them")
     return Parted(options.replaced(**depth), options.replaced(**widths) if shallow else None)
@@ -138,6 +132,40 @@ def deep_draft(
     Raises NothingToPruneError where none can go, SelectionError for a target out of reach, PlanError for a model
     without weights, ScorerError for a criterion of widths.
     """
+    choice, order, asked = _begun(model, structure, options, data, progress)
+    enough = _enough(model, structure, options, baseline, sizes)
+    plan, certificate, gone = _settled_blocks(choice, order, structure, options, enough)
+    for each in choice.refused:
+        logger.warning("%s is left alone: %s", each.name, each.reason)
+    return _told(choice, plan, certificate, gone, asked)
+
+
+def deep_steps(
+    model: nn.Module, structure: Structure, options: Options, *, data: Iterable[Any] | None, progress: Any = None
+) -> Iterator[Deep]:
+    """The plan without one block, without two, and so on as far as blocks may go; what is measured is measured once.
+
+    Raises what ``deep_draft`` raises, but for a target.
+    """
+    choice, order, asked = _begun(model, structure, options, data, progress)
+    for count in range(1, sum(group.size for group in choice.groups) + 1):
+        try:
+            plan, certificate, gone = _settled_blocks(
+                choice, order, structure, options, _Enough(structure, count, None)
+            )
+        except NothingToPruneError:
+            if count == 1:
+                raise
+            return
+        if len(gone) < count:
+            return
+        yield _told(choice, plan, certificate, gone, asked)
+
+
+def _begun(
+    model: nn.Module, structure: Structure, options: Options, data: Iterable[Any] | None, progress: Any
+) -> tuple[_Choice, Order, Scorer]:
+    """Blocks that may go, and the order in which they do."""
     if is_meta(model):
         raise PlanError(
             "the model is on the meta device, and blocks are certified on numbers", hint="build it on a device"
@@ -154,12 +182,11 @@ def deep_draft(
         choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
     choice.never |= _left_out(structure, options)
     statistics = statistics_of(model, structure, (), asked, data, options.choice.seed, progress)
-    order = Order(groups, asked, statistics)
-    enough = _enough(model, structure, options, baseline, sizes)
-    plan, certificate, gone = _settled_blocks(choice, order, structure, options, enough)
+    return choice, Order(groups, asked, statistics), asked
+
+
+def _told(choice: _Choice, plan: Plan, certificate: Certificate, gone: Sequence[Unit], asked: Scorer) -> Deep:
     plan = replace(plan, frozen=(*plan.frozen, *choice.refused))
-    for each in choice.refused:
-        logger.warning("%s is left alone: %s", each.name, each.reason)
     return Deep(plan, choice.kept(gone), certificate, asked)
 
 

@@ -21,9 +21,10 @@ from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
-from prunekit.planning.deep import deep_draft, for_widths, parted
+from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_widths, parted
 from prunekit.planning.folds import Note
 from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
+from prunekit.planning.mixing import Mixing
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry
@@ -84,9 +85,11 @@ def draft(
     """
     parts = parted(options)
     if parts.depth is not None:
-        held = list(data) if data is not None and parts.widths is not None else data
+        held = None if data is None else list(data)  # read more than once
+        if parts.widths is not None and options.scope.target is not None:
+            return _mixed(model, structure, parts.depth, parts.widths, held, progress, baseline)
         deep = depth_draft(model, structure, parts.depth, data=held, progress=progress, baseline=baseline, sizes=sizes)
-        return deep if parts.widths is None else _widths_after(model, deep, parts.widths, held, progress)
+        return deep if parts.widths is None else _widths_after(model, structure, deep, parts.widths, held, progress)
     _warn_of(options, structure)
     _check_allocation(options, structure)
     if isinstance(data, Iterator) and as_measured(options.choice.allocation) is not None:
@@ -109,11 +112,53 @@ def depth_draft(model: nn.Module, structure: Structure, options: Options, **give
     return Draft(found.plan, found.kept, structure, None, (), found.scorer, found.certificate)
 
 
-def _widths_after(model: nn.Module, deep: Draft, options: Options, data: Any, progress: Any) -> Draft:
+def _mixed(
+    model: nn.Module,
+    structure: Structure,
+    depth: Options,
+    widths: Options,
+    data: Sequence[Any] | None,
+    progress: Any,
+    baseline: Baseline | None,
+) -> Draft:
+    """A target over blocks and widths. Raises InputError where nothing measures how much of it each should take."""
+    choice, target = widths.choice, widths.scope.target
+    how = as_measured(choice.allocation)
+    if how is None:
+        raise InputError(
+            "the target does not say how much of it depth takes, and how much widths do",
+            where="target",
+            hint="allocation='measured' finds out; or prune blocks by a ratio, and then what is left to the target",
+        )
+    assert target is not None
+    baseline = baseline or Baseline.of(model, structure, target, widths.cutting.latency)
+    inputs = measured_inputs(structure, data, how, choice.seed)
+    mixing = Mixing(Meter.of(model, how, inputs), as_compensation(widths.cutting.compensate), inputs)
+
+    def whole(deep: Deep | None, measuring: bool) -> Draft:
+        asked = widths if measuring else widths.replaced(allocation="ranked")
+        if deep is None:
+            return draft(model, structure, for_widths(asked), data=data, progress=progress, baseline=baseline)
+        return _widths_after(model, structure, deep, asked, data, progress, baseline)
+
+    best = mixing.best(deep_steps(model, structure, depth, data=data, progress=progress), whole)
+    made: Draft = best.made
+    return replace(made, remarks=(*mixing.remarks(best), *made.remarks), damage=best.damage)
+
+
+def _widths_after(
+    model: nn.Module,
+    structure: Structure,
+    deep: Deep | Draft,
+    options: Options,
+    data: Any,
+    progress: Any,
+    baseline: Baseline | None = None,
+) -> Draft:
     """``deep``, and then widths of what it leaves: the model is without these blocks while they are chosen."""
     with applied(model, deep.plan):
-        left = traced_again(model, deep.structure)
-        made = draft(model, left, for_widths(options), data=data, progress=progress)
+        left = traced_again(model, structure)
+        made = draft(model, left, for_widths(options), data=data, progress=progress, baseline=baseline)
     return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)
 
 

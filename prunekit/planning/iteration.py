@@ -96,9 +96,9 @@ def cut_in_steps(
 def _without_blocks(
     model: nn.Module, structure: Structure, options: Options, data: Any, progress: Any, trace: Tracer, done: Done
 ) -> tuple[Structure, Options]:
-    """Where both blocks and widths are asked for, blocks go first and at once: what is left, what is still asked."""
+    """Where a ratio asks for both blocks and widths, blocks go first and at once: what is left, what is still asked."""
     asked = parted(options)
-    if asked.depth is None or asked.widths is None:
+    if asked.depth is None or asked.widths is None or options.scope.target is not None:
         return structure, options
     try:
         _carried_out(model, depth_draft(model, structure, asked.depth, data=data, progress=progress), done)

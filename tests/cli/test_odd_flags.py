@@ -37,6 +37,7 @@ ROWS = {
     "--include": (("nowhere*", "nowhere*"), ("", ""), (LONG, "")),
     "--exclude": (("nowhere*", "nowhere*"), ("", ""), (LONG, "")),
     "--ranking": (("globl", "global"), ("", "ranking"), ("nan", "ranking")),
+    "--allocation": (("mesured", "measured"), ("", "allocation"), ("nan", "allocation")),
     "--compensate": (("rigde", "ridge"), ("nan", "ridge"), (HUGE, "ridge")),
     "--checkpoint": (("none.pth", "none.pth"), (".", "checkpoint"), ("hostile_nets.py", "hostile_nets.py"), (LONG, "")),
     "--data": FOLDER,

@@ -33,7 +33,7 @@ SNIPPETS = [
 def small(*names, **more):
     """What the snippets are run on: a vision transformer of the same kind, small enough for a test."""
     torch.manual_seed(0)
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 10}
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 5, "num_heads": 4, "num_classes": 10}
     model = timm.models.VisionTransformer(**sizes, **more).eval()
     model.pretrained_cfg = {"input_size": (3, 32, 32)}
     return model
@@ -51,7 +51,9 @@ def test_a_snippet_runs(where, code, tmp_path, monkeypatch):
     monkeypatch.setattr(Clock, "seconds", lambda clock, run, device: fake.seconds(run, device))
     monkeypatch.setattr("prunekit.checkpoints.saving.check_spec", lambda *given: None)  # the spec is of the large one
     photos = [torch.randn(1, 3, 32, 32) for _ in range(4)]
-    names = {"prunekit": prunekit, "timm": timm, "photos": photos, "train": train}
+    names = {"prunekit": prunekit, "timm": timm, "photos": photos, "train": train, "model": small()}
+    names |= {"images": torch.cat(photos), "inputs": photos[0], "samples": photos, "validation": photos}
+    names["accuracy"] = lambda model, images: float(model(images[0]).mean())
     for statement in ast.parse(code).body:
         calls = [
             node.func.attr for node in ast.walk(statement) if isinstance(node, ast.Call) and hasattr(node.func, "attr")
