@@ -80,12 +80,12 @@ def _rows(kind: str) -> Mapping[str, str | dict[str, Any]]:
     from prunekit.registry import known_recipes
     from prunekit.registry.criteria import known_scorers
     from prunekit.registry.lookup import names
-    from prunekit.roles import ROLES
+    from prunekit.roles import DEPTH, ROLES
 
     if kind == "plugins":
         return {p.name: f"{len(p.models)} models, {len(p.recipes)} recipes" for p in discover()}
     if kind == "roles":
-        return {str(role): role.meaning for role in (*ROLES, *(role for p in discover() for role in p.roles))}
+        return {str(role): role.meaning for role in (*ROLES, *DEPTH, *(role for p in discover() for role in p.roles))}
     if kind == "models":
         return dict.fromkeys(names(), "from a plug-in") | {
             "timm:NAME": "any model of timm",

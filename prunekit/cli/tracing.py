@@ -64,13 +64,14 @@ def traced(part: Any, model: str, path: str) -> dict[str, Any]:
     for tie in structure.ties:
         for name in tie.groups:
             ties.setdefault(name, []).append(f"{', '.join(n for n in tie.groups if n != name)}: {tie.reason}")
+    every = (*structure.groups, *structure.depth.groups)
     return {
         "model": model,
         "part": path,
         "cost": asdict(structure.cost()),
-        "groups": {group.name: _group_row(group, ties.get(group.name, [])) for group in structure.groups},
+        "groups": {group.name: _group_row(group, ties.get(group.name, [])) for group in every},
         "ties": [{"groups": list(tie.groups), "reason": tie.reason} for tie in structure.ties],
-        "frozen": [asdict(frozen) for frozen in structure.frozen],
+        "frozen": [asdict(frozen) for frozen in (*structure.frozen, *structure.depth.frozen)],
         "unknown": dict(structure.unknown),
         "opaque": [str(each) for each in structure.trace.opaque],
     }

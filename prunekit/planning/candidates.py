@@ -8,16 +8,22 @@ from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
 from prunekit.options import Scope
+from prunekit.planning.parting import scopes_of
 from prunekit.planning.symmetry_check import Symmetry
 from prunekit.selection import filter_groups
 from prunekit.selection.ratio import most_specific
 
 
 def choose(structure: Structure, scope: Scope | None = None) -> tuple[Group, ...]:
-    """The groups that ``scope`` reaches. Of two groups that share coordinates (heads and positions within a head) only
-    one is taken unless roles name both: the one that a key of the ratio names more closely, then by the preference of
-    their roles, then the one with more units. A ratio that names both by role or by name takes both."""
-    scope = scope or Scope()
+    """The groups that ``scope`` reaches; none where it asks for depth only.
+
+    Of two groups that share coordinates (heads and positions within a head) only one is taken unless roles name both:
+    the one that a key of the ratio names more closely, then by the preference of their roles, then the one with more
+    units. A ratio that names both by role or by name takes both.
+    """
+    scope = scopes_of(scope or Scope())[1]
+    if scope is None:
+        return ()
     readers = structure.readers if scope.exclude else None
     found = filter_groups(structure.groups, scope.include, scope.exclude, scope.roles, readers)
     if scope.roles is not None:

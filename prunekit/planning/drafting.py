@@ -21,10 +21,11 @@ from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
-from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_widths, parted
+from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_widths
 from prunekit.planning.folds import Note
 from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
 from prunekit.planning.mixing import Mixing
+from prunekit.planning.parting import parted
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry

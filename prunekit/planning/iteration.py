@@ -17,8 +17,9 @@ from prunekit.modules.snapshot import kept_as_is
 from prunekit.options import Options
 from prunekit.options.schedules import portions
 from prunekit.options.types import Ratio
-from prunekit.planning.deep import for_widths, parted
+from prunekit.planning.deep import for_widths
 from prunekit.planning.drafting import Draft, depth_draft, draft
+from prunekit.planning.parting import parted
 from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline

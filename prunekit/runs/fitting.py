@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from prunekit.coupling.structure import Structure
 from prunekit.errors import RecipeError
 from prunekit.options import Scope
+from prunekit.planning.parting import scopes_of
 from prunekit.recipes.stages import Distil, Prune, Stage
 from prunekit.selection import filter_groups
 
@@ -29,6 +30,21 @@ class Fitted:
         return tuple(stage for stage in self.stages if stage is not None)
 
 
+def _check_depth(cuts: Sequence[Prune], *, with_widths: bool) -> None:
+    if any(cut.pools for cut in cuts):
+        raise RecipeError(
+            "the recipe names the roles that it cuts, and whole blocks are none of them",
+            where="depth.block",
+            hint="prune blocks with a recipe that names none, such as oneshot or iterative; then run this one",
+        )
+    if with_widths and any(cut.part != 1 for cut in cuts):
+        raise RecipeError(
+            "the recipe cuts in parts, and blocks are renumbered between them",
+            where="depth.block",
+            hint="prune blocks first, with oneshot, and then widths of what is left",
+        )
+
+
 def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Structure, goal: Scope) -> Fitted:
     """``stages`` less the roles in ``optional`` that ``structure``, or the goal's include and exclude, has no group of.
 
@@ -37,6 +53,10 @@ def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Struct
 
     Raises RecipeError where no cut is left, and where a role that is missing is not optional.
     """
+    depth, widths = scopes_of(goal)
+    if depth is not None:
+        _check_depth([stage for stage in stages if isinstance(stage, Prune)], with_widths=widths is not None)
+        goal = widths or replace(goal, include=None, exclude=None)
     groups = filter_groups(structure.groups, goal.include, goal.exclude, readers=structure.readers)
     roles = {group.role for group in groups}
     wanted = dict.fromkeys(role for s in stages if isinstance(s, Prune) for pool in s.pools for role in pool)

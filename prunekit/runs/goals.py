@@ -49,12 +49,12 @@ class Shares:
         """Raises InputError for a ratio whose key matches no group, SelectionError for a target out of reach."""
         cuts = [stage for stage in stages if isinstance(stage, Prune)]
         if isinstance(goal.ratio, Mapping):
-            check_keys(goal.ratio, structure.groups, "ratio")
+            check_keys(goal.ratio, (*structure.groups, *structure.depth.groups), "ratio")
         baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
         common = 0.0
         if baseline is not None and len({cut.pools for cut in cuts}) > 1:
             common = _common(goal, cuts, part, structure, baseline)
-        return cls(goal, baseline, {g.name: g.size for g in structure.groups}, cuts[-1].pools, common)
+        return cls(goal, baseline, {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}, cuts[-1].pools, common)
 
     @classmethod
     def again(
@@ -65,7 +65,7 @@ class Shares:
         baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
         if baseline is not None:
             baseline = replace(baseline, quantities=told["quantities"])
-        return cls(goal, baseline, {g.name: g.size for g in structure.groups}, pools, told["common"])
+        return cls(goal, baseline, {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}, pools, told["common"])
 
     def values(self) -> dict[str, Any]:
         """JSON values of what was measured."""
@@ -81,7 +81,8 @@ class Shares:
             return self.common * stage.part, None
         share = self.goal.share
         if isinstance(share, Mapping):
-            here = [g for g in structure.groups if not stage.pools or g.role in {r for p in stage.pools for r in p}]
+            groups = (*structure.groups, *structure.depth.groups)
+            here = [g for g in groups if not stage.pools or g.role in {r for p in stage.pools for r in p}]
             return {k: v * stage.part for k, v in share.items() if any(matches(k, g) for g in here)}, None
         return share * stage.part, None
 

@@ -25,7 +25,7 @@ from prunekit.options.measured import as_measured
 from prunekit.options.together import from_settings
 from prunekit.options.types import Align
 from prunekit.planning.candidates import choose
-from prunekit.planning.deep import parted
+from prunekit.planning.parting import parted
 from prunekit.planning.drafting import Draft, draft
 from prunekit.quantities.gauge import Baseline
 from prunekit.samples.tasks import Samples
@@ -117,10 +117,10 @@ def drafted(
 def _drafted(
     part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
 ) -> Draft:
-    if parted(asked.options).depth is not None and not stage.pools:
+    if parted(asked.options).depth is not None:
         data = [sample.inputs for sample in Batches(samples, asked.images)]
-        with asked.lean(part):
-            return draft(part, structure, asked.options, data=data, progress=progress, baseline=asked.baseline)
+        known: dict[str, Any] = {"baseline": asked.baseline, "sizes": asked.sizes}
+        return draft(part, structure, asked.options, data=data, progress=progress, **known)
     roles = reached(structure, stage)
     options = asked.options if roles is None else asked.options.replaced(roles=roles)
     # uniform widths are looked for among all groups, also those that share units with others

@@ -159,3 +159,37 @@ def test_widths_and_fewer_layers_are_said_together(tmp_path):
     result = prunekit.prune(model, **asked)
     assert not result.home.trouble, result.home.trouble
     assert (model.config.num_hidden_layers, model.config.intermediate_size) == (2, 24)
+
+
+def test_a_stage_of_a_recipe_takes_blocks_and_one_that_names_its_roles_refuses():
+    from prunekit.errors import RecipeError
+    from prunekit.options import Scope
+    from prunekit.recipes.stages import Prune
+    from prunekit.runs.fitting import fitted
+    from prunekit.runs.prune_stage import Asked, cut, structure_of
+    from prunekit.samples import Samples
+
+    model = stack()
+    samples = Samples(list(X), lambda rows: torch.stack(list(rows)))
+    structure = structure_of(model, samples)
+    asked = Asked.of({"images": 2}, roles=["depth.block"], ratio=0.4)
+    plan, verified = cut(model, Prune("prune"), structure, samples, asked, lambda done, total: None)
+    assert len(plan.removals[0].gone) == 2
+    assert verified == {"shapes": "passed", "depth": "passed", "depth_error": 0.0}
+    whole = Scope(include=["depth.block"])
+    assert fitted((Prune("prune"),), (), structure, whole).stages
+    with pytest.raises(RecipeError, match="names the roles that it cuts"):
+        fitted((Prune("prune", pools=(("mlp.hidden",),)),), (), structure, whole)
+    with pytest.raises(RecipeError, match="cuts in parts"):
+        fitted((Prune("prune", part=0.5),), (), structure, Scope(include=["depth.block", "mlp.hidden"]))
+
+
+def test_the_command_lists_blocks():
+    from prunekit.cli.tracing import traced
+
+    class Inferred(nn.Sequential):
+        pretrained_cfg = {"input_size": (8,)}  # noqa: RUF012  what the command infers inputs from
+
+    told = traced(Inferred(*stack()), "python:here", "")
+    assert told["groups"]["model"]["role"] == "depth.block"
+    assert told["groups"]["model"]["size"] == 5

@@ -1,0 +1,168 @@
+"""Whole blocks out of the models of the zoo: found, removed, and exact?
+
+    python -m benchmarks.depth_zoo --zoo FOLDER --out docs/depth-zoo.json [--only REGEX] [--seconds 150]
+
+For each row: a random 40 % of the blocks that may go are removed (``Random(seed=0)``), and the model is compared, on
+inputs that the library has not seen, with the original in which hooks of this script hand on what these blocks are
+given. ``apart`` says how far the two are, in parts of the largest output. Undone, the model must be what it was, to the
+bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import json
+import logging
+import multiprocessing
+import re
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+STATUS = ("exact", "none may go", "no blocks", "refused", "wrong", "failed", "too long")
+
+
+def handed_on(module, args, kwargs, output):
+    """The stream that went in, in the place of the first tensor of what came out."""
+    main = output if isinstance(output, torch.Tensor) else next(t for t in output if isinstance(t, torch.Tensor))
+    given = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.shape == main.shape]
+    if isinstance(output, torch.Tensor):
+        return given[0]
+    return type(output)(given[0] if t is main else t for t in output)
+
+
+def tensors(result):
+    from prunekit.tracing.recorder import output_tensors
+
+    return [t for t in output_tensors(result) if t.is_floating_point()]
+
+
+def run(model, x):
+    with torch.no_grad():
+        if isinstance(x, dict):
+            return tensors(model(**x))
+        return tensors(model(*x) if isinstance(x, tuple) else model(x))
+
+
+def judged(zoo, entry, seed=0):
+    """One row."""
+    import prunekit
+    from prunekit.errors import NothingToPruneError
+
+    model, x = zoo.build(entry)
+    structure = prunekit.trace(model, x)
+    row = {"blocks": sum(g.size for g in structure.depth.groups), "containers": len(structure.depth.groups)}
+    row["frozen"] = [f"{f.name}: {f.reason}" for f in structure.depth.frozen]
+    if not row["blocks"]:
+        return {**row, "status": "no blocks"}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    dense = copy.deepcopy(model)
+    asked = {"roles": ["depth.block"], "ratio": 0.4, "scorer": prunekit.Random(seed=seed)}
+    try:
+        result = prunekit.prune(model, x, structure=structure, **asked)
+    except NothingToPruneError as error:
+        return {**row, "status": "none may go", "why": str(error).splitlines()[-2:]}
+    gone = [path for removal in result.plan.removals for path in removal.gone]
+    row["removed"] = len(gone)
+    row["params"] = result.report.params
+    blocks = {frozen.name: frozen.reason for frozen in result.plan.frozen if frozen.name in named(structure)}
+    row["left alone"] = [f"{name}: {reason}" for name, reason in blocks.items()]
+    for path in gone:
+        dense.get_submodule(path).register_forward_hook(handed_on, with_kwargs=True)
+    torch.manual_seed(seed + 1)
+    x = changed(x)
+    wanted, found = run(dense, x), run(model, x)
+    apart = [float((a - b).abs().max() / a.abs().max().clamp_min(1e-12)) for a, b in zip(wanted, found, strict=False)]
+    row["apart"] = max(apart)
+    result.undo()
+    now = model.state_dict()
+    undone = list(now) == list(before) and all(torch.equal(now[name], before[name]) for name in before)
+    good = undone and len(wanted) == len(found) and row["apart"] <= 1e-5
+    return {**row, "undone": undone, "status": "exact" if good else "wrong"}
+
+
+def named(structure):
+    return {path for group in structure.depth.groups for path in group.places}
+
+
+def changed(x):
+    """Other values of the same shapes: noise, or token ids in another order."""
+    if isinstance(x, dict):
+        return {name: changed(value) for name, value in x.items()}
+    if isinstance(x, tuple):
+        return tuple(changed(value) for value in x)
+    return torch.randn_like(x) if x.is_floating_point() else x.flip(-1)
+
+
+def child(folder, entry, pipe):
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    try:
+        pipe.send(judged(zoo_of(folder), entry))
+    except BaseException as error:
+        pipe.send({"status": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
+
+
+def zoo_of(folder):
+    spec = importlib.util.spec_from_file_location("shared_zoo", folder / "zoo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def one(folder, entry, seconds):
+    """In a process of its own, for so long at most."""
+    begun = time.monotonic()
+    mine, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(folder, entry, theirs))
+    process.start()
+    theirs.close()
+    try:
+        row = mine.recv() if mine.poll(seconds) else {"status": "too long"}
+    except EOFError:
+        row = {"status": "failed", "why": "the process ended"}
+    if process.is_alive():
+        process.join(2)
+    if process.is_alive():
+        process.kill()
+    process.join()
+    return {"name": entry["name"], **row, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--zoo", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seconds", type=float, default=150)
+    parser.add_argument("--heavy", action="store_true")
+    asked = parser.parse_args()
+    import segment_anything  # noqa: F401  imported once, before the processes fork
+    import timm  # noqa: F401
+    import torchvision  # noqa: F401
+    import transformers  # noqa: F401
+
+    import prunekit  # noqa: F401
+
+    rows = json.loads(asked.out.read_text()) if asked.out.is_file() else []
+    done = {row["name"] for row in rows}
+    for entry in zoo_of(asked.zoo).load():
+        if (
+            entry["name"] in done
+            or not re.search(asked.only, entry["name"])
+            or (entry.get("heavy") and not asked.heavy)
+        ):
+            continue
+        rows.append(one(asked.zoo, entry, asked.seconds))
+        print(json.dumps(rows[-1])[:300], flush=True)
+        asked.out.write_text(json.dumps(rows, indent=1) + "\n")
+    print({status: sum(row["status"] == status for row in rows) for status in STATUS})
+
+
+if __name__ == "__main__":
+    main()
