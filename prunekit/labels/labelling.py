@@ -56,6 +56,7 @@ class Labelling:
     added: set[int] = field(default_factory=set)  # ids of tensors that an addition produced
     numbered: dict[int, Numbered] = field(default_factory=dict)  # ids of tensors whose numbers name positions
     sized: dict[Expression, Axis] = field(default_factory=dict)  # what forward computes as a size -> the axis it sizes
+    ranges: dict[int, Any] = field(default_factory=dict)  # ids of arange(n) -> the Python argument n
     stacks: set[str] = field(default_factory=set)  # names of weights that are picked along an axis
     choices: list[Pick] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)  # operator without a rule -> where it was met
@@ -109,15 +110,16 @@ class Labelling:
     def follow(self, axis: Axis, numbered: Numbered, reason: str) -> None:
         """``axis`` is read or written at numbered positions: it has these positions, and lives and dies with them.
 
-        Positions behind the last one, as a place for what belongs nowhere, stay.
+        Positions that only the longer of the two has, as a place for what belongs nowhere, stay.
         """
-        if axis is None or axis.size < numbered.axis.size:
-            self.freeze(axis, reason)
+        if axis is None:
             self.freeze(numbered.axis, reason)
             return
-        size = numbered.axis.size
-        self.unite(axis if axis.size == size else frozen_copy(axis[:size]), numbered.axis)
-        self.freeze(frozen_copy(axis[size:]), reason)
+        size = min(axis.size, numbered.axis.size)
+        both = [each if each.size == size else frozen_copy(each[:size]) for each in (axis, numbered.axis)]
+        self.unite(both[0], both[1])
+        for each in (axis, numbered.axis):
+            self.freeze(frozen_copy(each[size:]), reason)
 
     def show(self, view: Ref, base: Ref) -> None:
         """Notes that ``view`` holds the same numbers as ``base`` in another arrangement."""

@@ -33,6 +33,8 @@ def _couple_like(c: Labelling, op: Op) -> None:
 def _positions(c: Labelling, op: Op) -> None:
     for out in op.outputs:
         c.set(out, [None] * len(out.shape))
+    if op.call is not None and op.call.name == "arange" and len(op.call.args) == 1:
+        c.ranges[op.outputs[0].id] = op.call.args[0]
 
 
 def _triangle(c: Labelling, op: Op) -> None:

@@ -100,6 +100,8 @@ def _equal_to(c: Labelling, op: Op) -> None:
     The number after the last is none, and often stands for tokens that belong to no expert.
     """
     value = _python_argument(op, 1, "other")
+    if _against_all(c, op):
+        return
     for numbered in [c.numbered[ref.id] for ref in op.inputs if ref.id in c.numbered]:
         axis = numbered.axis
         if numbered.kind != "positions" or not isinstance(value, int) or len(op.inputs) > 1:
@@ -109,6 +111,36 @@ def _equal_to(c: Labelling, op: Op) -> None:
             if value:
                 c.equate(value, frozen_copy(axis[:value]), int(value))
     couple_pointwise(c, op)
+
+
+def _against_all(c: Labelling, op: Op) -> bool:
+    """Positions [..., 1] compared with every position there is, ``arange(n)``: a table [..., n] of zeros and ones."""
+    if packet(op) != "aten.eq" or len(op.inputs) != 2 or op.inputs[0].id not in c.numbered:
+        return False
+    held, every, out = c.numbered[op.inputs[0].id], op.inputs[1], op.outputs[0]
+    size = every.shape[-1] if every.shape else 0
+    is_range = every.value is not None and every.value.tolist() == list(range(size))
+    if held.kind != "positions" or not is_range or len(every.shape) != 1 or op.inputs[0].shape[-1:] != (1,):
+        return False
+    asked = op.call is not None and op.call.name == "one_hot"  # which names the size of its result
+    axis = c.labels.fresh(size)
+    if not asked:
+        end = c.ranges.get(every.id)
+        c.equate(end, axis, size) if isinstance(end, int) else c.freeze(axis, "it is compared with a list of numbers")
+    c.follow(axis, held, _CHOSEN)
+    c.set(out, [*c.of(op.inputs[0])[:-1], axis])
+    return True
+
+
+def _nonzero(c: Labelling, op: Op) -> None:
+    """Places of a mask: along its one axis they are positions; of a mask of several axes none may be removed."""
+    base, out = op.args[0], op.outputs[0]
+    if len(base.shape) == 1:
+        c.number(out, c.of(base)[0])
+    else:
+        for axis in c.of(base):
+            c.freeze(axis, "places of a mask along it are looked for")
+    c.set(out, [None] * len(out.shape))
 
 
 def _python_argument(op: Op, position: int, name: str) -> Any:
@@ -154,6 +186,7 @@ OPERATORS = (
     Operator(("aten.sort",), _sort, positions=Positions.RULED),
     Operator(("aten.cumsum",), _cumsum, positions=Positions.RULED),
     Operator(("aten.histc",), _histogram, positions=Positions.RULED),
+    Operator(("aten.nonzero",), _nonzero),
     Operator(("aten.eq", "aten.ne"), _equal_to, positions=Positions.RULED),
     Operator(("aten.bincount",), _bincount, positions=Positions.RULED),
     Operator(

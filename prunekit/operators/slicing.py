@@ -9,15 +9,32 @@ from prunekit.graph.provenance import TracedInt, expression_of
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis, Vector, frozen_copy
 from prunekit.operators.operator import Operator, Positions, Scales
+from prunekit.operators.routing import picked
 
 
 def _select(c: Labelling, op: Op) -> None:
     base, out = op.args[0], op.outputs[0]
     dim = op.args[1] % len(base.shape)
     axes = list(c.of(base))
-    c.freeze(axes.pop(dim), "one position of it is selected by number")
+    axis = axes.pop(dim)
+    if not _picked_by_tensor(c, op, base, axis, dim):
+        c.freeze(axis, "one position of it is selected by number")
     c.set(out, axes)
     _parts_of_weights(c, base, out)
+
+
+def _picked_by_tensor(c: Labelling, op: Op, base: Ref, axis: Axis, dim: int) -> bool:
+    """``weights[expert]`` where the number is a tensor of one position, which torch reads before it selects."""
+    if op.call is None or op.call.name != "__getitem__":
+        return False
+    index = op.call.args[1] if isinstance(op.call.args[1], tuple) else (op.call.args[1],)
+    held = [c.numbered[i.id] for i in index if isinstance(i, Ref) and i.id in c.numbered]
+    if len(held) == 1 and dim == 0 and isinstance(index[0], Ref) and index[0].id in c.numbered:
+        picked(c, axis, held[0], base)
+        return True
+    for numbered in held:
+        c.freeze(numbered.axis, "one position along it is read")
+    return False
 
 
 def _unbind(c: Labelling, op: Op) -> None:

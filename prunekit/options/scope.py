@@ -52,7 +52,12 @@ class Scope:
             repeats=True,
         ),
     )
-    roles: Sequence[str] | str | None = field(default=None, metadata=said("prune only groups of these roles."))
+    roles: Sequence[str] | str | None = field(
+        default=None,
+        metadata=said(
+            "prune only groups of these roles.", flag="Prune only groups of this role; repeat.", repeats=True
+        ),
+    )
     min_ratio: Ratio | None = field(
         default=None, metadata=said("the share that any group loses at least, as ``ratio`` is written.")
     )

@@ -35,6 +35,7 @@ from prunekit.runs.fitting import lacking
 from prunekit.recipes.records import Sampling
 from prunekit.recipes.stages import Prune
 from prunekit.scorers import Scored, Statistics
+from prunekit.selection import filter_groups
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +124,14 @@ def _drafted(
         return draft(part, structure, asked.options, data=data, progress=progress, **known)
     roles = reached(structure, stage)
     options = asked.options if roles is None else asked.options.replaced(roles=roles)
-    # uniform widths are looked for among all groups, also those that share units with others
-    groups = structure.groups if options.choice.uniform else choose(structure, options.scope)
+    scope = options.scope
+    readers = structure.readers if scope.exclude else None
+    # uniform widths are looked for among all groups that are reached, also those that share units with others
+    groups = (
+        filter_groups(structure.groups, scope.include, scope.exclude, scope.roles, readers)
+        if options.choice.uniform
+        else choose(structure, scope)
+    )
     statistics = Statistics(
         part,
         Batches(samples, asked.images),

@@ -38,7 +38,7 @@ class Contributions:
     total: int = 0
 
 
-def contributions(
+def added_by_experts(
     model: nn.Module,
     samples: Sequence[Sample],
     groups: Sequence[Group],
@@ -88,7 +88,7 @@ class _Mixture:
         members = [m for m in group.members if m.tensor in group.stacks]
         paths = [m.tensor.split(".")[:-1] for m in members]
         common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))]
-        while common and not _runs(model.get_submodule(".".join(common))):
+        while common and not _has_forward(model.get_submodule(".".join(common))):
             common.pop()
         layer = model.get_submodule(".".join(common))
         held = tuple((state[m.tensor], m) for m in members)
@@ -104,7 +104,7 @@ class _Mixture:
                 return
             is_busy[0] = True
             try:
-                self._measure(lambda: _rows(layer.forward(*args, **kwargs)))
+                self._measure(lambda: _by_token(layer.forward(*args, **kwargs)))
             finally:
                 is_busy[0] = False
 
@@ -146,12 +146,12 @@ class _Mixture:
                 tensor.copy_(old)
 
 
-def _runs(module: nn.Module) -> bool:
+def _has_forward(module: nn.Module) -> bool:
     """Whether a module has a forward of its own, which a mere container has not."""
     return getattr(type(module), "forward", None) is not nn.Module.forward
 
 
-def _rows(output: Any) -> Tensor:
+def _by_token(output: Any) -> Tensor:
     """(tokens, features): the first floating tensor that a layer gives."""
     found = next(t for t in tensors_in(output) if t.is_floating_point())
     return found.detach().reshape(-1, found.shape[-1])

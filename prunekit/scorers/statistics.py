@@ -14,7 +14,7 @@ from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.calibrate import Progress, finite, products
-from prunekit.scorers.contributions import Contributions, contributions
+from prunekit.scorers.contributions import Contributions, added_by_experts
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
 from prunekit.scorers.needs import Objective
@@ -136,7 +136,7 @@ class Statistics:
         count = self._count(limit)
         if (count, group.name) not in self._contributions:
             wanted = [group, *(g for g in self._experts if g.name != group.name)]
-            found = contributions(self._model, self._first(count), wanted, self._progress)
+            found = added_by_experts(self._model, self._first(count), wanted, self._progress)
             self._contributions |= {(count, name): value for name, value in found.items()}
         return self._contributions[count, group.name]
 

@@ -59,7 +59,8 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         real = MISSING if r.numbers is None else r.numbers.evaluate(func, args, kwargs)
         dynamic = torch.Tag.dynamic_output_shape in func.tags  # it may be: an index of numbers keeps its shape
         if func in READS:
-            r.trace.reads += inputs
+            if r.call is None or r.call.name != "__getitem__":  # an index: the rule of the selection sees it
+                r.trace.reads += inputs
             return self._told(func, args, known, real)
         if func is packing.PACK:
             result, r.packs = packing.packed(args, self._lengths(args[1])), True
@@ -90,7 +91,8 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if value is None:
             raise self._unreadable(func)
         if r.numbers is not None:
-            r.numbers.decided(func, value)
+            is_index = r.call is not None and r.call.name == "__getitem__"
+            r.numbers.decided(func, 0 if is_index else value)  # whichever is selected has the same shape
         return value
 
     def _lengths(self, tensor: Tensor) -> Tensor:

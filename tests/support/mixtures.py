@@ -69,6 +69,8 @@ class Stacked(nn.Module):
             weights = torch.zeros(x.shape[0], self.num_experts, dtype=x.dtype).scatter_(1, at, gates)
             hidden = (torch.einsum("td,edh->eth", x, self.first) + self.bias.unsqueeze(1)).relu()
             return torch.einsum("te,etd->td", weights, hidden @ self.last)
+        if self.how == "looped":
+            return self._looped(x, at, gates)
         ids = at.reshape(-1)
         rows = x.repeat_interleave(at.shape[-1], dim=0)
         if self.how == "picked":
@@ -83,6 +85,40 @@ class Stacked(nn.Module):
             out = torch.empty_like(out).index_copy_(0, order, out)
         return (out * gates.reshape(-1, 1)).view(*at.shape, -1).sum(1)
 
+    def _looped(self, x: Tensor, at: Tensor, gates: Tensor) -> Tensor:
+        """Only the experts that are hit, one after the other."""
+        out = torch.zeros_like(x)
+        mask = F.one_hot(at, num_classes=self.num_experts).permute(2, 1, 0)
+        for hit in mask.sum((-1, -2)).gt(0).nonzero():
+            expert = hit[0]
+            place, token = torch.where(mask[expert])
+            hidden = (x[token] @ self.first[expert] + self.bias[expert]).relu()
+            out.index_add_(0, token, hidden @ self.last[expert] * gates[token, place, None])
+        return out
+
+
+class Listed(nn.Module):
+    """Experts as a list of modules: each on the tokens that it is sent, or on all of them."""
+
+    def __init__(self, shape: Shape, how: str):
+        super().__init__()
+        self.how = how
+        self.list = nn.ModuleList(
+            nn.Sequential(nn.Linear(shape.width, shape.hidden), nn.ReLU(), nn.Linear(shape.hidden, shape.width))
+            for _ in range(shape.experts)
+        )
+
+    def forward(self, x: Tensor, at: Tensor, gates: Tensor) -> Tensor:
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.list):
+            if self.how == "list, all":
+                out = out + expert(x) * (gates * (at == number)).sum(-1, keepdim=True)
+                continue
+            token, place = torch.where(at == number)
+            if len(token):
+                out.index_add_(0, token, expert(x[token]) * gates[token, place, None])
+        return out
+
 
 class Mixture(nn.Module):
     """A layer in front, a mixture with a shared expert, and a layer behind."""
@@ -90,7 +126,7 @@ class Mixture(nn.Module):
     def __init__(self, shape: Shape, router: str, body: str):
         super().__init__()
         self.front, self.router = nn.Linear(5, shape.width), Router(shape, router)
-        self.experts = Stacked(shape, body)
+        self.experts = (Listed if body.startswith("list") else Stacked)(shape, body)
         self.shared = nn.Sequential(nn.Linear(shape.width, 4), nn.ReLU(), nn.Linear(4, shape.width))
         self.back = nn.Linear(shape.width, 3)
 

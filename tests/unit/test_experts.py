@@ -12,7 +12,7 @@ from prunekit.errors import ScorerError, SelectionError
 from prunekit.inputs import as_samples
 from prunekit.scorers import Statistics
 
-ROUTERS, BODIES = ("after", "softmax", "sigmoid"), ("picked", "all", "sorted")
+ROUTERS, BODIES = ("after", "softmax", "sigmoid"), ("picked", "all", "sorted", "looped")
 
 
 def made(router="softmax", body="picked", seed=0, **sizes):
@@ -206,3 +206,17 @@ def test_what_is_no_expert_is_scored_by_another_criterion_or_refused():
     scorer = prunekit.REAP(elsewhere=prunekit.Magnitude())
     result = prunekit.prune(model, x, roles=["experts", "mlp.hidden"], ratio=0.5, scorer=scorer)
     assert {w.role for w in result.plan.widths} == {"experts", "mlp.hidden"}
+
+
+@pytest.mark.parametrize("body", ["list, all", "list, hit"])
+def test_experts_in_a_list_of_modules_stay_and_the_widths_inside_them_go(body):
+    """Nobody knows yet how to take an entry out; that must be said, and nothing else may suffer."""
+    model, x = made("softmax", body), torch.randn(2, 7, 5)
+    structure = prunekit.trace(model, x)
+    assert not of_experts(structure)
+    (frozen,) = [f for f in structure.frozen if f.name == "router.scores.weight:0"]
+    assert frozen.reason == "forward asks for this position" or "constant" in frozen.reason
+    result = prunekit.prune(model, x, roles=["mlp.hidden"], ratio=0.5, scorer="random", structure=structure)
+    assert model.experts.list[0][0].out_features == 4
+    assert len(model.experts.list) == model.router.scores.out_features == 6
+    assert result.report.verify["symmetry_broken"] == []

@@ -107,7 +107,7 @@ def test_what_is_left_is_the_whole_model_that_never_chooses_what_went(name, monk
     assert bool(torch.isfinite(model(**labels).loss))
 
 
-@pytest.mark.parametrize("implementation", ["batched_mm"])
+@pytest.mark.parametrize("implementation", ["eager", "batched_mm"])
 def test_however_transformers_runs_them(implementation, monkeypatch):
     model, whole = made("Mixtral", implementation), made("Mixtral")
     ratio = {"experts": 0.25, "mlp.hidden": 1 / 3}
