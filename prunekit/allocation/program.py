@@ -8,6 +8,7 @@ not (Adams and Sherali 1986, "A tight linearization for zero-one quadratic progr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from prunekit.allocation.costing import Costs
 
 GAP = 1e-3  # of the least damage, at which the search may end
+_MANY = 6  # pairs that make a site a hub, at least
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,66 @@ def solved_program(
     *,
     without: Sequence[tuple[int, ...]] = (),
     apart: int = 1,
-    nodes: int = 2000,
+    nodes: int = 200,
+    hubs: int = 2,
 ) -> Solution | None:
     """The choice of least summed damage within ``limits``; None where none fits, or none is found.
+
+    A site whose width is multiplied with many others', as a residual stream's is, makes the relaxation weak; its
+    variants are tried one by one, and then its products are the others' own costs. So ``hubs`` of these at most.
 
     Args:
         damages: (variants,) for each site, >= 0; infinite for one that must not be taken.
         limits: quantity -> the most, in the units of ``costs``.
         without: choices that the found one must differ from in at least ``apart`` sites each.
-        nodes: of the search tree, at most.
+        nodes: of each search tree, at most.
     """
+    hub = _hub(costs) if hubs else None
+    if hub is None:
+        return _solved_as_one(damages, costs, limits, without, apart, nodes)
+    found: list[Solution] = []
+    for variant in range(len(damages[hub])):
+        if np.isfinite(damages[hub][variant]):
+            only = [d if s != hub else np.where(np.arange(len(d)) == variant, d, np.inf) for s, d in enumerate(damages)]
+            left = _with_fixed(costs, hub, variant)
+            made = solved_program(only, left, limits, without=without, apart=apart, nodes=nodes, hubs=hubs - 1)
+            found += [] if made is None else [made]
+    if not found:
+        return None
+    best = min(found, key=lambda each: each.damage)
+    return Solution(best.choice, best.damage, min(each.bound for each in found))
+
+
+def _hub(costs: Costs) -> int | None:
+    """The site that has most pairs, where these are many."""
+    count = len(next(iter(costs.single.values()), ()))
+    degree = Counter(site for pair in costs.pairs for site in pair)
+    site, most = max(degree.items(), key=lambda item: item[1], default=(0, 0))
+    return site if most >= max(_MANY, count // 4) else None
+
+
+def _with_fixed(costs: Costs, site: int, variant: int) -> Costs:
+    """The costs when a site is one of its variants: what it multiplies is the others' own."""
+    single = {q: list(rows) for q, rows in costs.single.items()}
+    pairs = {}
+    for (s, t), cells in costs.pairs.items():
+        if site not in (s, t):
+            pairs[s, t] = cells
+            continue
+        other = t if s == site else s
+        for q, values in cells.items():
+            single[q][other] = single[q][other] + (values[variant] if s == site else values[:, variant])
+    return Costs(costs.whole, single, pairs)
+
+
+def _solved_as_one(
+    damages: Sequence[NDArray[np.float64]],
+    costs: Costs,
+    limits: Mapping[str, float],
+    without: Sequence[tuple[int, ...]],
+    apart: int,
+    nodes: int,
+) -> Solution | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 

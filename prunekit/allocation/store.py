@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class DamageStore:
 
     def key(self, plan: Plan, more: str = "") -> str:
         """The name of a plan's damage: what it changes, not what is told beside."""
-        changes = (plan.fingerprint, plan.cuts, plan.edits, plan.folds)
+        changes = [getattr(plan, each.name) for each in fields(plan) if each.name not in ("widths", "frozen")]
         return hashlib.sha256(f"{self.identity}{changes}{more}".encode()).hexdigest()[:32]
 
     def get(self, key: str) -> tuple[float, float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -63,7 +63,17 @@ class Survey:
         stood = {(e.module, e.attribute, e.index): e.after for e in base.edits} if base else {}
         differ = {key[0] for key in moved.keys() | stood.keys() if moved.get(key) != stood.get(key)}
         ticks += [self.first_call.get(module, 0) for module in differ]
+        ticks += [0] if _changes_more(plan, base) else []
         return min(ticks, default=0)
+
+
+_FOLLOWED = ("fingerprint", "widths", "cuts", "edits", "folds", "frozen")
+
+
+def _changes_more(plan: Plan, base: Plan | None) -> bool:
+    """Whether a plan says something that is not followed here, such as modules that go: then all may differ."""
+    others = [each.name for each in fields(plan) if each.name not in _FOLLOWED]
+    return any((getattr(plan, name) or None) != (getattr(base, name, None) or None) for name in others)
 
 
 def _touched(plan: Plan, base: Plan | None) -> set[str]:

@@ -38,7 +38,7 @@ class Measured:
     damage: str | Callable[[list[Any], list[Any]], float] = "auto"
     sets: int = 6
     rounds: int = 1
-    solutions: int = 2000
+    solutions: int = 200
     memory: int = 2 << 30
     store: str | Path | None = field(default=None)
 

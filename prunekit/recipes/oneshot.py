@@ -5,6 +5,7 @@ from prunekit.recipes.stages import Evaluate, Prune, Recipe
 
 SETTINGS = (
     "ranking",
+    "allocation",
     "normaliser",
     "accumulation",
     "align",

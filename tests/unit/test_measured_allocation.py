@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -12,8 +13,11 @@ from torch import nn
 
 import prunekit
 from prunekit.allocation.measuring import Meter
+from prunekit.allocation.store import DamageStore
+from prunekit.allocation.surveying import survey
 from prunekit.errors import InputError, ScorerError
 from prunekit.inputs import normalise
+from prunekit.plans.contents import Plan
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 
@@ -203,3 +207,23 @@ def test_what_modules_leave_beside_their_outputs_is_not_lost(short):
     assert damages == whole
     assert all(damage > 0 for damage in damages)
     assert not differences(before, snapshot(model))
+
+
+@dataclass(frozen=True, repr=False)
+class Dropping(Plan):
+    """A plan that says more than cuts: as of modules that go."""
+
+    removals: tuple[str, ...] = ()
+
+
+def test_what_a_plan_says_beyond_cuts_is_neither_confused_nor_passed_over():
+    model = chain(count=3)
+    (plan, *_) = reversed(plans_of(model))
+    told = {each.name: getattr(plan, each.name) for each in fields(plan)}
+    one, two = Dropping(**told, removals=("0",)), Dropping(**told, removals=("1",))
+    store = DamageStore.of(None, "")
+    assert len({store.key(each) for each in (plan, one, two)}) == 3
+    seen, _ = survey(model, lambda: model(X))
+    assert seen.begins(plan) > 0
+    assert seen.begins(plan, plan) == 0  # nothing differs: nothing to begin from
+    assert seen.begins(one) == seen.begins(plan, one) == 0
