@@ -173,16 +173,17 @@ def carry_out(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> No
 
 
 def verified_by(made: Draft) -> dict[str, Any]:
-    """What the checks before a cut found."""
+    """What the checks before a cut found, and what a measured allocation says of itself."""
     found: dict[str, Any] = {"shapes": "passed"}
+    told = {"allocation": list(made.remarks)} if made.remarks else {}
     if made.certificate is not None:
         found |= {"depth": "passed", "depth_error": made.certificate.error}
     if not made.plan.cuts:
-        return found if made.certificate is not None else {**found, "symmetry": "passed"}
+        return (found if made.certificate is not None else {**found, "symmetry": "passed"}) | told
     if made.symmetry is None:
-        return {**found, "symmetry": "not run: too many multiply-adds"}
+        return {**found, "symmetry": "not run: too many multiply-adds", **told}
     state = "passed" if made.symmetry.passed else "broken groups left alone"
-    return {**found, "symmetry": state, "symmetry_error": made.symmetry.error}
+    return {**found, "symmetry": state, "symmetry_error": made.symmetry.error, **told}
 
 
 @torch.no_grad()

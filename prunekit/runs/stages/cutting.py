@@ -37,7 +37,8 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
     job.ranks.same(run.part)
     run.position.plans.append(plan)
     run.position.verified.append(verified)
-    return {"groups": len(plan.widths)}
+    told = {"allocation": verified["allocation"]} if "allocation" in verified else {}
+    return {"groups": len(plan.widths), **told}
 
 
 def asked_of(job: Job, run: UnderWay, stage: Prune, structure: Structure) -> Asked:
