@@ -120,4 +120,4 @@ newcomer: env
 	$(BIN)/python -m benchmarks.newcomer $(NEWCOMER_FLAGS)
 
 wheels: env
-	PRUNEKIT_WHEELS=1 $(BIN)/pytest -q tests/cli/test_plugin_skeleton.py
+	PRUNEKIT_WHEELS=1 $(BIN)/pytest -q tests/cli/test_wheels.py tests/cli/test_plugin_skeleton.py

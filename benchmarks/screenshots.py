@@ -1,12 +1,26 @@
-"""Pictures of report.html in a real browser, under docs/img: ``make screenshots``, after ``make demo``."""
+"""Pictures under docs/img: ``make screenshots``, after ``make demo``.
+
+report.html in a real browser, where there is one, and commands as a terminal shows them, which need none.
+"""
 
 import argparse
+import io
+import os
+import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = 96
+COMMANDS = {
+    "trace": "trace timm:resnet10t",
+    "plan": "plan timm:resnet10t --ratio 0.3 --scorer magnitude",
+    "mistake": "prune timm:resnet10t --rato 0.3",
+}
 SHOTS = {"desktop": ((1100, 1500), "light"), "phone": ((500, 1500), "light"), "dark": ((1100, 1500), "dark")}
 
 
@@ -29,10 +43,45 @@ def shoot(page: Path, out: Path) -> list[Path]:
     return made
 
 
+def _settled_output(text: str) -> str:
+    """What is left on a terminal once nothing moves any more: without the frames of spinners."""
+    lines = re.sub(r"\x1b\[(\?25[lh]|2K|1A)", "", text).replace("\r", "\n").splitlines()
+    kept = [line for line in lines if not re.search("[\u2800-\u28ff]", line)]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n")
+
+
+def terminal_shots(out: Path) -> list[Path]:
+    """One SVG a command: what it prints, in colour. No font is fetched: the reader's own monospaced one is taken."""
+    from rich._export_format import CONSOLE_SVG_FORMAT
+    from rich.console import Console
+    from rich.text import Text
+
+    plain = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.S).replace("Fira Code", "monospace")
+    out.mkdir(parents=True, exist_ok=True)
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, line in COMMANDS.items():
+            environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
+            command = [sys.executable, "-m", "prunekit", *shlex.split(line)]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+            console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+            console.print(f"[bold]$ prunekit {line}[/]", highlight=False, soft_wrap=True)
+            console.print(Text.from_ansi(_settled_output(done.stdout + done.stderr)))
+            target = out / f"cli-{name}.svg"
+            target.write_text(console.export_svg(title="prunekit", code_format=plain, unique_id=name))
+            made.append(target)
+    return made
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", type=Path, default=ROOT / "out" / "demo" / "report.html")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "img")
     given = parser.parse_args()
-    for path in shoot(given.page, given.out):
+    for path in terminal_shots(given.out):
         print(path)
+    try:
+        for path in shoot(given.page, given.out):
+            print(path)
+    except RuntimeError as error:
+        sys.exit(f"{error}; the pictures of report.html are as they were")

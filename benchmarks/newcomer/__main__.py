@@ -1,7 +1,7 @@
 """``python -m benchmarks.newcomer``: walks README's first steps in a fresh clone, as a newcomer in a terminal would.
 
 Every step is read from README.md. A step fails that ends with an error, or that shows nothing for longer than --silence
-seconds while the machine works for it; on a machine that others load, compare with the CPU seconds beside it.
+seconds; on a machine that others load, --by-cpu judges by the CPU seconds that the step took meanwhile.
 """
 
 import argparse
@@ -24,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.newcomer", description=__doc__.splitlines()[0])
     parser.add_argument("--reuse-env", action="store_true", help="lend what is installed here, install only the clone")
     parser.add_argument("--silence", type=float, default=5.0, help="seconds without output that a step may have")
+    parser.add_argument("--by-cpu", action="store_true", help="count CPU seconds of a silence: others load the machine")
     parser.add_argument("--keep", type=Path, help="a new folder to walk in, which is then kept")
     parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
     parser.add_argument("--verbose", action="store_true", help="show what the steps print")
@@ -66,7 +67,7 @@ def taken(line: str, home: Path, state: Path, asked: argparse.Namespace) -> dict
     for name in ("VIRTUAL_ENV", "PYTHONPATH"):
         environment.pop(name, None)
     seen = watched(["bash", "--norc", "-c", script], str(home), environment, LIMIT)
-    silent = seen.silence > asked.silence
+    silent = (seen.silent_cpu if asked.by_cpu else seen.silence) > asked.silence
     trouble = f"ended with {seen.code}" if seen.code else f"silent after {seen.after!r}" if silent else ""
     row = {
         "step": line,

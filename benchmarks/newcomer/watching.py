@@ -4,6 +4,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,10 +28,11 @@ class Watched:
 
 def watched(command: list[str], folder: str, environment: dict[str, str], limit: float) -> Watched:
     """Runs ``command``; it is ended after ``limit`` seconds."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(folder)
-        os.execvpe(command[0], command, environment)
+    terminal, theirs = pty.openpty()
+    ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **ends)
+    os.close(theirs)
+    child = process.pid
     started = spoken = time.monotonic()
     cpu, longest, text = 0.0, (0.0, 0.0, ""), ""
     while True:
@@ -49,12 +51,12 @@ def watched(command: list[str], folder: str, environment: dict[str, str], limit:
         if now - started > limit:
             os.killpg(child, signal.SIGKILL)
             break
-    _, status = os.waitpid(child, 0)
+    code = process.wait()
     ended = time.monotonic()
-    longest = max(longest, (ended - spoken, 0.0, text[-200:]))
+    longest = max(longest, (ended - spoken, 0.0, text[-200:]))  # what it computed is gone with it
     os.close(terminal)
     last = longest[2].strip().splitlines()[-1:] or [""]
-    return Watched(os.waitstatus_to_exitcode(status), ended - started, longest[0], longest[1], last[0], text)
+    return Watched(code, ended - started, longest[0], longest[1], last[0], text)
 
 
 def _cpu_of(pid: int) -> float:
