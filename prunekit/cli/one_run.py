@@ -75,8 +75,7 @@ def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_js
             return
         ear = None if asked.track is None or other_rank else _tracker(ready)
         more = {"folder": kept, "resume": resume, "stop": stop}
-        with asked.spots.about("data", "val"):
-            result = _run(shown, ear, ready, more)
+        result = _run(shown, ear, ready, more)
         if other_rank:
             return
         if ear is not None:

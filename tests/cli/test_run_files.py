@@ -176,6 +176,17 @@ def test_what_only_the_run_can_tell_has_its_line_too(nets, capsys, more, line, w
     assert not (nets / "out").exists()
 
 
+def test_what_is_wrong_with_the_run_is_not_laid_to_a_line(nets, capsys):
+    (nets / "photos").mkdir()
+    text = (
+        "model: python:run_file_nets:tiny_model\ntarget: params<=1\ndata: photos\nsettings: {images: 2, latency: no}\n"
+    )
+    assert run(["run", str(written(nets, text))]) == 2
+    said = capsys.readouterr().err
+    assert "no images in photos" in said
+    assert "line" not in said  # of two folders the message names the one that it is about
+
+
 def test_a_model_that_is_not_there_is_named_by_its_line(nets, capsys):
     assert run(["run", str(written(nets, "# mine\nmodel: python:run_file_nets:tiny_modl\n"))]) == 2
     said = capsys.readouterr().err
