@@ -92,7 +92,7 @@ def deep_draft(
     plan, certificate, gone = _settled_blocks(choice, order, structure, options, enough)
     for each in choice.refused:
         logger.warning("%s is left alone: %s", each.name, each.reason)
-    return _told(choice, plan, certificate, gone, asked)
+    return _as_deep(choice, plan, certificate, gone, asked)
 
 
 def deep_steps(
@@ -105,16 +105,14 @@ def deep_steps(
     choice, order, asked = _begun(model, structure, options, data, progress)
     for count in range(1, sum(group.size for group in choice.groups) + 1):
         try:
-            plan, certificate, gone = _settled_blocks(
-                choice, order, structure, options, _Enough(structure, count, None)
-            )
+            plan, certificate, gone = _settled_blocks(choice, order, structure, options, _Until(structure, count, None))
         except NothingToPruneError:
             if count == 1:
                 raise
             return
         if len(gone) < count:
             return
-        yield _told(choice, plan, certificate, gone, asked)
+        yield _as_deep(choice, plan, certificate, gone, asked)
 
 
 def _begun(
@@ -140,7 +138,7 @@ def _begun(
     return choice, Order(groups, asked, statistics), asked
 
 
-def _told(choice: _Choice, plan: Plan, certificate: Certificate, gone: Sequence[Unit], asked: Scorer) -> Deep:
+def _as_deep(choice: _Choice, plan: Plan, certificate: Certificate, gone: Sequence[Unit], asked: Scorer) -> Deep:
     plan = replace(plan, frozen=(*plan.frozen, *choice.refused))
     return Deep(plan, choice.kept(gone), certificate, asked)
 
@@ -204,7 +202,7 @@ def _named_by(path: str, structure: Structure) -> set[str]:
     return above | {name for name in structure.trace.state if name.startswith(f"{path}.")} | {str(DEPTH[0])}
 
 
-class _Enough:
+class _Until:
     """When enough is gone."""
 
     def __init__(self, structure: Structure, count: int | None, gauge: Gauge | None) -> None:
@@ -222,18 +220,18 @@ def _enough(
     options: Options,
     baseline: Baseline | None,
     sizes: Mapping[str, int] | None,
-) -> _Enough:
+) -> _Until:
     target = options.scope.target
     if target is not None:
         baseline = baseline or Baseline.of(model, structure, target, options.cutting.latency)
-        return _Enough(structure, None, Gauge.of(model, structure, target, baseline))
+        return _Until(structure, None, Gauge.of(model, structure, target, baseline))
     groups = structure.depth.groups
     shares = ratios(groups, options.scope.share)
     whole = {group.name: (sizes or {}).get(group.name, group.size) for group in groups}
     asked = sum(float(shares[g.name] or 0) * whole[g.name] for g in groups)
     earlier = sum(whole[g.name] - g.size for g in groups)
     count = math.floor(asked + (0.5 if options.choice.rounding == "nearest" else 0)) - earlier
-    return _Enough(structure, max(0, count), None)
+    return _Until(structure, max(0, count), None)
 
 
 def _most(structure: Structure, options: Options) -> dict[str, int]:
@@ -251,7 +249,7 @@ def _most(structure: Structure, options: Options) -> dict[str, int]:
 
 
 def _settled_blocks(
-    choice: _Choice, order: Order, structure: Structure, options: Options, enough: _Enough
+    choice: _Choice, order: Order, structure: Structure, options: Options, enough: _Until
 ) -> tuple[Plan, Certificate, list[Unit]]:
     """Takes blocks until it is enough, and again without those that turn out to have to stay."""
     most = _most(structure, options)

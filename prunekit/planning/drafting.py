@@ -88,7 +88,7 @@ def draft(
     if parts.depth is not None:
         held = None if data is None else list(data)  # read more than once
         if parts.widths is not None and options.scope.target is not None:
-            return _mixed(model, structure, parts.depth, parts.widths, held, progress, baseline)
+            return _shared_target(model, structure, parts.depth, parts.widths, held, progress, baseline)
         deep = depth_draft(model, structure, parts.depth, data=held, progress=progress, baseline=baseline, sizes=sizes)
         return deep if parts.widths is None else _widths_after(model, structure, deep, parts.widths, held, progress)
     _warn_of(options, structure)
@@ -113,7 +113,7 @@ def depth_draft(model: nn.Module, structure: Structure, options: Options, **give
     return Draft(found.plan, found.kept, structure, None, (), found.scorer, found.certificate)
 
 
-def _mixed(
+def _shared_target(
     model: nn.Module,
     structure: Structure,
     depth: Options,

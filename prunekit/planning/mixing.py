@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 _WORSE = 2  # sets in a row that damage more than the best one, after which no more blocks are tried
 
 
-class Planned(Protocol):
+class HasPlan(Protocol):
     """Whatever has a plan."""
 
     @property
     def plan(self) -> Plan: ...
 
 
-D = TypeVar("D", bound=Planned)
+D = TypeVar("D", bound=HasPlan)
 
 
 @dataclass(frozen=True, eq=False)

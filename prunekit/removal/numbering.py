@@ -131,7 +131,7 @@ def _counters(objects: Sequence[tuple[str, str, Any]], container: str, size: int
     yield from sorted(found, key=lambda each: each.module != owner or "." in each.attribute)
 
 
-class _Reads:
+class _ListReads:
     """How a list was read during one forward pass."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class _Reads:
 
 
 class _SpyList(list[Any]):
-    reads: _Reads
+    reads: _ListReads
 
     def __getitem__(self, at: Any) -> Any:
         _noted(self, at)
@@ -152,7 +152,7 @@ class _SpyList(list[Any]):
 
 
 class _SpyTuple(tuple[Any, ...]):
-    reads: _Reads
+    reads: _ListReads
 
     def __getitem__(self, at: Any) -> Any:
         _noted(self, at)
@@ -181,11 +181,11 @@ def _lists_read(
     ]
     if not found:
         return []
-    spies: list[_Reads] = []
+    spies: list[_ListReads] = []
     with swapped(model, lambda _, tensor: tensor), torch.no_grad():
         try:
             for *_, held, name, value in found:
-                spies.append(_Reads())
+                spies.append(_ListReads())
                 spy = (_SpyList if type(value) is list else _SpyTuple)(value)
                 spy.reads = spies[-1]
                 vars(held)[name] = spy

@@ -35,6 +35,7 @@ ROWS = {
     "--ratio": (("1", "--ratio 1"), ("-0.1", "--ratio"), ("nan", "--ratio nan"), ("1e400", "--ratio"), ("", "--ratio")),
     "--target": (("makes<=50%", "macs"), ("macs<=nan", ""), ("macs<=-1", ""), ("", "empty"), (HUGE, "not a target")),
     "--include": (("nowhere*", "nowhere*"), ("", ""), (LONG, "")),
+    "--roles": (("nowhere*", "nowhere*"), ("", ""), (LONG, "")),
     "--exclude": (("nowhere*", "nowhere*"), ("", ""), (LONG, "")),
     "--ranking": (("globl", "global"), ("", "ranking"), ("nan", "ranking")),
     "--allocation": (("mesured", "measured"), ("", "allocation"), ("nan", "allocation")),
