@@ -151,7 +151,7 @@ def main():
 
     rows = json.loads(asked.out.read_text()) if asked.out.is_file() else []
     done = {row["name"] for row in rows}
-    for entry in zoo_of(asked.zoo).load():
+    for entry in sorted(zoo_of(asked.zoo).load(), key=lambda entry: entry.get("params", 0)):  # small ones first
         if (
             entry["name"] in done
             or not re.search(asked.only, entry["name"])

@@ -260,7 +260,7 @@ def _verify_report(drafts: Sequence[Draft]) -> dict[str, Any]:
     found: dict[str, Any] = {"shapes": "passed"}
     if certificates:
         found |= {"depth": "passed", "depth_error": max(each.error for each in certificates)}
-    of_widths = next((made for made in drafts if made.plan.cuts), None)
+    of_widths = next((made for made in drafts if made.certificate is None or made.plan.cuts), None)
     if of_widths is None:
         return found
     checked = of_widths.symmetry

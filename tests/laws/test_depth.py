@@ -279,3 +279,11 @@ def test_exclude_and_max_ratio_hold():
     assert not {"blocks.0", "blocks.5"} & set(plan.removals[0].gone)
     plan = prunekit.plan(model, X, roles=["depth.block"], ratio=0.5, max_ratio=0.2, scorer="random")
     assert len(plan.removals[0].gone) == 1
+
+
+def test_what_cannot_be_compared_is_not_certified():
+    model = Net(4, "plain", "listed", 4).eval()
+    with torch.no_grad():
+        model.first.weight[0, 0] = torch.nan
+    with pytest.raises(NothingToPruneError, match="NaN"):
+        prunekit.plan(model, X, roles=["depth.block"], ratio=0.5, scorer="random")
