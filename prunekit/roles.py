@@ -84,12 +84,12 @@ EXPERTS = Role(
     default_step=False,
     counted=True,
 )
-CHANNELS = Role("channels", "channels between convolutions", use="conv", settled=2, preferred=3)
-HIDDEN = Role("mlp.hidden", "hidden features between linear layers", settled=1, preferred=2)
-
 BLOCK = Role("depth.block", "whole residual blocks of a container", default_step=False, counted=True)
 
 DEPTH: tuple[Role, ...] = (BLOCK,)  # no operator's use tells them: they are found among the modules of a trace
+
+CHANNELS = Role("channels", "channels between convolutions", use="conv", settled=2, preferred=3)
+HIDDEN = Role("mlp.hidden", "hidden features between linear layers", settled=1, preferred=2)
 
 # In the order in which they are told: the first whose use is found on a unit's labels. The last needs none.
 ROLES: tuple[Role, ...] = (EXPERTS, HEADS, HEAD_DIM, EMBEDDING, CHANNELS, HIDDEN)
