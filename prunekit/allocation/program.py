@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from prunekit.allocation.costing import Costs
 
 GAP = 1e-3  # of the least damage, at which the search may end
-_MANY = 6  # pairs that make a site a centre, at least
+_MANY = 6  # pairs that make a site a hub, at least
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def solved_program(
     without: Sequence[tuple[int, ...]] = (),
     apart: int = 1,
     nodes: int = 200,
-    centres: int = 2,
+    hubs: int = 2,
 ) -> Solution | None:
     """The choice of least summed damage within ``limits``; None where none fits, or none is found.
 
     A site whose width is multiplied with many others', as a residual stream's is, makes the relaxation weak; its
-    variants are tried one by one, and then its products are the others' own costs. So ``centres`` of these at most.
+    variants are tried one by one, and then its products are the others' own costs. So ``hubs`` of these at most.
 
     Args:
         damages: (variants,) for each site, >= 0; infinite for one that must not be taken.
@@ -74,17 +74,16 @@ def solved_program(
         without: choices that the found one must differ from in at least ``apart`` sites each.
         nodes: of each search tree, at most.
     """
-    centre = _hub(costs) if centres else None
+    centre = _hub(costs) if hubs else None
     if centre is None:
         return _solved_as_one(damages, costs, limits, without, apart, nodes)
     found: list[Solution] = []
     for variant in range(len(damages[centre])):
         if np.isfinite(damages[centre][variant]):
-            only = [
-                d if s != centre else np.where(np.arange(len(d)) == variant, d, np.inf) for s, d in enumerate(damages)
-            ]
+            only = list(damages)
+            only[centre] = np.where(np.arange(len(only[centre])) == variant, only[centre], np.inf)
             left = _with_fixed(costs, centre, variant)
-            made = solved_program(only, left, limits, without=without, apart=apart, nodes=nodes, centres=centres - 1)
+            made = solved_program(only, left, limits, without=without, apart=apart, nodes=nodes, hubs=hubs - 1)
             found += [] if made is None else [made]
     if not found:
         return None

@@ -33,7 +33,7 @@ from prunekit.selection import Conditions
 logger = logging.getLogger(__name__)
 
 _ROUNDS = 12  # of aiming lower, where what three widths share makes a set cost more than the program says
-_POWERS = (1.0, 0.5, 2.0)  # of the single damages that sets are made from: damages together are not their sum
+_POWERS = (1.0, 0.5, 2.0, 0.25)  # of the single damages that sets are made from: damages together are not their sum
 _REFUSED = (PlanError, TraceError, VerificationError)
 
 Kept = dict[str, Tensor]
