@@ -160,6 +160,12 @@ def criterion_of_blocks(given: Scorer | str | None) -> Scorer:
     )
 
 
+def for_blocks(options: Options, samples: int | None = None) -> Options:
+    """Options for blocks that go beside widths: a criterion of widths leaves them to ``Damage``, on so many samples."""
+    of_blocks = scores_blocks(criterion(options.choice.scorer))
+    return options if of_blocks else options.replaced(scorer=Damage(samples=samples))
+
+
 def for_widths(options: Options) -> Options:
     """Options for widths that come after blocks: a criterion of blocks leaves them to the default."""
     asked = options.choice.scorer

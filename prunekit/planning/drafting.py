@@ -21,7 +21,7 @@ from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
-from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_widths
+from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_blocks, for_widths
 from prunekit.planning.folds import Note
 from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
 from prunekit.planning.mixing import Mixing
@@ -89,7 +89,8 @@ def draft(
         held = None if data is None else list(data)  # read more than once
         if parts.widths is not None and options.scope.target is not None:
             return _shared_target(model, structure, parts.depth, parts.widths, held, progress, baseline)
-        deep = depth_draft(model, structure, parts.depth, data=held, progress=progress, baseline=baseline, sizes=sizes)
+        asked = parts.depth if parts.widths is None else for_blocks(parts.depth)
+        deep = depth_draft(model, structure, asked, data=held, progress=progress, baseline=baseline, sizes=sizes)
         return deep if parts.widths is None else _widths_after(model, structure, deep, parts.widths, held, progress)
     _warn_of(options, structure)
     _check_allocation(options, structure)
@@ -142,7 +143,8 @@ def _shared_target(
             return draft(model, structure, for_widths(asked), data=data, progress=progress, baseline=baseline)
         return _widths_after(model, structure, deep, asked, data, progress, baseline)
 
-    best = mixing.best(deep_steps(model, structure, depth, data=data, progress=progress), whole)
+    steps = deep_steps(model, structure, for_blocks(depth, how.samples), data=data, progress=progress)
+    best = mixing.best(steps, whole)
     made: Draft = best.made
     return replace(made, remarks=(*mixing.remarks(best), *made.remarks), damage=best.damage)
 

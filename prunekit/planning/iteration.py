@@ -17,7 +17,7 @@ from prunekit.modules.snapshot import kept_as_is
 from prunekit.options import Options
 from prunekit.options.schedules import portions
 from prunekit.options.types import Ratio
-from prunekit.planning.deep import for_widths
+from prunekit.planning.deep import for_blocks, for_widths
 from prunekit.planning.drafting import Draft, depth_draft, draft
 from prunekit.planning.parting import parted
 from prunekit.plans.composition import compose
@@ -102,7 +102,7 @@ def _without_blocks(
     if asked.depth is None or asked.widths is None or options.scope.target is not None:
         return structure, options
     try:
-        _carried_out(model, depth_draft(model, structure, asked.depth, data=data, progress=progress), done)
+        _carried_out(model, depth_draft(model, structure, for_blocks(asked.depth), data=data, progress=progress), done)
         return trace(model, structure.inputs), for_widths(asked.widths)
     except BaseException:
         done.undo()
