@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.language import page, texts
+from benchmarks.language import deep, page, texts
 from benchmarks.language.distilled import distilled
 from benchmarks.language.measure import as_record, bigram
 from benchmarks.language.others import PREFIX, cut_by_torch_pruning
@@ -28,7 +28,7 @@ from benchmarks.zoo.runner import write_atomically
 LEVELS = (0.1, 0.2, 0.3)
 SCORERS = ("disturbed_taylor", "wanda", "activation", "magnitude", "random", "disturbed_taylor:global")
 THEIRS = ("torch-pruning/magnitude", "torch-pruning/taylor", "torch-pruning/random")
-BY_CHANCE = ("random", "torch-pruning/random")
+BY_CHANCE = ("random", "torch-pruning/random", "depth-random")
 DISTILLED, RATE = ("wanda", "random"), 1e-4
 WINDOW, CALIBRATION, REFITTED, JUDGED = 256, 32, 128, 16
 
@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, help="text to calibrate and measure on; Debian's handbook by default")
     parser.add_argument("--other", type=Path, help="text of another kind; psalms by default")
     parser.add_argument("--levels", type=float, nargs="+", default=LEVELS, help="shares of all parameters to remove")
-    parser.add_argument("--scorers", nargs="*", default=(*SCORERS, *THEIRS), help="criteria, or criterion:ranking")
+    parser.add_argument(
+        "--scorers", nargs="*", default=(*SCORERS, *THEIRS, *deep.ROWS), help="criteria, or criterion:ranking"
+    )
     parser.add_argument("--distilled", nargs="*", default=DISTILLED, help="criteria to distil after")
     parser.add_argument("--lr", type=float, default=RATE, help="of distillation")
     parser.add_argument("--seeds", type=int, default=3, help="of random")
@@ -83,7 +85,7 @@ def _tasks(given: argparse.Namespace) -> list[str]:
 def _rows_of(given: argparse.Namespace, task: str) -> list[str]:
     scorer, seed, *distilled = task.split()
     refits = ["none", "ridge"] if given.refit == "both" else [given.refit]
-    refits = ["none"] if scorer.startswith(PREFIX) else refits
+    refits = ["none"] if scorer.startswith((PREFIX, "depth")) else refits
     return [f"{level:g} {scorer} {refit} {seed}" for level in given.levels for refit in distilled or refits]
 
 
@@ -134,16 +136,18 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         level, name, refit, seed = row.split()
         named, _, ranking = name.partition(":")
         start, clock = time.process_time(), time.perf_counter()
-        if not scores and not named.startswith(PREFIX):
+        if not scores and not named.startswith(PREFIX) and named not in deep.ROWS:
             structure = prunekit.trace(model, data[0])
             statistics = Statistics(model, list(as_samples(data[:CALIBRATION], structure.inputs)))
             groups = [group for group in structure.groups if group.role == "mlp.hidden"]
             scores["all"] = Scored.of(criterion(named, seed=int(seed)), groups, statistics)
             scores["seconds"] = time.process_time() - start
             start = time.process_time()
-        made = copy.deepcopy(model)
+        made, notes = copy.deepcopy(model), []
         if named.startswith(PREFIX):
             cut_by_torch_pruning(made, named.removeprefix(PREFIX), float(level), data[:CALIBRATION], int(seed))
+        elif named in deep.ROWS:
+            notes = deep.cut_deep(made, named, float(level), data[:CALIBRATION], refit=refit, seed=int(seed))
         elif refit == "distil":
             seen = tokenizer_of(model).batch_decode([window["input_ids"][0] for window in handbook[:-JUDGED]])
             whole = replace(built, model=made)
@@ -168,6 +172,7 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "scoring_cpu_seconds": round(scores.get("seconds", 0.0), 1),
             "cpu_seconds": round(seconds, 1),
             "seconds": round(time.perf_counter() - clock, 1),
+            **({"notes": notes} if notes else {}),
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
 
