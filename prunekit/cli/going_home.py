@@ -6,24 +6,37 @@ import copy
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prunekit.errors import ConfigError
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from prunekit.registry.building import Built
     from prunekit.runs import Run
 
 
-def home_first(built: Built, asked: Mapping[str, Any], once: Callable[[Built, Mapping[str, Any]], Run]) -> Run:
-    """What ``once`` makes of a copy with uniform widths; where no such widths can be said, of the model without."""
+def uniform_first(asked: Mapping[str, Any], once: Callable[[Mapping[str, Any]], T]) -> T:
+    """What ``once`` makes of ``asked`` with uniform widths; where no such widths can be said, without."""
     try:
-        # on a copy: a recipe of several cuts may have made some before one is refused
-        return once(replace(built, model=copy.deepcopy(built.model)), {**asked, "uniform": True})
+        return once({**asked, "uniform": True})
     except ConfigError as error:
         logging.getLogger(__name__).warning("%s: pruned as without --uniform", error.what)
-    if asked.get("folder") is not None:
-        from prunekit.runs.keeping import discard
+    return once(asked)
 
-        discard(asked["folder"])
-    return once(built, asked)
+
+def home_first(built: Built, asked: Mapping[str, Any], once: Callable[[Built, Mapping[str, Any]], Run]) -> Run:
+    """``uniform_first`` for a run, which cuts: with uniform widths it does so on a copy."""
+
+    def each(given: Mapping[str, Any]) -> Run:
+        if "uniform" in given:
+            # on a copy: a recipe of several cuts may have made some before one is refused
+            return once(replace(built, model=copy.deepcopy(built.model)), given)
+        if given.get("folder") is not None:
+            from prunekit.runs.keeping import discard
+
+            discard(given["folder"])
+        return once(built, given)
+
+    return uniform_first(asked, each)

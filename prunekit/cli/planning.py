@@ -10,6 +10,7 @@ import typer
 
 from prunekit.cli.building import build_model, check_count, check_device, check_seed_flag, sample_count
 from prunekit.cli.flags import Asked, with_flags
+from prunekit.cli.going_home import uniform_first
 from prunekit.cli.voice import busy, speaker
 from prunekit.errors import DataError, InputError, PlanError, PrunekitError
 from prunekit.runfiles.asked_run import DEFAULT_SCORER
@@ -106,7 +107,12 @@ def _plan_of(
     part = built.model.get_submodule(built.part)
     structure = structure_of(part, train)
     options = {**keywords, "scorer": scorer(str(keywords["scorer"]), seed=seed)}
-    made = plan(part, data=Batches(train, count), structure=structure, **options)
+    goes_home = built.entry is not None and built.entry.uniform and options.get("ranking", "local") == "local"
+
+    def once(given: Mapping[str, Any]) -> Plan:
+        return plan(part, data=Batches(train, count), structure=structure, **given)
+
+    made = uniform_first(options, once) if goes_home and "uniform" not in options else once(options)
     before = structure.cost()
     after = structure.cost({width.group: torch.tensor(width.kept) for width in made.widths})
     names = ("params", "macs", "layer_macs")

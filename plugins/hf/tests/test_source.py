@@ -194,6 +194,17 @@ def test_widths_that_can_be_loaded_are_tried_first_and_a_dry_run_tries_them_too(
     assert isinstance(run.exception, ConfigError)
 
 
+def test_a_plan_is_made_as_a_run_would_make_it(folder, tmp_path):
+    out = str(tmp_path / "plan.json")
+    run = CliRunner().invoke(app, ["plan", f"hf:{folder}", "--target", "params<=77%", "--out", out])
+    assert run.exit_code == 0, run.output
+    widths = {}
+    for width in prunekit.Plan.from_json((tmp_path / "plan.json").read_text()).widths:
+        widths.setdefault(str(width.role), set()).add(width.after)
+    assert widths["mlp.hidden"]
+    assert all(len(found) == 1 for found in widths.values())
+
+
 def test_text_that_is_judged_is_held_out_of_what_is_trained_on(language_model, tmp_path, caplog):
     from prunekit.runs.held_out import train_and_val
 
