@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.graph.provenance import TracedInt
+from prunekit.modules.memos import forgotten
 from prunekit.modules.walk import named_modules, state_tensors
 
 AttributeKey = tuple[str, str, int | None]
@@ -38,8 +39,14 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
     """Inside the context the model holds ``replace(name, tensor)`` for each state tensor and is in eval mode.
 
     On leaving, every module's ``__dict__`` is what it was, whatever forward did to it: tensors, caches, counters,
-    training mode, hooks that it registered; the global random state as well.
+    training mode, hooks that it registered; the global random state as well. What functions of the model's classes
+    remember is forgotten before and after.
     """
+    with forgotten(model):
+        yield from _swapped(model, replace)
+
+
+def _swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
     names = {id(t): n for n, t in state_tensors(model).items()}
     stood: dict[int, Any] = {}
     saved: list[tuple[nn.Module, dict[str, Any]]] = []
