@@ -70,10 +70,15 @@ def _stages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "title": stage["title"],
             "seconds": f"{stage['seconds']:.1f}",
             "share": round(100 * stage["seconds"] / total, 1),
-            "gave": ", ".join(f"{k} {v:.4g}" for k, v in stage.items() if k not in ("title", "seconds")),
+            "gave": ", ".join(_gave(k, v) for k, v in stage.items() if k not in ("title", "seconds")),
         }
         for stage in stages
     ]
+
+
+def _gave(name: str, value: Any) -> str:
+    """A figure of a stage, or the sentences that it says of itself."""
+    return "; ".join(map(str, value)) if isinstance(value, list) else f"{name} {value:.4g}"
 
 
 def _asked_for(report: Mapping[str, Any]) -> list[tuple[str, str]]:

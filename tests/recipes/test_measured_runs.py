@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from support.small_runs import network
 
+import prunekit
 from prunekit.recipes import override
 from prunekit.recipes.oneshot import ONESHOT
 from prunekit.runs import run
@@ -26,3 +27,5 @@ def test_a_run_measures_says_so_and_keeps_damages_where_it_is_kept(tmp_path):
     params = result.report["params"]
     assert params["after"] <= 0.75 * params["before"]
     assert found == ["damages.json"]
+    prunekit.save(result, tmp_path / "out")
+    assert "forward passes" in (tmp_path / "out" / "report.html").read_text()
