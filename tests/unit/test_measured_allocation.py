@@ -210,17 +210,17 @@ def test_what_modules_leave_beside_their_outputs_is_not_lost(short):
 
 
 @dataclass(frozen=True, repr=False)
-class Dropping(Plan):
-    """A plan that says more than cuts: as of modules that go."""
+class Swapping(Plan):
+    """A plan that says more than cuts, of which nothing here knows."""
 
-    removals: tuple[str, ...] = ()
+    swaps: tuple[str, ...] = ()
 
 
 def test_what_a_plan_says_beyond_cuts_is_neither_confused_nor_passed_over():
     model = chain(count=3)
     (plan, *_) = reversed(plans_of(model))
     told = {each.name: getattr(plan, each.name) for each in fields(plan)}
-    one, two = Dropping(**told, removals=("0",)), Dropping(**told, removals=("1",))
+    one, two = Swapping(**told, swaps=("0",)), Swapping(**told, swaps=("1",))
     store = DamageStore.of(None, "")
     assert len({store.key(each) for each in (plan, one, two)}) == 3
     seen, _ = survey(model, lambda: model(X))

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "docs/coming-from-torch-pruning.md": "runs with both libraries, see tests/unit/test_coming_from.py",
     "docs/architecture.md": "a list of signatures, held by tests/unit/test_architecture.py",
     "docs/data.md": "reads tars, see plugins/sam/tests/test_data.py",
+    "docs/experts.md": "needs a mixture, see tests/unit/test_experts.py",
     "docs/export.md": "reads what a run exported, see plugins/sam/tests/test_export.py",
     "docs/ultralytics.md": "needs ultralytics, see tests/zoo/test_ultralytics.py",
     "docs/latency_targets.md": "reads a table kept by an earlier call, see tests/unit/test_latency.py",
@@ -53,7 +54,7 @@ def test_a_snippet_runs(where, code, tmp_path, monkeypatch):
     photos = [torch.randn(1, 3, 32, 32) for _ in range(4)]
     names = {"prunekit": prunekit, "timm": timm, "photos": photos, "train": train, "model": small()}
     names |= {"images": torch.cat(photos), "inputs": photos[0], "samples": photos, "validation": photos}
-    names["accuracy"] = lambda model, images: float(model(images[0]).mean())
+    names["accuracy"] = lambda model, images: float(model(images[0]).detach().mean())
     for statement in ast.parse(code).body:
         calls = [
             node.func.attr for node in ast.walk(statement) if isinstance(node, ast.Call) and hasattr(node.func, "attr")

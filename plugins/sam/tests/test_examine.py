@@ -226,7 +226,7 @@ def test_an_exported_folder_scores_like_the_folder_that_it_was_exported_from(fol
         (["sam:nono"], "sam:nano"),
         (["sam:nano", "--split", "dev"], "unknown split"),
         (["sam:nano", "--prompts", "circle"], "unknown prompt"),
-        (["sam:nano", "--images", "0"], "too few"),
+        (["sam:nano", "--images", "0"], "out of range"),
         (["sam:nano", "--out", "."], "is a folder"),
         (["sam:nano", "sam:vit_b", "--checkpoint", "x.pth"], "unclear"),
         (["sam:nano", "--checkpoint", "none.pth"], "no checkpoint"),
