@@ -1,6 +1,6 @@
 """Whole blocks out of the models of the zoo: found, removed, and exact?
 
-    python -m benchmarks.depth_zoo --zoo FOLDER --out docs/depth-zoo.json [--only REGEX] [--seconds 150]
+    python -m benchmarks.depth_zoo --zoo FOLDER --out docs/depth-zoo.json [--page docs/depth.md] [--only REGEX]
 
 For each row: a random 40 % of the blocks that may go are removed (``Random(seed=0)``), and the model is compared, on
 inputs that the library has not seen, with the original in which hooks of this script hand on what these blocks are
@@ -27,12 +27,16 @@ STATUS = ("exact", "none may go", "no blocks", "refused", "wrong", "failed", "to
 
 
 def handed_on(module, args, kwargs, output):
-    """The stream that went in, in the place of the first tensor of what came out."""
-    main = output if isinstance(output, torch.Tensor) else next(t for t in output if isinstance(t, torch.Tensor))
-    given = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and t.shape == main.shape]
-    if isinstance(output, torch.Tensor):
-        return given[0]
-    return type(output)(given[0] if t is main else t for t in output)
+    """The streams that went in, in the place of what came out: of each output the first argument left of its shape."""
+    given = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor)]
+
+    def instead(tensor):
+        at = next(
+            (n for n, t in enumerate(given) if isinstance(tensor, torch.Tensor) and t.shape == tensor.shape), None
+        )
+        return tensor if at is None else given.pop(at)
+
+    return instead(output) if isinstance(output, torch.Tensor) else type(output)(instead(t) for t in output)
 
 
 def tensors(result):
@@ -141,6 +145,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--heavy", action="store_true")
+    parser.add_argument("--page", type=Path, help="a page whose section on the zoo is written anew")
     asked = parser.parse_args()
     import segment_anything  # noqa: F401  imported once, before the processes fork
     import timm  # noqa: F401
@@ -161,7 +166,39 @@ def main():
         rows.append(one(asked.zoo, entry, asked.seconds))
         print(json.dumps(rows[-1])[:300], flush=True)
         asked.out.write_text(json.dumps(rows, indent=1) + "\n")
-    print({status: sum(row["status"] == status for row in rows) for status in STATUS})
+    print(counts(rows))
+    if asked.page is not None:
+        text = asked.page.read_text()
+        asked.page.write_text(text[: text.index(TITLE)] + section(rows))
+
+
+TITLE = "## In the zoo"
+TOLD = """
+
+`python -m benchmarks.depth_zoo --zoo FOLDER --out docs/depth-zoo.json --page docs/depth.md`: a random 40 % of the
+blocks (`Random(seed=0)`), compared with the original in which hooks of the script hand on what these blocks are given,
+on inputs that the library has not seen, and undone.
+"""
+
+
+def counts(rows):
+    return {status: sum(row["status"] == status for row in rows) for status in STATUS}
+
+
+def section(rows):
+    told = ", ".join(f"{count} {status}" for status, count in counts(rows).items() if count)
+    lines = [TITLE + TOLD + f"Of {len(rows)} models: {told}.", ""]
+    lines += ["| model | blocks | removed | parameters left | difference |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: row["name"]):
+        if row["status"] == "no blocks":
+            continue
+        if "removed" not in row:
+            why = (row.get("frozen") or [""])[0] if row["status"] != "none may go" else row["why"][0].strip()
+            lines.append(f"| {row['name']} | {row.get('blocks', '')} | {row['status']}: {why[:120]} | | |")
+            continue
+        left = f"{row['params']['after'] / row['params']['before']:.0%}"
+        lines.append(f"| {row['name']} | {row['blocks']} | {row['removed']} | {left} | {row['apart']:.1g} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
