@@ -86,8 +86,12 @@ def apply(
     """
     expect("plan", plan, "what prunekit.plan gave, or Plan.from_json", fits=isinstance(plan, Plan))
     undo = Undo([])
-    carry_out_plan(unwrap(model), plan, undo, compensate=compensate, data=data)
-    return undo
+    try:
+        carry_out_plan(unwrap(model), plan, undo, compensate=compensate, data=data)
+        return undo
+    except BaseException:  # an interrupt on the way out too: who gets no way back must find the model as it was
+        undo()
+        raise
 
 
 def carry_out_plan(
