@@ -101,7 +101,10 @@ class Mixing:
 
 def _none_first(steps: Iterable[Deep]) -> Iterable[Deep | None]:
     yield None
-    yield from steps
+    try:
+        yield from steps
+    except NothingToPruneError as error:  # then the widths alone meet the target, or say that they cannot
+        logger.warning("no block goes: %s", error.what)
 
 
 def _is_met(mix: Mix) -> bool:

@@ -139,31 +139,29 @@ class _ListReads:
         self.whole = False
 
 
-class _SpyList(list[Any]):
+class _Spy:
+    """What a list and a tuple that are watched have in common; before either in the order of classes."""
+
     reads: _ListReads
 
     def __getitem__(self, at: Any) -> Any:
         _noted(self, at)
-        return super().__getitem__(at)
+        return super().__getitem__(at)  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Any]:
         self.reads.whole = True
-        return super().__iter__()
+        return super().__iter__()  # type: ignore[misc,no-any-return]
 
 
-class _SpyTuple(tuple[Any, ...]):
-    reads: _ListReads
-
-    def __getitem__(self, at: Any) -> Any:
-        _noted(self, at)
-        return super().__getitem__(at)
-
-    def __iter__(self) -> Iterator[Any]:
-        self.reads.whole = True
-        return super().__iter__()
+class _SpyList(_Spy, list[Any]):
+    pass
 
 
-def _noted(spy: _SpyList | _SpyTuple, at: Any) -> None:
+class _SpyTuple(_Spy, tuple[Any, ...]):
+    pass
+
+
+def _noted(spy: Any, at: Any) -> None:
     if isinstance(at, int):
         spy.reads.places.add(at % len(spy))
     else:

@@ -87,6 +87,17 @@ def test_where_widths_have_the_slack_no_block_goes():
     assert result.report.params["after"] <= 0.62 * result.report.params["before"]
 
 
+def test_where_no_block_can_go_the_widths_alone_meet_the_target(caplog):
+    torch.manual_seed(0)
+    net = Net(blocks=3)
+    for block in net.blocks:  # whoever hooks a block counts on it
+        block.register_forward_hook(lambda module, given, output: None)
+    result = pruned(net, scorer="wanda")
+    assert len(net.blocks) == 3
+    assert "no block goes" in caplog.text
+    assert result.report.params["after"] <= 0.62 * result.report.params["before"]
+
+
 def test_blocks_alone_may_meet_the_target():
     torch.manual_seed(0)
     net = idle_blocks(Net(), (0, 2, 3))
