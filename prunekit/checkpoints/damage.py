@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from torch import nn
@@ -12,25 +15,45 @@ from prunekit.errors import CheckpointError
 from prunekit.files.folders import CHECKSUMS, digest
 from prunekit.modules.soundness import unsound
 
-READ = (WEIGHTS, PLAN, MODEL, REPORT)  # pictures and exports beside them are listed too, but nothing here reads them
+READ = (PLAN, MODEL, REPORT)  # pictures and exports beside them are listed too, but nothing here reads them
 SHOWN_TENSORS = 5
 logger = logging.getLogger(__name__)
 
 
-def check_damage(folder: Path) -> None:
-    """Raises CheckpointError where a file is not the one that was written. Folders of 0.1.0 have no checksums."""
+def check_damage(folder: Path) -> AbstractContextManager[Callable[[], None]]:
+    """Raises CheckpointError where a file is not the one that was written. Folders of 0.1.0 have no checksums.
+
+    The weights, by far the largest file, are read for it in another thread while the block runs. What is called there
+    waits for the answer and raises as well; so does the end of the block, and damage is told before what it led to.
+    """
     if not (folder / CHECKSUMS).is_file():
         logger.warning("%s has no checksums, as folders of prunekit 0.1.0: damage cannot be told", folder)
-        return
+        return nullcontext(lambda: None)
     told = json_in(folder / CHECKSUMS)
     if not isinstance(told, dict) or not {WEIGHTS, PLAN} <= told.keys():
         raise CheckpointError(f"{folder / CHECKSUMS} is damaged", hint="copy or save the folder again")
     for name in READ:
-        path = folder / name
-        if name in told and path.is_file() and digest(path) != told[name]:
-            raise CheckpointError(
-                f"{path} is damaged: its bytes are not those that were written", hint="copy or save the folder again"
-            )
+        _compare(folder / name, told.get(name))
+    return _weights_compared(folder / WEIGHTS, told[WEIGHTS])
+
+
+@contextmanager
+def _weights_compared(path: Path, told: object) -> Iterator[Callable[[], None]]:
+    with ThreadPoolExecutor(1) as beside:
+        compared = beside.submit(_compare, path, told)
+        try:
+            yield compared.result
+        except Exception:  # not an interrupt, which must not become anything else
+            compared.result()
+            raise
+        compared.result()
+
+
+def _compare(path: Path, told: object) -> None:
+    if told is not None and path.is_file() and digest(path) != told:
+        raise CheckpointError(
+            f"{path} is damaged: its bytes are not those that were written", hint="copy or save the folder again"
+        )
 
 
 def name_not_finite(model: nn.Module, source: Path) -> None:

@@ -44,24 +44,26 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
     folder = Path(folder)
     description = describe(folder)
     home = description.pop("home")
-    check_damage(folder)
-    plan = _plan(folder)
-    report = json_in(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
-    state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken
-    try:
-        if model is None and home is not None:
-            model, undo = housed(home, description["part"], plan), None
-        else:
-            model = _original(folder, description) if model is None else model
-            undo = apply(model.get_submodule(description["part"]), plan)
-    except AttributeError as error:
-        raise CheckpointError(f"the model in {folder} has no part {description['part']!r}") from error
-    try:
-        load_state(model, state, folder / WEIGHTS)
-    except CheckpointError:
-        if undo is not None:
-            undo()
-        raise
+    with check_damage(folder) as undamaged:
+        plan = _plan(folder)
+        report = json_in(folder / REPORT) if (folder / REPORT).is_file() else {}  # no model needs it
+        state = read_state(folder / WEIGHTS)  # before anything is built: the likeliest thing to be broken
+        undo = None
+        try:
+            if model is None and home is not None:
+                model = housed(home, description["part"], plan)
+            else:
+                model = _original(folder, description) if model is None else model
+                undo = apply(model.get_submodule(description["part"]), plan)
+        except AttributeError as error:
+            raise CheckpointError(f"the model in {folder} has no part {description['part']!r}") from error
+        try:
+            undamaged()
+            load_state(model, state, folder / WEIGHTS)
+        except CheckpointError:
+            if undo is not None:
+                undo()
+            raise
     name_not_finite(model, folder / WEIGHTS)
     return Bundle(model.eval(), plan, report, **description)
 

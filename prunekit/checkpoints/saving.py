@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ from prunekit.checkpoints.housing import home_said
 from prunekit.checkpoints.pages_beside import write_pages
 from prunekit.checkpoints.respec import check_spec
 from prunekit.errors import expect
-from prunekit.files.folders import new_folder
+from prunekit.files.folders import digest, new_folder
 from prunekit.files.weights import write_state
 from prunekit.plans.contents import Plan
 from prunekit.registry.homes import recorded_by
@@ -83,8 +84,10 @@ def save(
         description["home"] = home_said(*recorded, description["part"], (plan, result.plan))
     if spec and spec != getattr(result, "spec", ""):
         check_spec(spec, description["options"], description["part"], result.model, plan)
-    with new_folder(Path(folder)) as draft:
+    known: dict[str, Future[str]] = {}
+    with ThreadPoolExecutor(1) as beside, new_folder(Path(folder), known=known) as draft:
         write_state(result.model, draft / WEIGHTS)
+        known[WEIGHTS] = beside.submit(digest, draft / WEIGHTS)
         (draft / PLAN).write_text(plan.to_json())
         report = _as_mapping(result.report)
         (draft / REPORT).write_text(_json(report))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +22,13 @@ _LISTED_BEFORE = {"model.safetensors", RESULT, "model.json"}
 
 
 @contextmanager
-def new_folder(folder: Path, mark: str = RESULT) -> Iterator[Path]:
+def new_folder(folder: Path, mark: str = RESULT, known: Mapping[str, Future[str]] | None = None) -> Iterator[Path]:
     """A folder to write into that becomes ``folder`` at the end of the block, or vanishes if the block fails.
 
     An earlier result at ``folder``, told by its file ``mark``, is replaced only then, in one step and after everything
-    has reached the disk. Files in it that prunekit did not write are moved into the new one. Raises CheckpointError
-    where ``folder`` holds anything else, and where the disk refuses.
+    has reached the disk. Files in it that prunekit did not write are moved into the new one. ``known`` are the
+    checksums that the block has begun to compute itself, by name. Raises CheckpointError where ``folder`` holds
+    anything else, and where the disk refuses.
     """
     check_target(folder, mark)
     folder = folder.resolve()  # a link is followed once, not replaced
@@ -38,8 +41,7 @@ def new_folder(folder: Path, mark: str = RESULT) -> Iterator[Path]:
         with disk_faults(folder, lost):
             draft.chmod(0o755)  # mkdtemp makes it private; a result is as readable as any other output
             yield draft
-            (draft / CHECKSUMS).write_text(json.dumps(checksums(draft), indent=1) + "\n")
-            flushed_tree(draft)
+            _seal(draft, known or {})
             replaced = folder.is_dir() and any(folder.iterdir())
             if replaced:
                 exchanged(draft, folder)
@@ -52,6 +54,16 @@ def new_folder(folder: Path, mark: str = RESULT) -> Iterator[Path]:
         if draft.is_dir() and draft.stat().st_ino == new:  # what was there before is not scratch
             shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def _seal(draft: Path, known: Mapping[str, Future[str]]) -> None:
+    """Lists the checksum of every file, and all reaches the disk: the files while another thread reads them."""
+    with ThreadPoolExecutor(1) as beside:
+        told = beside.submit(checksums, draft, known)
+        flushed_tree(draft)
+        (draft / CHECKSUMS).write_text(json.dumps(told.result(), indent=1) + "\n")
+    flushed(draft / CHECKSUMS)
+    flushed(draft)
 
 
 def check_target(folder: Path, mark: str = RESULT) -> None:
@@ -72,15 +84,21 @@ def _check_place(folder: Path, mark: str) -> None:
         raise CheckpointError(f"{folder} is not empty and holds no earlier result", hint="choose another output folder")
 
 
-def checksums(folder: Path) -> dict[str, str]:
+def checksums(folder: Path, known: Mapping[str, Future[str]]) -> dict[str, str]:
     """SHA-256 of every file below ``folder`` by name, but of the file that keeps them."""
-    return {name: digest(folder / name) for name in _files_below(folder) if name != CHECKSUMS}
+    names = [name for name in _files_below(folder) if name != CHECKSUMS]
+    return {name: known[name].result() if name in known else digest(folder / name) for name in names}
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes: at one go and without a copy where it can be mapped, so that other threads run on."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ValueError, OSError):  # an empty file, or a file system that maps none
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        with mapped:
+            return hashlib.sha256(mapped).hexdigest()
 
 
 def _cleared(old: Path, new: Path) -> None:

@@ -108,11 +108,16 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path):
 def test_everything_reaches_the_disk_before_the_folder_gets_its_name(tmp_path, monkeypatch):
     done = []
     monkeypatch.setattr(folders, "flushed_tree", lambda folder: done.extend(sorted(held(folder))))
+    monkeypatch.setattr(folders, "flushed", lambda path: done.append(path.name))
     monkeypatch.setattr(folders, "exchanged", lambda one, other: done.append("exchanged") or disk.exchanged(one, other))
     prunekit.save(pruned(0), tmp_path / "slim")
     done.clear()
     prunekit.save(pruned(1), tmp_path / "slim")
-    assert [str(each) for each in done] == [*sorted(map(str, held(tmp_path / "slim"))), "exchanged"]
+    before, after = [str(each) for each in done[: done.index("exchanged")]], done[done.index("exchanged") + 1 :]
+    written = sorted(map(str, held(tmp_path / "slim")))
+    assert sorted(before[:-1]) == written  # every file once, then the names in the folder, then its place
+    assert before[-1].startswith(".slim.")
+    assert after == [tmp_path.name]
     flushed = []
     monkeypatch.setattr(disk.os, "fsync", lambda handle: flushed.append(os.readlink(f"/proc/self/fd/{handle}")))
     disk.flushed_tree(tmp_path / "slim")

@@ -6,9 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from PIL import Image
+from prunekit_sam.sample import decode_image
 from torch import nn
 
 import prunekit
+from prunekit.errors import DataError
+from prunekit.runs.image_data import images
 
 X = torch.ones(1, 3, 8, 8)
 
@@ -45,3 +49,22 @@ def test_within_other_modes_the_same_is_cut(mode):
     wanted = pruned(8)
     with mode:
         assert same(pruned(8), wanted)
+
+
+def test_a_damaged_image_is_a_data_error_whatever_opens_images_in_this_process(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    open_image = Image.open
+
+    def asks_for_a_codec(*given, **named):  # as a library does that looks for more decoders
+        try:
+            return open_image(*given, **named)
+        except Image.UnidentifiedImageError:
+            raise ModuleNotFoundError("No module named 'a_codec'") from None
+
+    monkeypatch.setattr(Image, "open", asks_for_a_codec)
+    with pytest.raises(DataError, match="cannot read the image a: not an image"):
+        decode_image(b"no image", "a")
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    model.pretrained_cfg = {"input_size": (3, 8, 8)}
+    with pytest.raises(DataError, match=r"a\.jpg"):
+        images(model, tmp_path, "val", None, 0)

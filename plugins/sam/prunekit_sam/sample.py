@@ -41,8 +41,9 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
     try:
         with PILImage.open(BytesIO(data)) as image:
             return np.array(image.convert("RGB"), np.uint8)
-    except (OSError, SyntaxError, ValueError, MemoryError, PILImage.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
+    except Exception as error:  # decoders, and libraries that put theirs before Pillow's, raise what they like
+        unknown = any(isinstance(each, UnidentifiedImageError) for each in (error, error.__context__))
+        reason = "not an image" if unknown else error
         raise DataError(
             f"cannot read the image {where}: {reason}", hint="it may be truncated; copy it again"
         ) from error

