@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
     from prunekit.exploration import pareto, search
+    from prunekit.offloading import offloaded
     from prunekit.options.measured import Measured
     from prunekit.plans.composition import compose
     from prunekit.plans.contents import Plan
@@ -52,6 +53,7 @@ else:
             "compose": "prunekit.plans.composition",
             **dict.fromkeys(("pareto", "search"), "prunekit.exploration"),
             "Measured": "prunekit.options.measured",
+            "offloaded": "prunekit.offloading",
             "Plan": "prunekit.plans.contents",
             **dict.fromkeys(("Frozen", "Group", "Member", "Tap", "Tie"), "prunekit.coupling.groups"),
             "Structure": "prunekit.coupling.structure",
@@ -125,6 +127,7 @@ __all__ = [
     "compose",
     "load",
     "migrate_optimizer",
+    "offloaded",
     "pareto",
     "plan",
     "prune",

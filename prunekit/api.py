@@ -174,8 +174,7 @@ def prune(
     options = (options or Options()).replaced(**keywords)
     model = unwrap(model)
     options = by_name(options, model)
-    if any(p.is_meta for p in model.parameters()):
-        raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
+    _check_weights(model)
     replaced = {id(tensor): (tensor, name) for name, tensor in state_tensors(model).items()}
     done = Done()
     back = [standing(model), done.undo]
@@ -201,6 +200,19 @@ def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:
     """Traces again with what was known for ``structure``."""
     known: dict[str, Any] = {"operators": structure.brought, "free_outputs": structure.free_outputs}
     return lambda model, inputs: trace(model, inputs, **known)
+
+
+def _check_weights(model: nn.Module) -> None:
+    names = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    count = sum(1 for _ in model.parameters())
+    if names and len(names) == count:
+        raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
+    if names:
+        raise PlanError(
+            f"{len(names)} of {count} parameters are on the meta device, as where a library fetches them for each "
+            f"call: {names[0]}{', ...' if names[1:] else ''}",
+            hint="load all weights on the CPU, mapped from safetensors, and prune within prunekit.offloaded",
+        )
 
 
 def _given_or_traced(model: nn.Module, example_inputs: Any, structure: Structure | None, options: Options) -> Structure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,9 +13,11 @@ from torch import nn
 from prunekit.checkpoints.description import MODEL, PLAN, REPORT, WEIGHTS, json_in
 from prunekit.errors import CheckpointError
 from prunekit.files.folders import CHECKSUMS, digest
+from prunekit.files.weights import files_of, shard_index
 from prunekit.modules.soundness import unsound
 
-READ = (PLAN, MODEL, REPORT)  # pictures and exports beside them are listed too, but nothing here reads them
+# pictures and exports beside them are listed too, but nothing here reads them
+READ = (PLAN, MODEL, REPORT, shard_index(Path(WEIGHTS)).name)
 SHOWN_TENSORS = 5
 logger = logging.getLogger(__name__)
 
@@ -30,17 +32,25 @@ def check_damage(folder: Path) -> AbstractContextManager[Callable[[], None]]:
         logger.warning("%s has no checksums, as folders of prunekit 0.1.0: damage cannot be told", folder)
         return nullcontext(lambda: None)
     told = json_in(folder / CHECKSUMS)
-    if not isinstance(told, dict) or not {WEIGHTS, PLAN} <= told.keys():
-        raise CheckpointError(f"{folder / CHECKSUMS} is damaged", hint="copy or save the folder again")
+    damaged = CheckpointError(f"{folder / CHECKSUMS} is damaged", hint="copy or save the folder again")
+    if not isinstance(told, dict) or PLAN not in told:
+        raise damaged
     for name in READ:
         _compare(folder / name, told.get(name))
-    return _weights_compared(folder / WEIGHTS, told[WEIGHTS])
+    weights = files_of(folder / WEIGHTS)
+    if not {file.name for file in weights} <= told.keys():
+        raise damaged
+    return _weights_compared([(file, told[file.name]) for file in weights])
 
 
 @contextmanager
-def _weights_compared(path: Path, told: object) -> Iterator[Callable[[], None]]:
+def _weights_compared(files: Sequence[tuple[Path, object]]) -> Iterator[Callable[[], None]]:
+    def compare() -> None:
+        for path, told in files:
+            _compare(path, told)
+
     with ThreadPoolExecutor(1) as beside:
-        compared = beside.submit(_compare, path, told)
+        compared = beside.submit(compare)
         try:
             yield compared.result
         except Exception:  # not an interrupt, which must not become anything else

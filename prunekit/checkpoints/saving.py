@@ -16,7 +16,7 @@ from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHT
 from prunekit.checkpoints.housing import home_said
 from prunekit.checkpoints.pages_beside import write_pages
 from prunekit.checkpoints.respec import check_spec
-from prunekit.errors import expect
+from prunekit.errors import as_bytes, expect
 from prunekit.files.folders import digest, new_folder
 from prunekit.files.weights import write_state
 from prunekit.plans.contents import Plan
@@ -43,6 +43,7 @@ def save(
     *,
     spec: str | None = None,
     extras: Mapping[str, Callable[[Path], None]] | None = None,
+    shard: int | str | None = None,
 ) -> Path:
     """Write ``result`` to ``folder``, whole or not at all, and return the folder.
 
@@ -54,22 +55,14 @@ def save(
             it gives this model back, cut; with the arguments that it was made with: ``timm:resnet18?num_classes=10``.
             Not needed where the model's library builds it from a configuration that it holds.
         extras: more files: name -> a function that writes the path it is given.
+        shard: where the weights have more bytes than this, they are written as several files of at most so many and an
+            index; a number or a text such as ``"5GB"``.
 
     Raises CheckpointError where the folder cannot be used, the disk is full, the model's state holds more than tensors,
     or ``spec`` names another model.
     """
-    parts = all(hasattr(result, part) for part in ("model", "plan", "report"))
-    expect("result", result, "what prunekit.prune returned, or a Bundle", fits=parts)
-    named = isinstance(folder, (str, PathLike)) and str(folder) not in ("", ".")
-    expect("folder", folder, "the path of a folder", fits=named)
-    expect(
-        "spec",
-        spec,
-        "the name of a model, as prunekit.registry.build takes it",
-        fits=spec is None or isinstance(spec, str),
-    )
-    own = extras is None or (isinstance(extras, Mapping) and all(map(callable, extras.values())))
-    expect("extras", extras, "a mapping from names to functions that write a file", fits=own)
+    _check_what_is_saved(result, folder, spec, extras)
+    most = None if shard is None else as_bytes("shard", shard)
     recorded = recorded_by(result.model)
     source = recorded[1].spec if recorded else ""
     description: dict[str, Any] = {
@@ -86,8 +79,8 @@ def save(
         check_spec(spec, description["options"], description["part"], result.model, plan)
     known: dict[str, Future[str]] = {}
     with ThreadPoolExecutor(1) as beside, new_folder(Path(folder), known=known) as draft:
-        write_state(result.model, draft / WEIGHTS)
-        known[WEIGHTS] = beside.submit(digest, draft / WEIGHTS)
+        for name in write_state(result.model, draft / WEIGHTS, most):
+            known[name] = beside.submit(digest, draft / name)
         (draft / PLAN).write_text(plan.to_json())
         report = _as_mapping(result.report)
         (draft / REPORT).write_text(_json(report))
@@ -96,6 +89,21 @@ def save(
         for name, write in (extras or {}).items():
             write(draft / name)
     return Path(folder)
+
+
+def _check_what_is_saved(result: object, folder: object, spec: object, extras: object) -> None:
+    parts = all(hasattr(result, part) for part in ("model", "plan", "report"))
+    expect("result", result, "what prunekit.prune returned, or a Bundle", fits=parts)
+    named = isinstance(folder, (str, PathLike)) and str(folder) not in ("", ".")
+    expect("folder", folder, "the path of a folder", fits=named)
+    expect(
+        "spec",
+        spec,
+        "the name of a model, as prunekit.registry.build takes it",
+        fits=spec is None or isinstance(spec, str),
+    )
+    own = extras is None or (isinstance(extras, Mapping) and all(map(callable, extras.values())))
+    expect("extras", extras, "a mapping from names to functions that write a file", fits=own)
 
 
 def _as_mapping(report: Any) -> Any:

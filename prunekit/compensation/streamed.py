@@ -26,6 +26,7 @@ from prunekit.compensation.settings import Compensation
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import Inputs, normalise, sample_named
 from prunekit.modules.observing import Product, as_matrix, observed, rows_of
+from prunekit.offloading import in_file
 from prunekit.plans.contents import Plan
 from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
 
@@ -168,7 +169,7 @@ def _solve_part(
     mean = buffers.get(reads.mean_of or "") if bias is None and reads.ends == reads.calls else None
     matrix = as_matrix(product, weight)  # (G, O, K)
     features = _features(product, left, weight)
-    change = found.setdefault(product.name, weight.new_zeros(_shape(left, weight)))
+    change = found.setdefault(product.name, in_file(weight.new_zeros(_shape(left, weight))))
     stays = left.of(product.output_axis, weight.shape[product.output_axis], weight.device)
     shift = torch.zeros(len(stays), dtype=torch.float64, device=weight.device)
     for part, (group, first) in enumerate(_parts(product, left, weight)):

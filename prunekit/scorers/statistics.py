@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
+from prunekit.offloading import relieve
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.calibrate import Progress, finite, products
 from prunekit.scorers.contributions import Contributions, added_by_experts
@@ -75,6 +76,7 @@ class Statistics:
         if name not in self._weights:
             near = get_close_matches(name, self._weights, n=3)
             raise ScorerError(f"the model has no parameter {name}", hint=f"near: {', '.join(near)}" if near else "")
+        relieve()
         return self._weights[name]
 
     def parameter(self, name: str) -> Tensor:

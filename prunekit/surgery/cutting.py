@@ -18,6 +18,7 @@ from prunekit.errors import InputError, PlanError, expect
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
+from prunekit.offloading import in_file
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
@@ -198,6 +199,7 @@ def _replacements(
             new = new + added[name]
         if new.data_ptr() == tensor.data_ptr():
             new = new.clone()  # what a compensation writes into must not be the original
+        new = in_file(new)
         if isinstance(tensor, nn.Parameter):
             new = nn.Parameter(new.contiguous(), requires_grad=tensor.requires_grad)
         found[id(tensor)] = new

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "docs/architecture.md": "a list of signatures, held by tests/unit/test_architecture.py",
     "docs/data.md": "reads tars, see plugins/sam/tests/test_data.py",
     "docs/experts.md": "needs a mixture, see tests/unit/test_experts.py",
+    "docs/offloading.md": "needs a model in a file, see tests/unit/test_offloading.py",
     "docs/export.md": "reads what a run exported, see plugins/sam/tests/test_export.py",
     "docs/ultralytics.md": "needs ultralytics, see tests/zoo/test_ultralytics.py",
     "docs/latency_targets.md": "reads a table kept by an earlier call, see tests/unit/test_latency.py",
