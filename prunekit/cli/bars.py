@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from prunekit.cli.pulse import PULSE
+
 if TYPE_CHECKING:
     from prunekit.recipes import Stage
     from prunekit.runs import Event
@@ -50,19 +52,25 @@ class Shown(Protocol):
 def bars_for(console: Console | None, stages: Sequence[Stage]) -> Shown:
     """What suits ``console``; without one, nothing."""
     if console is None or console.quiet:
-        return _Silent()
+        return _Silent(stages)
     return _Bars(console, stages) if console.is_terminal else _Lines(console, stages)
 
 
 class _Silent:
+    """Nothing but what the pulse makes of it."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+
     def __enter__(self) -> Shown:
+        PULSE.step(READY)
         return self
 
     def __exit__(self, *error: object) -> None:
         return
 
     def __call__(self, event: Event) -> None:
-        return
+        PULSE.step(_step_of(event, self._stages))
 
 
 class _Bars:
@@ -85,6 +93,7 @@ class _Bars:
         )
 
     def __enter__(self) -> Shown:
+        self._stack.enter_context(PULSE.about(READY, drawn=True))
         self._stack.enter_context(self._progress)
         self._waiting = self._progress.add_task(READY, total=None, figures="")
         return self
@@ -115,12 +124,14 @@ class _Lines:
         self._said = 0.0
 
     def __enter__(self) -> Shown:
+        PULSE.step(READY)
         return self
 
     def __exit__(self, *error: object) -> None:
         return
 
     def __call__(self, event: Event) -> None:
+        PULSE.step(_step_of(event, self._stages))
         now, first = self._clock(), event.stage not in self._begun
         since = self._begun.setdefault(event.stage, now)
         if first or event.done >= event.total or now - self._said >= EVERY:
@@ -135,11 +146,42 @@ def _title(event: Event, stages: Sequence[Stage]) -> str:
     return f"{event.stage + 1}/{len(stages)} {event.title}"
 
 
+def _step_of(event: Event, stages: Sequence[Stage]) -> str:
+    """What is under way once ``event`` is told."""
+    following = stages[event.stage + 1 : event.stage + 2]
+    if event.done >= event.total and following:
+        return f"{event.stage + 2}/{len(stages)} {following[0].title}"
+    return f"{_title(event, stages)}, {event.done} of {event.total} {event.unit}".rstrip()
+
+
 def _figures_of(event: Event) -> str:
     return "  ".join(f"{name} {value:.3g}" for name, value in event.figures.items())
 
 
-def counting(console: Console) -> Progress:
-    """A bar over things that are counted one by one; drawn on terminals only, gone when done."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal or console.quiet)
+class Tally:
+    """A bar a name, over things counted one by one: drawn on terminals, else left to the pulse; gone when done."""
+
+    def __init__(self, console: Console | None) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn())
+        drawn = console is not None and console.is_terminal and not console.quiet
+        self._bars = Progress(*columns, TimeRemainingColumn(), console=console, transient=True) if drawn else None
+        self._tasks: dict[str, TaskID] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Tally:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """``done`` of the ``total`` things that ``name`` has."""
+        PULSE.step(f"{name}, {done} of {total}")
+        if self._bars is None:
+            return
+        if not self._tasks:
+            self._stack.enter_context(PULSE.about(name, drawn=True))
+            self._stack.enter_context(self._bars)
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total)
+        self._bars.update(self._tasks[name], completed=done, total=total)

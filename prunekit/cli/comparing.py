@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from prunekit.cli.building import build_model, check_count, check_device, check_seed_flag, suited
 from prunekit.cli.flags import Asked, with_flags
+from prunekit.cli.pulse import PULSE
 from prunekit.cli.voice import busy, speaker
 from prunekit.errors import InputError
 
@@ -137,24 +139,28 @@ def _contest(
 
 
 class _Bar:
-    """One bar over all cuts. Without a console it says nothing."""
+    """One bar over all cuts. Without a console, or off a terminal, it says nothing but to the pulse."""
 
     def __init__(self, console: Any) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description:<18}"), BarColumn(bar_width=16), MofNCompleteColumn())
-        self._progress = console and Progress(*columns, TimeRemainingColumn(), console=console)
+        drawn = console and console.is_terminal and not console.quiet
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=console) if drawn else None
+        self._stack = ExitStack()
 
     def __enter__(self) -> _Bar:
+        PULSE.step("the original")
         if self._progress:
             self._task = self._progress.add_task("the original", total=None)
-            self._progress.start()
+            self._stack.enter_context(PULSE.about("the original", drawn=True))
+            self._stack.enter_context(self._progress)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._progress:
-            self._progress.stop()
+        self._stack.close()
 
     def __call__(self, done: int, total: int, scorer: str) -> None:
+        PULSE.step(f"{scorer}, {done} of {total} cuts done" if scorer else "comparing")
         if self._progress:
             self._progress.update(self._task, completed=done, total=total, description=scorer or "done")

@@ -38,8 +38,7 @@ def evaluate(
     import json
     from dataclasses import asdict
 
-    from rich.progress import Progress
-
+    from prunekit.cli.bars import Tally
     from prunekit.cli.building import check_device
     from prunekit.cli.notices import heard
     from prunekit.cli.tables import mention
@@ -48,16 +47,10 @@ def evaluate(
 
     console = speaker()
     check_device(device)
-    with heard(None if as_json else console), Progress(console=console, disable=as_json, transient=True) as bars:
+    shown = None if as_json else console
+    with heard(shown), Tally(shown) as listen:
         models = _with_originals(models)
         examiner = _examiner(models)
-        tasks: dict[str, Any] = {}
-
-        def listen(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total)
-
         done = examiner(
             _builders(models, checkpoint, device, seed), Examination(data, prompts, split, images, seed), listen
         )

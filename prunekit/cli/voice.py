@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -44,11 +44,11 @@ def speaker(*, silent: bool = False, stderr: bool = False) -> Console:
 
     Colours and widths are those of the terminal; NO_COLOR, FORCE_COLOR, COLUMNS and TERM=dumb are followed.
     """
-    from rich.console import Console
+    from prunekit.cli.pulse import Speaking
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
-    return Console(quiet=silent or (loudness().quiet and not stderr), stderr=stderr, width=width)
+    return Speaking(quiet=silent or (loudness().quiet and not stderr), stderr=stderr, width=width)
 
 
 def command_line() -> str:
@@ -64,15 +64,26 @@ def note_line(words: Sequence[str]) -> None:
 @contextmanager
 def busy(shown: Console | None, what: str) -> Iterator[None]:
     """Says ``what`` is being done, and for how long, while it is: for waits that nothing can be counted in."""
+    from prunekit.cli.pulse import PULSE
+
     if shown is None or not shown.is_terminal or shown.quiet:
-        yield
+        with PULSE.about(what):
+            yield
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=shown, transient=True) as bar:
+    with PULSE.about(what, drawn=True), Progress(*columns, console=shown, transient=True) as bar:
         bar.add_task(what, total=None)
         yield
+
+
+def _alive(asked: Voice) -> AbstractContextManager[None]:
+    """Fills silences, on the standard error; of several ranks one does."""
+    from prunekit.cli.pulse import PULSE
+
+    silent = asked.quiet or int(os.environ.get("RANK", "0")) > 0
+    return nullcontext() if silent else PULSE.beating()
 
 
 def with_voice(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,7 +105,8 @@ def with_voice(command: Callable[..., Any]) -> Callable[..., Any]:
         asked = Voice(given.pop("quiet"), given.pop("verbose"))
         token = _VOICE.set(asked)
         try:
-            return command(**given)
+            with _alive(asked):
+                return command(**given)
         finally:
             _VOICE.reset(token)
 
