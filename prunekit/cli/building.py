@@ -42,6 +42,23 @@ def build_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
     return build(spec, checkpoint=checkpoint)
 
 
+def light_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
+    """The model without values, on the meta device, where it can be built so: full-size ones take minutes to draw."""
+    import warnings
+
+    import torch
+
+    from prunekit.registry.building import build
+
+    check_seed_flag(seed)
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that weights are not read, for one
+            return build(spec)
+    except Exception:  # the factory's own code, where it expects values: it may raise anything, and so may a bad name
+        return build_model(spec, checkpoint, seed)
+
+
 def suited(built: Built) -> Mapping[str, Any]:
     """Recipe settings that suit a model whose data are generated."""
     own = None if built.entry is None else built.entry.generated

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunekit.cli.building import build_model, check_device, check_seed_flag, suited
+from prunekit.cli.building import build_model, check_device, check_seed_flag, light_model, suited
 from prunekit.cli.ending import asked_to_end, what_is_kept
 from prunekit.cli.flags import Asked
+from prunekit.cli.ready import Ready
 from prunekit.cli.voice import busy, command_line, loudness, speaker
 from prunekit.errors import CheckpointError, DataError, RecipeError, RegistryError
 from prunekit.options.shares import DEFAULT_RATIO
@@ -29,28 +30,6 @@ if TYPE_CHECKING:
 RUN_FILE = "run.yaml"
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A run that can begin: the model built, the recipe with its settings, and ``asked`` with all of it spelt out."""
-
-    asked: RunFile
-    built: Built
-    recipe: Recipe
-    scorer: Scorer
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """For ``prunekit.runs.run``."""
-        return {**self.asked.options, "data": self.asked.data, "val": self.asked.val, "device": self.asked.device}
-
-    @property
-    def goes_home(self) -> bool:
-        """Whether widths that the model's own library can load are tried first, since nobody said otherwise."""
-        entry = self.built.entry
-        said = "uniform" in self.asked.options or self.recipe.settings.get("ranking") != "local"
-        return entry is not None and entry.uniform and not said
-
-
 def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_json: bool = False) -> None:
     """Does what ``asked`` says and tells of it. Raises PrunekitError, with the place in the file where one was read."""
     from prunekit.cli.notices import heard
@@ -64,14 +43,13 @@ def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_js
         check_target(asked.out)
     kept = folder_under_way(asked.out)
     with heard(shown), what_is_kept(kept), asked_to_end() as stop:
-        ready = _ready(shown, asked)
+        ready = _ready(shown, asked, light_model if dry_run else build_model)
         if loudness().verbose and shown is not None:
             shown.print(run_text(ready.asked).rstrip(), markup=False, highlight=False, style="dim")
         if dry_run:
             from prunekit.cli.rehearsing import dry_run as in_small
 
-            given, home = ready.keywords, ready.goes_home
-            in_small(console, ready.built, ready.recipe, ready.scorer, given, goes_home=home, as_json=as_json)
+            in_small(console, ready, lambda: _ready(shown, asked, build_model), as_json=as_json)
             return
         ear = None if asked.track is None or other_rank else _tracker(ready)
         more = {"folder": kept, "resume": resume, "stop": stop}
@@ -91,7 +69,7 @@ def folder_under_way(out: Path) -> Path:
     return (out if out.name else out.absolute()).with_name(f"{out.name or out.absolute().name}.run")
 
 
-def _ready(shown: Console | None, asked: RunFile) -> Ready:
+def _ready(shown: Console | None, asked: RunFile, build: Callable[[str, Path | None, int], Built]) -> Ready:
     for each in asked.export:
         _check_export(asked, each)
     with busy(shown, "importing torch"):
@@ -99,7 +77,7 @@ def _ready(shown: Console | None, asked: RunFile) -> Ready:
         with asked.spots.about("device"):
             check_device(asked.device)
     with asked.spots.about("model", "checkpoint"), busy(shown, f"building {spec}"):
-        built = build_model(spec, asked.checkpoint, asked.seed)
+        built = build(spec, asked.checkpoint, asked.seed)
     settled, options = _settled(recipe, built, asked)
     options = options if "target" in asked.options else {"ratio": DEFAULT_RATIO, **options}
     spelt = replace(asked, model=spec, recipe=recipe.name, options=options, settings=dict(settled.settings))

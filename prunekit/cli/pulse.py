@@ -27,7 +27,6 @@ class Pulse:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._doing: list[str] = []
         self._step = ""
         self._displays = 0
         self._drawn: TextIO | None = None
@@ -48,19 +47,19 @@ class Pulse:
         """Within the block ``what`` is being done; ``drawn``: a display shows that by itself."""
         self.noted()
         with self._lock:
-            self._doing.append(what)
+            outer, self._step = self._step, what
             self._displays += drawn
             self._reset()
         try:
             yield
         finally:
             with self._lock:
-                self._doing.remove(what)
+                self._step = outer
                 self._displays -= drawn
                 self._reset()
 
     def step(self, what: str) -> None:
-        """What is being done from now on, until it is said again or the command ends."""
+        """What is being done from now on, until it is said again or the block that it is done in ends."""
         with self._lock:
             if what != self._step:
                 self._step, self._begun = what, time.monotonic()
@@ -90,9 +89,7 @@ class Pulse:
                     self._say(stream, redraws)
 
     def _say(self, stream: TextIO, redraws: bool) -> None:
-        idle = WORKING if "torch._tensor" in sys.modules else LOADING
-        what = next(reversed(self._doing), self._step or idle)
-        line = f"{what}, {time.monotonic() - self._begun:.0f} s"
+        line = f"{self._step or _idle()}, {time.monotonic() - self._begun:.0f} s"
         try:
             stream.write(f"{_WIPE}{line[: _columns() - 1]}" if redraws else f"{line} so far\n")
             stream.flush()
@@ -108,6 +105,12 @@ class Pulse:
             self._drawn.write(_WIPE)
             self._drawn.flush()
             self._drawn = None
+
+
+def _idle() -> str:
+    """What nobody said: whoever imports a module for the first time waits for torch."""
+    spec = getattr(sys.modules.get("torch"), "__spec__", None)
+    return WORKING if spec is not None and not getattr(spec, "_initializing", False) else LOADING
 
 
 def _columns() -> int:

@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from prunekit.cli.foretelling import disk_needed, train_count
+from prunekit.cli.pulse import PULSE
 from prunekit.cli.tables import show_counts
 from prunekit.cli.voice import busy
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import nn
 
+    from prunekit.cli.ready import Ready
     from prunekit.recipes import Recipe
     from prunekit.recipes.stages import Stage
     from prunekit.registry.building import Built
     from prunekit.runs import Event, Run
     from prunekit.scorers import Scorer
 
+FACTOR_REHEARSED = 1.5  # see docs/training.md
 FEW = 3  # samples of each kind; training passes over them twice, for the second time with what teachers gave
 
 
 @dataclass
 class _Times:
-    """When every step of every stage was done, in seconds."""
+    """When every step of every stage was done, in seconds, and the most that one said to need, in GiB."""
 
+    stages: Sequence[Stage]
+    needs: float = 0.0
     at: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
 
     def __call__(self, event: Event) -> None:
+        PULSE.step(f"a few samples of {event.title}, {event.stage + 1} of {len(self.stages)} steps")
+        self.needs = max(self.needs, event.figures.get("needs_gib", 0.0))
         self.at.setdefault(event.stage, []).append((event.done, time.perf_counter()))
 
     def per_step(self, stage: int, first: int, last: int) -> float:
@@ -41,46 +50,60 @@ class _Times:
         return (seen[max(known)] - seen[min(known)]) / (max(known) - min(known))
 
 
-def dry_run(
-    console: Console,
-    built: Built,
-    recipe: Recipe,
-    scorer: Scorer,
-    asked: Mapping[str, Any],
-    *,
-    goes_home: bool,
-    as_json: bool,
-) -> None:
-    """Shows the plan and what the run that was asked for would take; the model stays as it is."""
-    from prunekit.cli.going_home import home_first
-    from prunekit.recipes import override
-    from prunekit.runs import run
+def dry_run(console: Console, ready: Ready, whole: Callable[[], Ready], *, as_json: bool) -> None:
+    """Shows the plan and what the run that was asked for would take; the model stays as it is.
 
-    settings = {name: value for name, value in _small(recipe.settings).items() if name in recipe.settings}
-    small, times = override(recipe, settings), _Times()
+    A model that is small goes through the recipe with a few samples. Of one that is large, shapes and the times of its
+    operators tell (``foretelling``): ``ready`` may hold it without weights, and ``whole`` builds it with them.
+    """
+    from prunekit.cli.foretelling import foretold, is_large
 
-    def once(model: Built, given: Mapping[str, Any]) -> Run:
-        times.at.clear()
-        return run(model, small, scorer, **given, listen=times)
-
-    trial = replace(built, model=copy.deepcopy(built.model))
-    with busy(None if as_json else console, "going through the recipe with a few samples"):
-        done = home_first(trial, asked, once) if goes_home else once(trial, asked)
-    told = {
-        "dry_run": True,
-        **{name: done.report[name] for name in ("model", "recipe", "part", "ratio", "target", "params", "macs")},
-        **{name: done.report[name] for name in ("layer_macs", "latency_ms", "widths", "verify") if name in done.report},
-        "steps": _steps(built, recipe, asked, done, times),
-        "disk_bytes": _disk(done, recipe.settings),
-        "config": done.report["config"],
-    }
+    shown = None if as_json else console
+    with busy(shown, "weighing the model"):
+        large = is_large(ready)
+    if large:
+        with busy(shown, "planning by shapes, and timing operators"):
+            told = foretold(ready)
+    else:
+        told = _rehearsed(shown, whole())
     told["seconds"] = sum(step["seconds"] for step in told["steps"])
     if as_json:
         import json
 
         console.file.write(json.dumps(told, indent=1, default=str) + "\n")
     else:
-        _show_rehearsed(console, told, scorer)
+        _show_rehearsed(console, told, ready.scorer)
+
+
+def _rehearsed(shown: Console | None, ready: Ready) -> dict[str, Any]:
+    """The recipe gone through on a copy."""
+    from prunekit.cli.going_home import home_first
+    from prunekit.recipes import override, stages_of
+    from prunekit.runs import run
+
+    recipe, asked, built = ready.recipe, ready.keywords, ready.built
+    settings = {name: value for name, value in _small(recipe.settings).items() if name in recipe.settings}
+    small = override(recipe, settings)
+    times = _Times(stages_of(small))
+
+    def once(model: Built, given: Mapping[str, Any]) -> Run:
+        times.at.clear()
+        return run(model, small, ready.scorer, **given, listen=times)
+
+    trial = replace(built, model=copy.deepcopy(built.model))
+    with busy(shown, "going through the recipe with a few samples"):
+        done = home_first(trial, asked, once) if ready.goes_home else once(trial, asked)
+    weights = sum(value.nbytes for value in done.before.get_submodule(done.part).state_dict().values())
+    return {
+        "dry_run": True,
+        **{name: done.report[name] for name in ("model", "recipe", "part", "ratio", "target", "params", "macs")},
+        **{name: done.report[name] for name in ("layer_macs", "latency_ms", "widths", "verify") if name in done.report},
+        "steps": _steps(built, recipe, asked, done, times),
+        "disk_bytes": disk_needed(len(done.plan.to_json()) + held(done.model), weights, recipe.settings),
+        "memory_bytes": 3 * weights + int(times.needs * 2**30),
+        "estimate": {"how": "a few steps of every stage, timed here", "factor": FACTOR_REHEARSED},
+        "config": done.report["config"],
+    }
 
 
 def _small(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +116,7 @@ def _steps(built: Built, recipe: Recipe, asked: Mapping[str, Any], done: Run, ti
     """For each stage that was gone through: how much the real one does of it, and for how long."""
     from prunekit.recipes import stages_of
 
-    samples = _train_count(built, recipe, asked)
+    samples = train_count(built, recipe, asked)
     seconds = {stage["title"]: stage["seconds"] for stage in done.report["stages"]}
     rows = []
     for number, stage in enumerate(stages_of(recipe)):
@@ -123,27 +146,9 @@ def _counts_of(stage: Stage, settings: Mapping[str, Any], samples: int) -> dict[
     return {"unit": "images", "steps": count, "first": count}
 
 
-def _train_count(built: Built, recipe: Recipe, asked: Mapping[str, Any]) -> int:
-    """Samples that the real run trains on."""
-    from prunekit.recipes.records import Sampling
-    from prunekit.runs.image_data import dataset_for, parts
-
-    sampling, seed = Sampling.of(recipe.settings), int(recipe.settings.get("seed", 0))
-    if asked["data"] is None:
-        return max(sampling.train_images or sampling.images, sampling.images)
-    part = parts(asked["data"], asked["val"], split=sampling.split)[0]
-    found = len(dataset_for(built)(built.model, asked["data"], "train", None, seed, part))
-    return min(sampling.train_images, found) if sampling.train_images else found
-
-
-def _disk(done: Run, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Bytes of the folder, and of what is kept beside it while the run is under way."""
-    state = sum(value.nbytes for value in done.model.state_dict().values() if hasattr(value, "nbytes"))
-    part = done.before.get_submodule(done.part)
-    weights = sum(value.nbytes for value in part.state_dict().values())
-    cache = int(float(settings.get("cache_gb", 0)) * 2**30) if settings.get("teacher_cache") == "disk" else 0
-    kept = len(done.plan.to_json()) + state
-    return {"folder": kept, "while_running": 4 * weights, "teacher_cache_at_most": cache}
+def held(model: nn.Module) -> int:
+    """Bytes of a model's state."""
+    return sum(value.nbytes for value in model.state_dict().values() if hasattr(value, "nbytes"))
 
 
 def _show_rehearsed(console: Console, told: Mapping[str, Any], scorer: Scorer) -> None:
@@ -159,12 +164,15 @@ def _show_rehearsed(console: Console, told: Mapping[str, Any], scorer: Scorer) -
         table.add_row(f"{number}. {step['title']}", f"{step['count']:,} {step['unit']}", duration(step["seconds"]))
     console.print(table)
     disk = told["disk_bytes"]
-    console.print(f"time  about {duration(told['seconds'])}, from a few steps timed here", highlight=False)
+    how = told["estimate"]
+    within = f"within a factor of {how['factor']:g}, where nothing else runs"
+    console.print(f"time  about {duration(told['seconds'])}, {within}: from {how['how']}", highlight=False)
+    console.print(f"memory  about {told['memory_bytes'] / 2**30:,.1f} GiB beyond Python's own", highlight=False)
     beside = disk["while_running"] + disk["teacher_cache_at_most"]
     mib = f"{disk['folder'] / 2**20:,.1f} MiB, and at most {beside / 2**20:,.0f} MiB while it runs"
     console.print(f"disk  {mib}", highlight=False)
     if getattr(scorer, "needs", None) != WEIGHTS:
-        console.print(f"units were chosen on {FEW} samples: the real run may choose others", style="dim")
+        console.print("units were chosen on few samples or by chance: the real run may choose others", style="dim")
     console.print("nothing was written", style="dim")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +15,9 @@ from torch import Tensor, nn
 from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
-from prunekit.graph.nodes import Ref, Trace, packet
 from prunekit.inputs import Inputs
-from prunekit.operators import TABLE
 from prunekit.quantities.stopwatch import Clock, Timer, conditions, seconds_of
+from prunekit.quantities.work import Work, arguments_of, elements_of, key_of, works
 
 FORMAT = "prunekit.latency/1"
 _MODULE_CALL, _CALLS = "a module call", 64
@@ -107,40 +105,20 @@ class LatencyTable:
         before = self._measured(work, {})
         if before is None:
             return 0.0
-        return before * _elements(work.outputs, shapes) / max(1, _elements(work.outputs, {}))
+        return before * elements_of(work.outputs, shapes) / max(1, elements_of(work.outputs, {}))
 
     def _measured(self, work: Work, shapes: Mapping[int, tuple[int, ...]]) -> float | None:
-        key = _key(work, shapes)
+        key = key_of(work, shapes)
         if key not in self.seconds:
             self.seconds[key] = self._run(work, shapes)
         return self.seconds[key]
 
     def _run(self, work: Work, shapes: Mapping[int, tuple[int, ...]]) -> float | None:
-        def made(value: Any) -> Any:
-            if isinstance(value, Ref):
-                return self._tensor(value, shapes)
-            if isinstance(value, (list, tuple)):
-                return type(value)(made(v) for v in value)
-            return value
-
         try:
-            args, kwargs = made(tuple(work.args)), {k: made(v) for k, v in work.kwargs.items()}
-            if work.name in _NAMES_SIZES:
-                args = (args[0], list(args[_NAMES_SIZES[work.name]].shape), *args[2:])
-            kwargs = {k: self.device if k == "device" else v for k, v in kwargs.items()}
+            args, kwargs = arguments_of(work, shapes, self.device)
             return self.timer.seconds(lambda: work.func(*args, **kwargs), self.device)
         except (RuntimeError, TypeError, NotImplementedError, IndexError, ValueError):
             return None  # the arguments name sizes that belong to the traced shapes
-
-    def _tensor(self, ref: Ref, shapes: Mapping[int, tuple[int, ...]]) -> Tensor:
-        shape = shapes.get(ref.id, ref.shape)
-        if not (ref.dtype.is_floating_point or ref.dtype.is_complex):
-            return torch.zeros(shape, dtype=ref.dtype, device=self.device)
-        # dense in the order of the traced strides: a transposed weight is read as a transposed one
-        order = _order(ref)
-        dense = torch.randn([shape[k] for k in order], device=self.device, dtype=torch.float32).to(ref.dtype)
-        back = [order.index(k) for k in range(len(shape))]
-        return dense.permute(back) if back else dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,62 +160,3 @@ class Pace:
     def measured(self, model: nn.Module, inputs: Inputs) -> float:
         """Seconds of a forward pass of ``model`` as it stands, timed as the original was."""
         return statistics.median(seconds_of(model, inputs, self.table.timer) for _ in range(2 * _TIMES))
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What is timed as one: an ATen operator, or a call that a device runs as one though its trace shows several."""
-
-    name: str
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    outputs: tuple[Ref, ...]
-
-
-_NAMES_SIZES = {"aten.native_layer_norm": 2}  # the argument whose shape is the one that another argument names
-_FUSED = {"scaled_dot_product_attention": torch.nn.functional.scaled_dot_product_attention}
-
-
-def works(trace: Trace, gone: Sequence[str] = ()) -> Iterator[Work]:
-    """Everything in a trace that takes time, in order, but for what lies in modules that are ``gone``."""
-    seen: set[int] = set()
-    for op in trace.ops:
-        if gone and is_inside(op.module, gone):
-            continue
-        call = op.call
-        if call is not None and call.name in _FUSED:
-            if id(call) not in seen:
-                seen.add(id(call))
-                yield Work(call.name, _FUSED[call.name], call.args, call.kwargs, call.outputs)
-        elif op.outputs and not (op.is_constant or op.func.is_view or not TABLE.of(op).takes_time):
-            yield Work(packet(op), op.func, op.args, op.kwargs, op.outputs)
-
-
-def _elements(refs: tuple[Ref, ...], shapes: Mapping[int, tuple[int, ...]]) -> int:
-    return sum(math.prod(shapes.get(ref.id, ref.shape)) for ref in refs)
-
-
-def _key(work: Work, shapes: Mapping[int, tuple[int, ...]]) -> str:
-    def plain(value: Any) -> str:
-        if isinstance(value, Ref):
-            shape = "x".join(map(str, shapes.get(value.id, value.shape)))
-            return f"{str(value.dtype).removeprefix('torch.')}[{shape}]{_layout(value)}"
-        if isinstance(value, (list, tuple)):
-            return f"({', '.join(plain(v) for v in value)})"
-        return repr(value)
-
-    named = [f"{k}={plain(v)}" for k, v in sorted(work.kwargs.items())]
-    what = work.name if work.name in _FUSED else str(work.func)
-    return f"{what}({', '.join([*(plain(a) for a in work.args), *named])})"
-
-
-def _layout(ref: Ref) -> str:
-    """The order of axes in memory, where it is not their own."""
-    order = _order(ref)
-    return "" if order == sorted(order) else f"@{','.join(map(str, order))}"
-
-
-def _order(ref: Ref) -> list[int]:
-    axes = list(range(len(ref.shape)))
-    return sorted(axes, key=lambda k: -ref.strides[k]) if ref.strides else axes

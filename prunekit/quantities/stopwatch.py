@@ -58,6 +58,27 @@ class Clock:
         return 2 * taken / (before + _timed(_yardstick, _CPU))
 
 
+@dataclass(frozen=True)
+class Glance:
+    """The median of a few runs, and of one alone where that takes long: a figure for people, quickly.
+
+    A first run pays for what libraries set up once. Where it took less than ``long`` seconds it is not counted.
+    """
+
+    long: float = 0.1
+    most: int = 5
+    budget: float = 0.1
+
+    def seconds(self, run: Callable[[], object], device: torch.device) -> float:
+        first = _timed(run, device)
+        if first >= self.long:
+            return first
+        times: list[float] = []
+        while len(times) < self.most and sum(times) < self.budget:
+            times.append(_timed(run, device))
+        return statistics.median(times)
+
+
 _CPU = torch.device("cpu")
 _SQUARE = 192  # side of the yardstick's product: a fifth of a millisecond or so, and in the nearest caches
 _YARDSTICKS = 200

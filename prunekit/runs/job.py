@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from prunekit.errors import RecipeError
 from prunekit.options import Options, Scope
 from prunekit.options.together import from_settings
 from prunekit.recipes.records import Reporting, Sampling, Training
-from prunekit.recipes.stages import Recipe, Stage
+from prunekit.recipes.stages import Prune, Recipe, Stage, stages_of
 from prunekit.registry.building import Built
 from prunekit.runs.outcome import Listener
-from prunekit.runs.ranks import Ranks
+from prunekit.runs.ranks import Ranks, ranks_of
 from prunekit.runs.stopping import Asked
 
 
@@ -64,3 +65,27 @@ class Job:
     def scope(self) -> Scope:
         """What goes."""
         return self.settings.options.scope
+
+    @classmethod
+    def of(
+        cls,
+        built: Built,
+        recipe: Recipe,
+        options: Options,
+        *,
+        data: Path | None = None,
+        val: Path | None = None,
+        device: str | torch.device = "cpu",
+        listen: Listener | None = None,
+        folder: Path | None = None,
+        stop: Asked = lambda: False,
+    ) -> Job:
+        """The job of ``prunekit.runs.run``, whose arguments these are. Raises RecipeError for a recipe without a cut."""
+        stages = stages_of(recipe)
+        if not any(isinstance(stage, Prune) for stage in stages):
+            raise RecipeError(f"recipe {recipe.name} has no prune stage")
+        ranks = ranks_of(torch.device(device))
+        where = torch.device(device) if ranks.count == 1 else ranks.accelerator.device
+        settings = RunSettings.of(recipe.settings, options)
+        hear = listen or (lambda event: None)
+        return cls(built, recipe, stages, settings, data, val, where, hear, ranks, folder, stop)

@@ -9,16 +9,14 @@ from typing import Any
 
 import torch
 
-from prunekit.errors import RecipeError
 from prunekit.options import Options
-from prunekit.recipes.stages import Distil, Prune, Recipe, stages_of
+from prunekit.recipes.stages import Distil, Recipe
 from prunekit.registry.building import Built
 from prunekit.runs.finishing import finished
-from prunekit.runs.job import Job, RunSettings
+from prunekit.runs.job import Job
 from prunekit.runs.keeping import locked
 from prunekit.runs.outcome import Listener, Run
 from prunekit.runs.preparing import begun
-from prunekit.runs.ranks import ranks_of
 from prunekit.runs.stages import DOES
 from prunekit.runs.stopping import Asked, Stopped
 from prunekit.runs.under_way import keep
@@ -61,16 +59,10 @@ def run(
     fit the model, a folder in use and a loss, gradient or weight that is not finite, CheckpointError where the disk
     refuses. A cut is made whole or not at all; training that fails leaves the last weights that were finite.
     """
-    asked = (options or Options()).replaced(**keywords)
-    stages = stages_of(recipe)
-    if not any(isinstance(stage, Prune) for stage in stages):
-        raise RecipeError(f"recipe {recipe.name} has no prune stage")
-    settings = RunSettings.of(recipe.settings, asked.replaced(scorer=scorer))
-    ranks = ranks_of(torch.device(device))
-    where = torch.device(device) if ranks.count == 1 else ranks.accelerator.device
-    hear = listen or (lambda event: None)
-    job = Job(built, recipe, stages, settings, data, val, where, hear, ranks, folder, stop)
-    with nullcontext() if folder is None or not ranks.first else locked(folder), ranks.together():
+    asked = (options or Options()).replaced(**keywords, scorer=scorer)
+    given: dict[str, Any] = {"data": data, "val": val, "device": device, "listen": listen, "folder": folder, "stop": stop}
+    job = Job.of(built, recipe, asked, **given)
+    with nullcontext() if folder is None or not job.ranks.first else locked(folder), job.ranks.together():
         return _through(job, resume=resume)
 
 
