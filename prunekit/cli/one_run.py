@@ -15,7 +15,7 @@ from prunekit.cli.ready import Ready
 from prunekit.cli.voice import busy, command_line, loudness, speaker
 from prunekit.errors import CheckpointError, DataError, RecipeError, RegistryError
 from prunekit.options.shares import DEFAULT_RATIO
-from prunekit.runfiles import ExportAsked, RunFile, run_text
+from prunekit.runfiles import ExportAsked, RunFile, is_recipe_file, recipe_text, run_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prunekit.runs import Run
     from prunekit.scorers import Scorer
 
-RUN_FILE = "run.yaml"
+RUN_FILE, RECIPE_FILE = "run.yaml", "recipe.yaml"
 
 
 def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_json: bool = False) -> None:
@@ -80,7 +80,8 @@ def _ready(shown: Console | None, asked: RunFile, build: Callable[[str, Path | N
         built = build(spec, asked.checkpoint, asked.seed)
     settled, options = _settled(recipe, built, asked)
     options = options if "target" in asked.options else {"ratio": DEFAULT_RATIO, **options}
-    spelt = replace(asked, model=spec, recipe=recipe.name, options=options, settings=dict(settled.settings))
+    again = recipe.name if asked.recipe is None or not is_recipe_file(asked.recipe) else str(asked.out / RECIPE_FILE)
+    spelt = replace(asked, model=spec, recipe=again, options=options, settings=dict(settled.settings))
     return Ready(spelt, built, settled, _scorer(asked.scorer, settled))
 
 
@@ -131,6 +132,8 @@ def _keep(ready: Ready, result: Run) -> None:
     story = {**result.story, "command": command_line(), "exhibits": exhibits_of(ready.built, result)}
     again = run_text(ready.asked, f"prunekit {__version__}: all that this run was told; prunekit run does it again")
     extras = {"widths.png": widths_picture(result.plan), RUN_FILE: lambda path: path.write_text(again, "utf-8")}
+    if ready.asked.recipe == str(ready.asked.out / RECIPE_FILE):  # the run is done again by the recipe as it was
+        extras[RECIPE_FILE] = lambda path: path.write_text(recipe_text(ready.recipe), "utf-8")
     save(replace(result, story=story), ready.asked.out, extras=extras | _exports(ready.built, result))
     discard(folder_under_way(ready.asked.out))
 
@@ -182,12 +185,9 @@ def _run(console: Console | None, ear: Tracking | None, ready: Ready, more: Mapp
 
 def _recipe(name: str | None, model: str | None) -> tuple[Recipe, str]:
     from prunekit.recipes import ONESHOT
-    from prunekit.registry import known_recipes
+    from prunekit.runfiles import recipe_named
 
-    known = known_recipes()
-    if name is not None and name not in known:
-        raise RegistryError.unknown("recipe", name, known)
-    recipe = ONESHOT if name is None else known[name]
+    recipe = ONESHOT if name is None else recipe_named(name)
     spec = model or recipe.model
     if not spec:
         raise RecipeError("no model given", hint="for example: prunekit prune timm:deit_tiny_patch16_224")

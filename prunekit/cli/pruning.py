@@ -17,7 +17,7 @@ def prune(
         str | None,
         typer.Argument(help="timm:NAME, torchvision:NAME, python:pkg.mod:factory or PLUG-IN:NAME; a recipe has one."),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Recipe to run; without, oneshot.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe, by name or a file.yaml; without, oneshot.")] = None,
     asked: Asked = {},  # noqa: B006  the flags of with_flags; never written to
     checkpoint: Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth or .pt.")] = None,
     data: Annotated[

@@ -14,25 +14,27 @@ if TYPE_CHECKING:
 
 
 def show_recipe(
-    name: Annotated[str, typer.Argument(help="See: prunekit list recipes.")],
+    name: Annotated[str, typer.Argument(help="See: prunekit list recipes; or a recipe file, ending in .yaml.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value: show it with these; repeat.")] = None,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the recipe as a file that --recipe takes, and nothing else.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the recipe as JSON, and nothing else.")] = False,
 ) -> None:
     """Show a recipe's stages and settings."""
     from prunekit.cli.notices import heard
-    from prunekit.errors import RegistryError
     from prunekit.recipes import override, parse, stages_of
-    from prunekit.registry import known_recipes
+    from prunekit.runfiles import recipe_named, recipe_text
 
     console = speaker()
-    shown = None if as_json else console
+    shown = None if as_json or as_yaml else console
     with heard(shown), busy(shown, "looking for recipes"):
-        known = known_recipes()
-    if name not in known:
-        raise RegistryError.unknown("recipe", name, known)
-    recipe = override(known[name], parse(settings or []))
+        recipe = override(recipe_named(name), parse(settings or []))
+    if as_yaml:
+        console.file.write(recipe_text(recipe))
+        return
     told: dict[str, Any] = {
-        "name": name,
+        "name": recipe.name,
         "description": recipe.description,
         "model": recipe.model,
         "stages": [_stage(stage) for stage in stages_of(recipe)],
@@ -46,7 +48,7 @@ def show_recipe(
     from rich.markup import escape
     from rich.table import Table
 
-    console.print(f"[bold]{name}[/]  {escape(recipe.description)}", highlight=False)
+    console.print(f"[bold]{escape(recipe.name)}[/]  {escape(recipe.description)}", highlight=False)
     if recipe.model:
         console.print(f"made for {recipe.model} where no other model is given", style="dim", highlight=False)
     for number, stage in enumerate(told["stages"], 1):

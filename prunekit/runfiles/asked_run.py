@@ -36,7 +36,7 @@ class RunFile:
         metadata=said("timm:NAME, torchvision:NAME, python:pkg.mod:factory or PLUG-IN:NAME; a recipe may have one"),
     )
     recipe: str | None = field(
-        default=None, metadata=said("recipe to run; without, oneshot; see: prunekit list recipes")
+        default=None, metadata=said("recipe to run, by name or as a file; without, oneshot; see: prunekit list recipes")
     )
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = field(default=None, metadata=said("weights: .safetensors, .pth or .pt"))

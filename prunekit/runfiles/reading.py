@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 from prunekit.errors import InputError, PrunekitError, RegistryError
 from prunekit.options import Options
 from prunekit.options.together import settings_said
-from prunekit.recipes import ONESHOT, override
-from prunekit.registry import known_recipes
+from prunekit.recipes import ONESHOT, Recipe, override
 from prunekit.registry.criteria import scorer
 from prunekit.runfiles.asked_run import RunFile
 from prunekit.runfiles.keys import option_keys, run_keys, unknown_key
+from prunekit.runfiles.recipe_files import recipe_named
 from prunekit.runfiles.spots import Spot, Spots
 from prunekit.runfiles.yaml_tree import Entries, tree_in
 
@@ -29,14 +29,13 @@ def read_run(path: Path) -> RunFile:
         if name not in known:
             unknown_key(name, known, tree.spots[name])
         found[name] = known[name].read(node)
-    if "recipe" in found and found["recipe"] not in (recipes := known_recipes()):
-        _told_at(tree.spots["recipe"], RegistryError.unknown("recipe", found["recipe"], recipes))
+    recipe = _recipe_asked(found.get("recipe"), tree.spots)
     if "scorer" in found:
         _tried(lambda: scorer(found["scorer"]), tree.spots["scorer"])
     options = {name: found.pop(name) for name in option_keys() if name in found}
     _check_options(options, tree.spots)
     asked = RunFile(**found, options=options, spots=Spots(tree.spots))
-    _check_settings(asked, tree)
+    _check_settings(asked, recipe, tree)
     return asked
 
 
@@ -48,8 +47,15 @@ def _check_options(options: Mapping[str, Any], spots: Mapping[str, Spot]) -> Non
         _tried(lambda: Options.of(**options), max((spots[name] for name in options), key=lambda spot: spot.line))
 
 
-def _check_settings(asked: RunFile, tree: Entries) -> None:
-    recipe = ONESHOT if asked.recipe is None else known_recipes()[asked.recipe]
+def _recipe_asked(name: str | None, spots: Mapping[str, Spot]) -> Recipe:
+    """The recipe of that name or file; an error in the file says where in it."""
+    try:
+        return ONESHOT if name is None else recipe_named(name)
+    except RegistryError as error:
+        _told_at(spots["recipe"], error)
+
+
+def _check_settings(asked: RunFile, recipe: Recipe, tree: Entries) -> None:
     inner = tree.values.get("settings")
     spots = inner.spots if isinstance(inner, Entries) else {}
     for name, value in asked.settings.items():

@@ -46,17 +46,17 @@ class Entries:
 Node = Text | Several | Entries
 
 
-def tree_in(path: Path) -> Entries:
-    """The mapping that ``path`` holds.
+def tree_in(path: Path, what: str = "a run", needs: str = "it needs a model at least: model: timm:resnet18") -> Entries:
+    """The mapping that ``path`` holds; ``what`` that is and what it ``needs`` are for messages.
 
     Raises InputError, with the line, for what is no YAML or no mapping, for a key that stands there twice, and for
-    tags, anchors and several documents, which no run needs.
+    tags, anchors and several documents, which no file of ours needs.
     """
     import yaml
 
-    text = _text_in(path)
+    text = _text_in(path, what)
     try:
-        _refuse_the_rest(yaml.parse(text, Loader=yaml.SafeLoader), path.name)
+        _refuse_the_rest(yaml.parse(text, Loader=yaml.SafeLoader), path.name, what)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -69,19 +69,17 @@ def tree_in(path: Path) -> Entries:
     except yaml.YAMLError as error:
         raise InputError(f"this is no YAML: {str(error).splitlines()[0]}", where=path.name) from error
     if root is None:
-        raise InputError(
-            "the file says nothing", where=path.name, hint="it needs a model at least: model: timm:resnet18"
-        )
+        raise InputError("the file says nothing", where=path.name, hint=needs)
     tree = _node(root, path.name, "")
     if not isinstance(tree, Entries):
-        raise InputError("a run is a mapping", where=str(tree.spot), hint="write KEY: VALUE, one a line")
+        raise InputError(f"{what} is a mapping", where=str(tree.spot), hint="write KEY: VALUE, one a line")
     return tree
 
 
-def _text_in(path: Path) -> str:
+def _text_in(path: Path, what: str) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path} is too large for a run", hint=f"at most {MOST_BYTES >> 20} MiB")
+            raise InputError(f"{path} is too large for {what}", hint=f"at most {MOST_BYTES >> 20} MiB")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", hint="give a YAML file; docs/run.md") from error
@@ -89,7 +87,7 @@ def _text_in(path: Path) -> str:
         raise InputError(f"{path} is not UTF-8 text", hint="give a YAML file; docs/run.md") from error
 
 
-def _refuse_the_rest(events: Any, file: str) -> None:
+def _refuse_the_rest(events: Any, file: str, what: str) -> None:
     """Raises InputError for what YAML has and a run does not, before anything is built from it."""
     import yaml
 
@@ -104,7 +102,7 @@ def _refuse_the_rest(events: Any, file: str) -> None:
             )
         documents += isinstance(event, yaml.DocumentStartEvent)
         if documents > 1:
-            raise InputError("a file holds one run", where=str(spot), hint="leave out what follows ---")
+            raise InputError(f"a file holds one {what[2:]}", where=str(spot), hint="leave out what follows ---")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise InputError("this is nested too deep", where=str(spot), hint=f"at most {DEEPEST} levels")

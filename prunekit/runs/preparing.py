@@ -83,9 +83,16 @@ def _identity(job: Job, model: nn.Module, train: Samples) -> dict[str, Any]:
         "model": job.built.spec,
         "weights": weights_digest(model),
         "recipe": job.recipe.name,
+        **_stages_said(job),
         "settings": {name: value for name, value in job.recipe.settings.items() if name not in FREE},
         "scorer": repr(job.settings.options.choice.scorer),
         "goal": repr(job.scope),
         "samples": len(train),
         "batch of all ranks": job.ranks.count * job.settings.training.batch,
     }
+
+
+def _stages_said(job: Job) -> dict[str, Any]:
+    """The stages, which a file may have changed under the same name; not those with code in them, which has no text."""
+    said = repr(job.stages)
+    return {} if " at 0x" in said else {"stages": said}
