@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
@@ -20,9 +20,9 @@ _DEPTH = 4  # decorators around decorators
 
 
 @contextmanager
-def forgotten(model: nn.Module) -> Iterator[None]:
+def forgotten(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None) -> Iterator[None]:
     """Within the block nothing is remembered from before it, and afterwards nothing from within: it is made again."""
-    memos = memos_of(model)
+    memos = memos_of(model, modules)
     _clear(memos)
     try:
         yield
@@ -30,10 +30,13 @@ def forgotten(model: nn.Module) -> Iterator[None]:
         _clear(memos)
 
 
-def memos_of(model: nn.Module) -> tuple[Any, ...]:
-    """The caches of functions in the classes of ``model``, and in the files where these are written."""
+def memos_of(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None) -> tuple[Any, ...]:
+    """The caches of functions in the classes of ``model``, and in the files where these are written.
+
+    ``modules`` are the model's ``named_modules``, where they are known.
+    """
     found: dict[int, Any] = {}
-    kinds: set[Any] = {type(module) for _, module in named_modules(model)}
+    kinds: set[Any] = {type(module) for _, module in (named_modules(model) if modules is None else modules)}
     for kind in kinds:
         for memo in _memos_of_class(kind):
             found[id(memo)] = memo

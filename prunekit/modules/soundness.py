@@ -5,12 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from prunekit.modules.walk import state_tensors
+
 
 @torch.no_grad()
 def unsound(model: nn.Module) -> list[str]:
     """Parameters that hold NaN or infinity, and buffers that hold NaN: masks are made of infinities."""
     found = [name for name, value in model.named_parameters() if not _sums_up(value) and not value.isfinite().all()]
     return found + [name for name, value in model.named_buffers() if not _sums_up(value) and value.isnan().any()]
+
+
+@torch.no_grad()
+def not_finite(model: nn.Module) -> list[str]:
+    """The names of floating state tensors that hold NaN or infinity."""
+    state = state_tensors(model).items()
+    return [name for name, t in state if t.is_floating_point() and not t.is_meta and not all_finite(t)]
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether no element is NaN or infinite: one sum says so, and only where it does not each element is asked."""
+    return _sums_up(value) or bool(value.isfinite().all())
 
 
 def _sums_up(value: Tensor) -> bool:

@@ -13,7 +13,9 @@ from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample, as_samples, generated, sample_named
-from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta, not_finite
+from prunekit.modules.soundness import all_finite
+from prunekit.modules.walk import state_tensors
+from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.registry import criterion
 from prunekit.scorers import Magnitude, Scorer, Statistics
 from prunekit.scorers.calibrate import to_model
@@ -108,10 +110,12 @@ def statistics_of(
     return Statistics(model, samples, parameters=names, progress=progress, groups=chosen)
 
 
+@torch.no_grad()
 def _check_buffers(model: nn.Module, chosen: Sequence[Group]) -> None:
     """Raises ScorerError for a buffer of a group, such as a running variance, that is not finite."""
-    bad = set(not_finite(model))
-    found = sorted({m.tensor for g in chosen for m in g.members if m.is_buffer and m.tensor in bad})
+    named = {m.tensor for g in chosen for m in g.members if m.is_buffer}
+    state = state_tensors(model) if named else {}
+    found = sorted(name for name in named if state[name].is_floating_point() and not all_finite(state[name]))
     if found:
         raise ScorerError(f"{found[0]} holds NaN or infinity", where=found[0], hint="check the checkpoint")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,8 +21,8 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
 from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
-from prunekit.modules.perturbing import NOISE, perturbed
-from prunekit.modules.walk import state_tensors
+from prunekit.modules.perturbing import noise_of, perturbed
+from prunekit.modules.soundness import not_finite
 from prunekit.options import Options
 from prunekit.planning.turned import Decisions
 from prunekit.tracing.recorder import output_tensors
@@ -84,13 +85,6 @@ def symmetry(
     return Symmetry(error, tuple(g.name for g in check.culprits(list(groups))))
 
 
-@torch.no_grad()
-def not_finite(model: nn.Module) -> list[str]:
-    """The names of floating state tensors that hold NaN or infinity."""
-    state = state_tensors(model).items()
-    return [name for name, t in state if t.is_floating_point() and not t.is_meta and not bool(t.isfinite().all())]
-
-
 class TurnedError(VerificationError):
     """A model that reads values decided otherwise when its units were permuted."""
 
@@ -110,7 +104,9 @@ class _Check:
         self.tolerance = TOLERANCE
         self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
         self.base: list[Tensor] | None = None
-        self.noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(seed))
+        self.noise = noise_of(seed)
+        self.spare = _Spare(max((p.numel() for p in model.parameters()), default=0))
+        self.held: dict[str, tuple[Tensor, Tensor]] = {}  # perturbed parameters that the next run needs, and their sums
 
     @property
     def is_exact(self) -> bool:
@@ -130,7 +126,7 @@ class _Check:
 
     def error(self, groups: Sequence[Group]) -> float:
         if self.base is None:
-            self.base = self._run({})
+            self.base = self._run({}, keep=True)
             if not all(bool(torch.isfinite(t).all()) for t in self.base):
                 names = not_finite(self.model)
                 raise VerificationError(
@@ -140,8 +136,9 @@ class _Check:
                     hint="check the weights and the inputs",
                 )
         permuted = self._run(_permutations(groups, self.seed))
-        worst = 0.0
-        moved = _permutations([replace(g, members=tuple(self.seen.get(g.name, ()))) for g in groups], self.seed)
+        worst, moved = 0.0, {}
+        if self.seen:
+            moved = _permutations([replace(g, members=tuple(self.seen.get(g.name, ()))) for g in groups], self.seed)
         for number, (a, b) in enumerate(zip(self.base, permuted, strict=True)):
             for (output, axis), index in moved.items():
                 a = a.index_select(axis, index.to(a.device)) if output == str(number) else a
@@ -169,26 +166,65 @@ class _Check:
         half = len(groups) // 2
         return self.culprits(groups[:half]) + self.culprits(groups[half:])
 
-    def _run(self, permutations: dict[tuple[str, int], Tensor]) -> list[Tensor]:
+    def _run(self, permutations: dict[tuple[str, int], Tensor], keep: bool = False) -> list[Tensor]:
         by_name: dict[str, list[tuple[int, Tensor]]] = {}
         for (name, axis), index in permutations.items():
             by_name.setdefault(name, []).append((axis, index))
 
         def replace(name: str, tensor: Tensor) -> Tensor:
-            new = self._cast(tensor.detach())
-            if isinstance(tensor, nn.Parameter) and new.is_complex():
-                new = torch.view_as_complex(
-                    perturbed(name, torch.view_as_real(new.resolve_conj()).contiguous(), self.seed, self.noise)
-                )
-            elif isinstance(tensor, nn.Parameter) and new.is_floating_point():
-                new = perturbed(name, new, self.seed, self.noise)
-            for axis, index in by_name.get(name, []):
-                new = new.index_select(axis, index.to(new.device))
-            return nn.Parameter(new, requires_grad=False) if isinstance(tensor, nn.Parameter) else new.clone()
+            moves = by_name.get(name, [])
+            if not isinstance(tensor, nn.Parameter):
+                return _moved(self._cast(tensor.detach()), moves).clone()
+            return nn.Parameter(_moved(self._perturbed(name, tensor, keep), moves, self.spare), requires_grad=False)
 
         with swapped(self.model, replace), torch.no_grad():
             result = self.model(*self.inputs.args, **self.inputs.kwargs)
         return [_comparable(t.detach()) for t in output_tensors(result)]
+
+    def _perturbed(self, name: str, tensor: Tensor, keep: bool) -> Tensor:
+        """A parameter with noise on it; made once for two runs, unless forward wrote over it in the first."""
+        if name in self.held:
+            known, total = self.held.pop(name)  # let go one by one: they never lie in memory twice
+            if torch.equal(known.sum(), total):
+                return known
+        new = self._cast(tensor.detach())
+        if new.is_complex():
+            parts = torch.view_as_real(new.resolve_conj()).contiguous()
+            new = torch.view_as_complex(perturbed(name, parts, self.seed, self.noise))
+        elif new.is_floating_point():
+            new = perturbed(name, new, self.seed, self.noise)
+        else:
+            return new.clone()
+        if keep:
+            self.held[name] = (new, new.sum())
+        return new
+
+
+def _moved(tensor: Tensor, moves: list[tuple[int, Tensor]], spare: _Spare | None = None) -> Tensor:
+    """``tensor`` with its coordinates in another order; with ``spare`` in its own memory, to and fro."""
+    if not moves or spare is None:
+        for axis, index in moves:
+            tensor = tensor.index_select(axis, index.to(tensor.device))
+        return tensor
+    here, there = tensor, spare.like(tensor)
+    for axis, index in moves:
+        torch.index_select(here, axis, index.to(tensor.device), out=there)
+        here, there = there, here
+    return tensor if here is tensor else tensor.copy_(here)
+
+
+class _Spare:
+    """Memory that is used again and again: the first touch of fresh memory costs more than the work in it."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most  # elements
+        self.known: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, tensor: Tensor) -> Tensor:
+        key = (tensor.dtype, tensor.device)
+        if key not in self.known:
+            self.known[key] = tensor.new_empty(self.most)
+        return self.known[key][: tensor.numel()].view(tensor.shape)
 
 
 class _Widths(TorchDispatchMode):
@@ -216,17 +252,15 @@ def _comparable(tensor: Tensor) -> Tensor:
 def _permutations(groups: Sequence[Group], seed: int) -> dict[tuple[str, int], Tensor]:
     """An index vector for each (tensor, axis) that realises one random permutation of units a group."""
     generator = torch.Generator().manual_seed(seed)
-    found: dict[tuple[str, int], Tensor] = {}
+    found: dict[tuple[str, int], Any] = {}  # of numpy: members are many and short
     for group in groups:
-        order = _cycle(group.size, generator)
+        order = _cycle(group.size, generator).numpy()
         for member in group.members:
-            held = torch.nonzero(member.unit_of >= 0).flatten()
-            by_unit = held[torch.argsort(member.unit_of[held], stable=True)].reshape(group.size, -1)
-            index = torch.arange(member.unit_of.numel())
-            index[by_unit] = by_unit[order]
-            key = (member.tensor, member.axis)
-            found[key] = found[key][index] if key in found else index
-    return found
+            unit_of = member.unit_of.cpu().numpy()
+            by_unit = unit_of.argsort(kind="stable")[int((unit_of < 0).sum()) :].reshape(group.size, -1)
+            index = found.setdefault((member.tensor, member.axis), np.arange(len(unit_of)))
+            index[by_unit] = index[by_unit[order]]
+    return {key: torch.from_numpy(index) for key, index in found.items()}
 
 
 def _cycle(size: int, generator: torch.Generator) -> Tensor:
@@ -239,7 +273,8 @@ def _cycle(size: int, generator: torch.Generator) -> Tensor:
         return at.flip(0)
     while True:
         order = torch.randperm(size, generator=generator)
-        if not bool((order == at).any()) and len(torch.unique((order - at) % size)) > 1:
+        steps = (order - at) % size
+        if bool(steps.all()) and not bool((steps == steps[0]).all()):
             return order
 
 

@@ -16,7 +16,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import PrunekitError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.modules.bypassing import bypassed
-from prunekit.modules.perturbing import NOISE, perturbed_state
+from prunekit.modules.perturbing import noise_of, perturbed_state
 from prunekit.plans.contents import Plan
 from prunekit.surgery.cutting import applied
 from prunekit.tracing.recorder import named_outputs
@@ -61,7 +61,7 @@ class Rerun:
         return Certificate(error, len(reference) > 1)
 
     def _runs(self, plan: Plan, passed_by: Collection[str] | None) -> list[Outputs]:
-        noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(self.seed)) if self.is_perturbed else None
+        noise = noise_of(self.seed) if self.is_perturbed else None
 
         def replace(name: str, tensor: Tensor) -> Tensor:
             return tensor if noise is None else perturbed_state(name, tensor, self.seed, noise)

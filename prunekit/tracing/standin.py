@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,18 +42,20 @@ def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Itera
     training mode, hooks that it registered; the global random state as well. What functions of the model's classes
     remember is forgotten before and after.
     """
-    with forgotten(model):
-        yield from _swapped(model, replace)
+    modules = named_modules(model)
+    with forgotten(model, modules):
+        yield from _swapped(modules, {id(t): n for n, t in state_tensors(model, modules).items()}, replace)
 
 
-def _swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-    names = {id(t): n for n, t in state_tensors(model).items()}
+def _swapped(
+    modules: Sequence[tuple[str, nn.Module]], names: Mapping[int, str], replace: Callable[[str, Tensor], Tensor]
+) -> Iterator[None]:
     stood: dict[int, Any] = {}
     saved: list[tuple[nn.Module, dict[str, Any]]] = []
     contents: list[tuple[dict[str, Any], dict[str, Any]]] = []
     rng = torch.get_rng_state()
     try:
-        for _, module in named_modules(model):
+        for _, module in modules:
             saved.append((module, dict(module.__dict__)))
             own = module.__dict__
             contents += [(own[name], dict(own[name])) for name in _CONTAINERS if name in own]
