@@ -44,7 +44,8 @@ class Report:
     """What pruning did. Counts before and after; ``verify`` says which checks ran and what they found.
 
     ``latency`` is there where a target limits it, in seconds: measured ``before``, ``predicted`` for the pruned model
-    and measured ``after`` on it, all on the example inputs.
+    by the table of operators and measured ``after`` on it, all on the example inputs; where both were timed in turn,
+    ``noise`` is the standard error of ``after``, as a part of it.
     """
 
     params: dict[str, int]
@@ -239,8 +240,11 @@ def _latency(model: nn.Module, done: Done) -> dict[str, float] | None:
     if pace is None:
         return None
     last = done.drafts[-1]
-    predicted, after = pace.seconds(last.structure, last.kept), pace.measured(model, last.structure.inputs)
-    return {"before": pace.whole, "predicted": predicted, "after": after}
+    predicted = pace.seconds(last.structure, last.kept)
+    if last.timing is not None:
+        after = last.timing.share * pace.whole
+        return {"before": pace.whole, "predicted": predicted, "after": after, "noise": last.timing.noise}
+    return {"before": pace.whole, "predicted": predicted, "after": pace.measured(model, last.structure.inputs)}
 
 
 def _report(

@@ -25,6 +25,7 @@ from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_blocks, for
 from prunekit.planning.folds import Note
 from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
 from prunekit.planning.mixing import Mixing
+from prunekit.planning.on_the_clock import Timing, met_on_the_clock
 from prunekit.planning.parting import parted
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
@@ -55,7 +56,7 @@ class Draft:
     """A plan with what led to it: kept units by group, the structure, the symmetry check, constants and remarks.
 
     Of a plan that removes blocks, ``certificate`` is what their removal was found to change; ``damage`` is there where
-    it was measured.
+    it was measured, and ``timing`` what the clock said of a plan for a latency.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class Draft:
     certificate: Certificate | None = None
     remarks: tuple[str, ...] = ()
     damage: float | None = None
+    timing: Timing | None = None
 
 
 def draft(
@@ -195,18 +197,25 @@ def _one_draft(
     conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
     remarks: list[str] = []
     measured: MeasuredAim | None = None
+    timing: Timing | None = None
     if options.scope.target is None:
         found, refused = _at_ratio(model, structure, chosen, scores, conditions, candidates, words)
     else:
         baseline = baseline or Baseline.of(model, structure, options.scope.target, options.cutting.latency)
         gauge = Gauge.of(model, structure, options.scope.target, baseline)
-        aim: Aim = partial(_ranked, structure, gauge, scores)
         if how := as_measured(choice.allocation):
             samples = measured_inputs(structure, data, how, choice.seed)
             refit = as_compensation(options.cutting.compensate)
             asked = Choosing(model, structure, scores, gauge, words, how, refit, samples)
-            aim = measured = MeasuredAim(asked, Meter.of(model, how, samples), remarks, progress)
-        found, refused = _within_target(model, structure, chosen, scores, conditions, aim, words)
+            measured = MeasuredAim(asked, Meter.of(model, how, samples), remarks, progress)
+            found, refused = _within_target(model, structure, chosen, scores, conditions, measured, words)
+        else:
+            timed = _is_timed(structure, options, baseline)
+            fixed = _Fixed(model, structure, chosen, scores, conditions, words)
+            (found, refused), timing = (
+                met_on_the_clock(model, structure, gauge, fixed) if timed else (fixed(gauge), None)
+            )
+            remarks += [str(timing)] if timing is not None else []
     if found is None or not (found[0].cuts or options.scope.target is not None or _nothing_asked(options.scope.share)):
         bound = "the ratio takes no unit here, or the model's own arithmetic binds it to widths that stay"
         kept_whole = () if found is None else [g for g in chosen if len(found[1].get(g.name, ())) == g.size]
@@ -219,7 +228,7 @@ def _one_draft(
         logger.warning("%s: a constant changes from %.6g to %.6g", note.where, note.before, note.after)
     made = replace(made, frozen=(*made.frozen, *refused))
     damage = None if measured is None else measured.damage
-    return Draft(made, kept, structure, checked, notes, scorer, remarks=tuple(remarks), damage=damage)
+    return Draft(made, kept, structure, checked, notes, scorer, None, tuple(remarks), damage, timing)
 
 
 def _check_allocation(options: Options, structure: Structure) -> None:
@@ -267,6 +276,31 @@ def _at_ratio(
     asked: dict[str, Any] = {"scores": scores, "ratio": ratio, "conditions": conditions, "candidates": candidates}
     asked["words"] = words
     return largest_settled(chosen, partial(settled_at, model, structure, **asked))
+
+
+@dataclass(frozen=True, eq=False)
+class _Fixed:
+    """All that stays the same while one target is aimed at again with other limits."""
+
+    model: nn.Module
+    structure: Structure
+    chosen: Sequence[Group]
+    scores: Mapping[str, Tensor]
+    conditions: Conditions
+    words: Words | None
+
+    def __call__(self, gauge: Gauge) -> tuple[Settled | None, list[Frozen]]:
+        aim = partial(_ranked, self.structure, gauge, self.scores)
+        return _within_target(self.model, self.structure, self.chosen, self.scores, self.conditions, aim, self.words)
+
+
+def _is_timed(structure: Structure, options: Options, baseline: Baseline) -> bool:
+    """Whether a plan is held against the clock: in one step from the very model that the limit speaks of.
+
+    Widths that must be even, or that are a step on the way, are left where the table of operators puts them.
+    """
+    one_step = options.cutting.steps == 1 and not options.choice.uniform
+    return one_step and baseline.pace is not None and baseline.is_of(structure)
 
 
 def _within_target(

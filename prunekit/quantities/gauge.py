@@ -34,6 +34,10 @@ class Baseline:
             found["latency"] = pace.seconds(structure, {})
         return cls(found, pace)
 
+    def is_of(self, structure: Structure) -> bool:
+        """Whether ``structure`` is the one that limits refer to, and not what earlier steps have left of it."""
+        return all(self.quantities[name] == amount for name, amount in fields_of(structure.cost()).items())
+
 
 @dataclass(frozen=True, eq=False)
 class Gauge:

@@ -92,9 +92,9 @@ def test_the_factor_takes_in_what_happens_between_operators():
     assert took == {name: pytest.approx(3 * seconds) for name, seconds in plain.items()}
 
 
-def test_the_original_is_measured_once_a_call_however_many_steps():
+def test_the_baseline_is_measured_once_a_call_however_many_steps():
     counts = []
-    for steps in (1, 4):
+    for steps in (2, 4):
         timer = FakeTimer()
         result = pruned(network(), timer=timer, steps=steps, schedule="linear")
         counts.append(timer.models)
@@ -222,3 +222,70 @@ def test_no_latency_is_measured_or_reported_where_no_target_asks_for_it():
     model = network()
     assert pruned(copy.deepcopy(model), "macs<=50%", timer).report.latency is None
     assert timer.operators == []
+
+
+class Elsewhere(FakeTimer):
+    """What runs takes more or less than its operators by a factor that changes with widths: no one factor says it."""
+
+    def __init__(self, bent):
+        super().__init__()
+        self.bent, self.whole = bent, None
+
+    def seconds(self, run, device):
+        plain = super().seconds(run, device)
+        if self.operators[-1] == 1:
+            return plain
+        self.whole = self.whole or plain
+        return self.whole * (plain / self.whole) ** self.bent
+
+
+@pytest.mark.parametrize("bent", [0.7, 1.3])
+@pytest.mark.parametrize("percent", [75, 50])
+def test_a_prediction_that_is_off_is_corrected_by_the_clock(bent, percent):
+    model = network()
+    before = snapshot(model)
+    structure = prunekit.trace(model, IMAGE)
+    result = pruned(model, f"latency<={percent}%", Elsewhere(bent))
+    took = result.report.latency
+    assert abs(took["after"] / took["before"] / (percent / 100) - 1) <= 0.03
+    assert abs(took["predicted"] / took["before"] / (percent / 100) - 1) > 0.04, "the table alone would have missed it"
+    clock = Elsewhere(bent)
+    after = seconds_of(model, structure.inputs, clock)
+    result.undo()
+    assert [k for k in differences(before, snapshot(model)) if k != "rng"] == []
+    whole = seconds_of(model, structure.inputs, FakeTimer())
+    assert took["after"] == pytest.approx(whole * (after / whole) ** bent)
+    assert any("plans timed" in note for note in result.report.notes)
+
+
+def test_a_limit_that_no_plan_meets_is_told_by_how_much():
+    """The clock that does not move with widths: the narrowest plan that could be made is taken, and nothing hidden."""
+    result = pruned(network(), "latency<=60%", Elsewhere(0.05))
+    took = result.report.latency
+    assert took["after"] > 0.8 * took["before"]
+    (note,) = [note for note in result.report.notes if note.startswith("latency")]
+    assert "over it" in note
+
+
+def test_where_another_limit_binds_no_further_plan_is_made():
+    timer = FakeTimer()
+    result = pruned(network(), "latency<=90%, params<=20%", timer)
+    assert result.report.latency["after"] < 0.6 * result.report.latency["before"]
+    (note,) = [note for note in result.report.notes if note.startswith("latency")]
+    assert "1 plan timed" in note
+    assert "within it" in note
+
+
+def test_a_plan_is_timed_on_a_model_that_is_put_back():
+    """``prunekit.plan`` times too: model, random state and what an optimizer knows are as they were."""
+    model = network()
+    before = snapshot(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    table = LatencyTable(timer=Elsewhere(1.3))
+    plan = prunekit.plan(
+        model, IMAGE, target="latency<=60%", latency=table, verify="shapes", scorer=prunekit.Magnitude()
+    )
+    assert plan.cuts
+    assert differences(before, snapshot(model)) == []
+    model(IMAGE).sum().backward()
+    optimizer.step()

@@ -1,0 +1,131 @@
+"""A latency limit held against the clock: the pruned model is timed beside the original, and the limit is corrected.
+
+A table of operators predicts within some tenths of the truth: what lies between operators shrinks too, and kernels run
+otherwise alone than in a model. One factor of a table cannot say it, since it is not the same at other widths.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from prunekit.coupling.groups import Frozen
+from prunekit.coupling.structure import Structure
+from prunekit.errors import BudgetError, SelectionError
+from prunekit.planning.settling import Settled
+from prunekit.plans.contents import Plan
+from prunekit.quantities.gauge import Gauge
+from prunekit.quantities.stopwatch import Clock, Timer, Turn, seconds_of
+from prunekit.surgery.cutting import applied
+
+logger = logging.getLogger(__name__)
+
+PAIRS, MOST_PAIRS = 7, 25  # that a plan is timed: the pruned model between two timings of the original
+SURE = 0.01  # of a latency: pairs go on until the error of their median is less
+ROUNDS = 4  # plans that are made at most for one target
+_ABOVE, _BELOW = 0.01, 0.03  # of the limit: what counts as met
+
+Found = tuple[Settled | None, list[Frozen]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the clock said of a plan.
+
+    Attributes:
+        share: latency of the pruned model as a part of the original's, the median over pairs.
+        noise: standard error of that median, by the distance between the quartiles, as a part of ``share``.
+        off: how far that is from the limit, as a part of it: above 0 where it takes longer.
+        rounds: plans that were made and timed.
+    """
+
+    share: float
+    noise: float
+    off: float
+    rounds: int = 1
+
+    def __str__(self) -> str:
+        how = "within" if self.off <= max(_ABOVE, self.noise) else "over"
+        plans = f"{self.rounds} plan{'s' if self.rounds > 1 else ''} timed"
+        return (
+            f"latency: {self.share:.1%} of the original's, {self.off:+.1%} beside the limit ({how} it), "
+            f"noise {self.noise:.1%}, {plans}"
+        )
+
+
+def share_of(model: nn.Module, plan: Plan, structure: Structure, timer: Timer) -> tuple[float, float]:
+    """Latency with ``plan`` as a part of that without, and its noise; the model is left bit for bit as it was.
+
+    Each timing of the pruned model is divided by the geometric mean of the two around it, which cancels a steady drift.
+    """
+    found: list[float] = []
+    timer = Turn() if isinstance(timer, Clock) else timer
+    before = seconds_of(model, structure.inputs, timer)
+    while len(found) < PAIRS or (len(found) < MOST_PAIRS and _error(found) > SURE):
+        with applied(model, plan):
+            here = seconds_of(model, structure.inputs, timer)
+        after = seconds_of(model, structure.inputs, timer)
+        found.append(here / math.sqrt(before * after))
+        before = after
+    return statistics.median(found), _error(found)
+
+
+def _error(found: Sequence[float]) -> float:
+    """Of the median, relative: 1.25 standard deviations by the root of the number, of which quartiles span 1.35."""
+    low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
+    return 1.25 * (high - low) / 1.35 / math.sqrt(len(found)) / middle
+
+
+def met_on_the_clock(
+    model: nn.Module, structure: Structure, gauge: Gauge, attempt: Callable[[Gauge], Found]
+) -> tuple[Found, Timing | None]:
+    """The plan for ``gauge`` whose measured latency comes nearest to the limit, out of a few.
+
+    ``attempt`` plans within a gauge; it is given one whose latency limit is larger or smaller by what the clock said of
+    the plan before. A plan within the limit is taken before one that passes it. No timing where nothing is cut. Raises
+    what the first attempt does.
+    """
+    assert gauge.pace is not None
+    limit, aimed = gauge.limits["latency"], gauge.limits["latency"]
+    best: tuple[Found, Timing] | None = None
+    known: list[Plan] = []
+    for number in range(1, ROUNDS + 1):
+        try:
+            found = attempt(replace(gauge, limits={**gauge.limits, "latency": aimed}))
+        except (BudgetError, SelectionError) as error:
+            if best is None:
+                raise
+            logger.info("the corrected limit is out of reach: %s", error.what)
+            break
+        if found[0] is None or not found[0][0].cuts:
+            if best is None:
+                return found, None
+            break
+        made, kept, _ = found[0]
+        if made in known:
+            break
+        known.append(made)
+        share, noise = share_of(model, made, structure, gauge.pace.table.timer)
+        took = share * gauge.pace.whole
+        timing = Timing(share, noise, took / limit - 1, number)
+        logger.info("%s", timing)
+        if best is None or _badness(timing) < _badness(best[1]):
+            best = found, timing
+        if -_BELOW <= timing.off <= _ABOVE:
+            break
+        before, aimed = aimed, limit * gauge.pace.seconds(structure, kept) / took
+        if timing.off < 0 and aimed <= before:
+            break  # it is the widths' steps, or another limit, and not the prediction
+    assert best is not None
+    found, timing = best
+    return found, replace(timing, rounds=len(known))
+
+
+def _badness(timing: Timing) -> float:
+    """How far from the limit; what passes it counts thrice."""
+    return -timing.off if timing.off < 0 else 3 * max(0.0, timing.off - _ABOVE) + timing.off
