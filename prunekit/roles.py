@@ -86,7 +86,15 @@ EXPERTS = Role(
 )
 BLOCK = Role("depth.block", "whole residual blocks of a container", default_step=False, counted=True)
 
-DEPTH: tuple[Role, ...] = (BLOCK,)  # no operator's use tells them: they are found among the modules of a trace
+ATTENTION_BRANCH = Role("depth.attention", "residual branches that attend", default_step=False, counted=True)
+MLP_BRANCH = Role(
+    "depth.mlp", "residual branches of linear layers that do not attend", default_step=False, counted=True
+)
+OTHER_BRANCH = Role("depth.branch", "residual branches of any other kind", default_step=False, counted=True)
+
+# No operator's use tells them: they are found among the modules and sums of a trace
+BRANCHES: tuple[Role, ...] = (ATTENTION_BRANCH, MLP_BRANCH, OTHER_BRANCH)
+DEPTH: tuple[Role, ...] = (BLOCK, *BRANCHES)
 
 CHANNELS = Role("channels", "channels between convolutions", use="conv", settled=2, preferred=3)
 HIDDEN = Role("mlp.hidden", "hidden features between linear layers", settled=1, preferred=2)

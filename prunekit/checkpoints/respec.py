@@ -47,7 +47,7 @@ def check_spec(spec: str, options: Mapping[str, Any], part: str, model: nn.Modul
 
 def _as_named_now(shapes: dict[str, list[int]], part: str, plan: Plan) -> dict[str, list[int]]:
     """Without the blocks that ``plan`` removes from ``part``, the rest under the names that it has then."""
-    names, prefix = Renaming(plan.removals), f"{part}." if part else ""
+    names, prefix = Renaming(plan.removals, plan.absences), f"{part}." if part else ""
     found = {}
     for name, shape in shapes.items():
         inside = name.startswith(prefix)

@@ -19,7 +19,7 @@ _ADDS = ("aten.add", "aten.sub", "aten.addcmul", "aten.lerp")
 
 @dataclass(frozen=True)
 class Depth:
-    """Groups whose units are whole residual blocks, a group a container, and the blocks that cannot go, with reasons.
+    """Groups whose units are whole residual blocks, a group a container, or residual branches; and what cannot go.
 
     A block hands on what it is given, changed: its first output has the shape of a tensor that it gets, and somewhere
     in it a sum joins the two. Whether the model follows without it, only a run tells (``prunekit/depth``).
@@ -28,17 +28,24 @@ class Depth:
     groups: tuple[Group, ...] = ()
     frozen: tuple[Frozen, ...] = ()
 
+    @property
+    def blocks(self) -> tuple[Group, ...]:
+        """Those whose units are whole blocks."""
+        return tuple(group for group in self.groups if not group.branches)
+
     def group(self, name: str) -> Group:
         """The group of that name. Raises KeyError."""
         return {group.name: group for group in self.groups}[name]
 
     def gone(self, kept: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-        """Paths of the blocks that are removed when each named group keeps the given units."""
+        """Paths of the modules that are removed when each named group keeps the given units."""
         found: list[str] = []
         for group in self.groups:
             if group.name in kept:
                 left = set(kept[group.name].tolist())
-                found += [path for unit, path in enumerate(group.places) if unit not in left]
+                gone = [unit for unit in range(group.size) if unit not in left]
+                found += [each.module for unit in gone if group.branches for each in group.branches[unit].modules]
+                found += [group.places[unit] for unit in gone if not group.branches]
         return tuple(found)
 
 

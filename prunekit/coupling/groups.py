@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunekit.modules.silencing import Addend
 from prunekit.roles import Role, named
 
 
@@ -29,6 +30,33 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Absence:
+    """A module that goes, with what it holds, where its output only adds to a stream: zeros are returned in its place.
+
+    ``form`` and ``leaves`` say what it returned, and how zeros are made of what it is given: see ``Absent`` in
+    ``prunekit/modules/absent.py``.
+    """
+
+    module: str
+    form: str
+    leaves: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A residual branch: ``place`` is its last module with weights, ``term`` what it adds, ``modules`` what goes.
+
+    ``kept`` are places of outputs that it alone writes and reads: its part of a cache.
+    """
+
+    place: str
+    role: Role
+    term: Addend
+    modules: tuple[Absence, ...]
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Group:
     """Interchangeable units: one width of the network.
 
@@ -44,6 +72,7 @@ class Group:
         stacks: of the members' tensors those that hold experts one after the other, without what routes to them.
         least: fewest units that may be left: as many as forward chooses among, and one at least.
         places: of a group of whole modules the path of each unit; empty for widths.
+        branches: of a group of residual branches what each unit is.
     """
 
     name: str
@@ -55,9 +84,15 @@ class Group:
     least: int = 1
     stacks: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", named(self.role))
+
+    @property
+    def passages(self) -> tuple[str | Addend, ...]:
+        """What is passed by without each unit of a group of depth: a block by its path, or a term of a sum."""
+        return tuple(branch.term for branch in self.branches) or self.places
 
     @property
     def parameters(self) -> tuple[Member, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from prunekit.coupling.assembly import Assembly, assemble
 from prunekit.coupling.axis_rows import Rows
 from prunekit.coupling.blocks import NO_DEPTH, Depth, find_depth, is_inside
+from prunekit.coupling.branches import find_branches
 from prunekit.coupling.cost import Cost, CostTerm, by_module, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
 from prunekit.coupling.fates import Fates, resolve
@@ -224,4 +226,6 @@ def couple(
     assembly = assemble(coupler, fates, roles)
     ties = find_ties(coupler, fates).named(fates, assembly)
     known = (assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)
-    return Structure(*known, find_depth(trace))
+    own = [place for place in trace.places if any(fnmatchcase(place, pattern) for pattern in inner)]
+    blocks, (branches, left) = find_depth(trace), find_branches(trace, coupler, own)
+    return Structure(*known, Depth((*blocks.groups, *branches), (*blocks.frozen, *left)))

@@ -79,7 +79,8 @@ def packet(op: Op) -> str:
 class ModuleCall:
     """One execution of a module: the tensors that its first positional argument and its output hold.
 
-    ``given`` are the tensors of all its arguments, keywords last.
+    ``given`` are the tensors of all its arguments, keywords last. ``form`` says what the output is: ``tensor``, or
+    ``tuple`` or ``list`` and then ``tensor`` or ``none`` for each entry; empty for anything else.
     """
 
     module: str
@@ -87,6 +88,7 @@ class ModuleCall:
     inputs: tuple[Ref, ...]
     outputs: tuple[Ref, ...]
     given: tuple[Ref, ...] = ()
+    form: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)

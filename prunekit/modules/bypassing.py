@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from prunekit.errors import TraceError
+from prunekit.modules.absent import tensors_given
 
 
 @contextlib.contextmanager
@@ -36,7 +37,7 @@ class _Passed:
         scope.callback(module.register_forward_hook(self._after, with_kwargs=True).remove)
 
     def _before(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        self._given = list(_tensors((args, kwargs)))
+        self._given = list(tensors_given((args, kwargs)))
         copies: dict[int, Tensor] = {}
 
         def copied(leaf: Any) -> Any:
@@ -63,17 +64,6 @@ class _Passed:
         return tree_map(exchanged, output)
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for each in tree:
-            yield from _tensors(each)
-    elif isinstance(tree, dict):
-        for each in tree.values():
-            yield from _tensors(each)
-
-
 @contextlib.contextmanager
 def watched(model: nn.Module, places: Iterable[str], note: Callable[[str, Tensor, Tensor], None]) -> Iterator[None]:
     """Inside the context ``note(path, stream in, stream out)`` is called after every run of a module at ``places``."""
@@ -92,9 +82,9 @@ class _Watched:
         scope.callback(module.register_forward_hook(self._after).remove)
 
     def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._given = [tensor.clone() for tensor in _tensors((args, kwargs))]
+        self._given = [tensor.clone() for tensor in tensors_given((args, kwargs))]
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
-        made = next(_tensors(output))
+        made = next(tensors_given(output))
         self._note(next(tensor for tensor in self._given if tensor.shape == made.shape), made)
         self._given = []

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, SelectionError
@@ -21,10 +22,12 @@ from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.registry import criterion
+from prunekit.removal.branch_plans import BranchRemover
 from prunekit.removal.certificate import Certificate, Rerun
+from prunekit.removal.largest_set import Certifying, RefusedError, largest_certified
 from prunekit.removal.ranking import Order, Unit, scores_blocks
-from prunekit.removal.removal_plans import RefusedError, Remover, hooked
-from prunekit.roles import DEPTH
+from prunekit.removal.removal_plans import Remover, hooked
+from prunekit.roles import BLOCK
 from prunekit.scorers import BlockInfluence, Damage, DisturbedTaylor, Scorer
 from prunekit.selection.ratio import ratios
 
@@ -46,7 +49,7 @@ class _Choice:
     """Blocks while they are chosen."""
 
     groups: Sequence[Group]
-    remover: Remover
+    remover: Certifying
     never: set[Unit] = field(default_factory=set)
     refused: list[Frozen] = field(default_factory=list)
 
@@ -58,7 +61,7 @@ class _Choice:
     def certified(self, gone: Sequence[Unit]) -> tuple[Plan, Certificate] | None:
         """The plan without these blocks; None where some cannot go, which from now on stay."""
         try:
-            plan, certificate, refused = self.remover.largest(self.kept(gone))
+            plan, certificate, refused = largest_certified(self.remover, self.groups, self.kept(gone))
         except RefusedError as error:
             if not error.refused:
                 raise
@@ -103,9 +106,12 @@ def deep_steps(
     Raises what ``deep_draft`` raises, but for a target.
     """
     choice, order, asked = _begun(model, structure, options, data, progress)
+    pool = frozenset(group.name for group in choice.groups)
     for count in range(1, sum(group.size for group in choice.groups) + 1):
         try:
-            plan, certificate, gone = _settled_blocks(choice, order, structure, options, _Until(structure, count, None))
+            plan, certificate, gone = _settled_blocks(
+                choice, order, structure, options, _Until(choice.groups, {pool: count}, None)
+            )
         except NothingToPruneError:
             if count == 1:
                 raise
@@ -124,18 +130,31 @@ def _begun(
             "the model is on the meta device, and blocks are certified on numbers", hint="build it on a device"
         )
     asked = criterion_of_blocks(options.choice.scorer)
-    groups = structure.depth.groups
+    groups = _groups_asked(structure, options)
     perturbed = options.cutting.verify == "full" or structure.cost().macs <= SYMMETRY_MACS
     trial = Rerun(model, structure, options.choice.seed, perturbed and options.cutting.verify != "shapes")
-    choice = _Choice(groups, Remover.of(trial)) if groups else None
-    if choice is None:
+    if not groups:
         raise _no_blocks(structure, ())
+    choice = _Choice(groups, BranchRemover.of(trial) if groups[0].branches else Remover.of(trial))
     for frozen in (each for group in groups for each in hooked(model, group)):
         choice.refused.append(frozen)
         choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
-    choice.never |= _left_out(structure, options)
+    choice.never |= _left_out(structure, groups, options)
     statistics = statistics_of(model, structure, (), asked, data, options.choice.seed, progress)
     return choice, Order(groups, asked, statistics), asked
+
+
+def _groups_asked(structure: Structure, options: Options) -> tuple[Group, ...]:
+    """The groups of the roles that are asked for. Raises InputError for blocks and branches within them."""
+    roles = options.scope.roles or ()
+    found = tuple(group for group in structure.depth.groups if group.role in roles)
+    if any(group.branches for group in found) and BLOCK in roles:
+        raise InputError(
+            "whole blocks and branches within them are asked for in one call",
+            where="roles",
+            hint="prune blocks first, and then branches of what is left",
+        )
+    return found
 
 
 def _as_deep(choice: _Choice, plan: Plan, certificate: Certificate, gone: Sequence[Unit], asked: Scorer) -> Deep:
@@ -179,11 +198,11 @@ def _no_blocks(structure: Structure, refused: Sequence[Frozen]) -> NothingToPrun
     return NothingToPruneError("no block can go:\n    " + "\n    ".join(lines), hint="prune widths: leave roles out")
 
 
-def _left_out(structure: Structure, options: Options) -> set[Unit]:
-    """Blocks that include does not admit or exclude names. Raises InputError for a pattern that matches nothing."""
+def _left_out(structure: Structure, groups: Sequence[Group], options: Options) -> set[Unit]:
+    """Units that include does not admit or exclude names. Raises InputError for a pattern that matches nothing."""
     scope = options.scope
-    units = {path: (g.name, u) for g in structure.depth.groups for u, path in enumerate(g.places)}
-    names = {path: _named_by(path, structure) for path in units}
+    units = {path: (g.name, u) for g in groups for u, path in enumerate(g.places)}
+    names = {path: _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
 
     def matched(patterns: Any, where: str) -> set[str]:
         found: set[str] = set()
@@ -201,22 +220,25 @@ def _left_out(structure: Structure, options: Options) -> set[Unit]:
     return {units[path] for path in stay}
 
 
-def _named_by(path: str, structure: Structure) -> set[str]:
-    """The block, what it is in, and what is in it."""
-    parts = path.split(".")
-    above = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-    return above | {name for name in structure.trace.state if name.startswith(f"{path}.")} | {str(DEPTH[0])}
+def _named_by(path: str, group: Group, unit: int, structure: Structure) -> set[str]:
+    """The unit, its group and role, what it is in, and what is in it."""
+    inside = [each.module for each in group.branches[unit].modules] if group.branches else [path]
+    above = {".".join(parts[:end]) for parts in [path.split(".")] for end in range(1, len(parts) + 1)}
+    tensors = {name for name in structure.trace.state if is_inside(name, inside)}
+    return above | set(inside) | tensors | {str(group.role), group.name}
 
 
 class _Until:
-    """When enough is gone."""
+    """When enough is gone: so many of the groups of each pool, or a target met."""
 
-    def __init__(self, structure: Structure, count: int | None, gauge: Gauge | None) -> None:
-        self.structure, self.count, self.gauge = structure, count, gauge
+    def __init__(self, groups: Sequence[Group], counts: Mapping[frozenset[str], int], gauge: Gauge | None) -> None:
+        self.pools, self.counts, self.gauge = list(counts), counts, gauge
+        if gauge is not None:
+            self.pools = [frozenset(group.name for group in groups)]
 
-    def __call__(self, gone: Sequence[Unit], kept: Mapping[str, Tensor]) -> bool:
+    def __call__(self, pool: frozenset[str], gone: Sequence[Unit], kept: Mapping[str, Tensor]) -> bool:
         if self.gauge is None:
-            return len(gone) >= (self.count or 0)
+            return sum(name in pool for name, _ in gone) >= self.counts[pool]
         return self.gauge.met(self.gauge.exactly(kept))
 
 
@@ -227,29 +249,31 @@ def _enough(
     baseline: Baseline | None,
     sizes: Mapping[str, int] | None,
 ) -> _Until:
-    target = options.scope.target
+    target, groups = options.scope.target, _groups_asked(structure, options)
     if target is not None:
         baseline = baseline or Baseline.of(model, structure, target, options.cutting.latency)
-        return _Until(structure, None, Gauge.of(model, structure, target, baseline))
-    groups = structure.depth.groups
+        return _Until(groups, {}, Gauge.of(model, structure, target, baseline))
     shares = ratios(groups, options.scope.share)
     whole = {group.name: (sizes or {}).get(group.name, group.size) for group in groups}
-    asked = sum(float(shares[g.name] or 0) * whole[g.name] for g in groups)
-    earlier = sum(whole[g.name] - g.size for g in groups)
-    count = math.floor(asked + (0.5 if options.choice.rounding == "nearest" else 0)) - earlier
-    return _Until(structure, max(0, count), None)
+    counts = {}
+    for share in dict.fromkeys(shares[g.name] or 0 for g in groups):
+        pool = [g for g in groups if (shares[g.name] or 0) == share]
+        asked = float(share) * sum(whole[g.name] for g in pool)
+        earlier = sum(whole[g.name] - g.size for g in pool)
+        count = math.floor(asked + (0.5 if options.choice.rounding == "nearest" else 0)) - earlier
+        counts[frozenset(g.name for g in pool)] = max(0, count)
+    return _Until(groups, counts, None)
 
 
-def _most(structure: Structure, options: Options) -> dict[str, int]:
-    """How many blocks of each group may go: one entry stays in every container, and what ``max_ratio`` says."""
-    groups = structure.depth.groups
+def _most(groups: Sequence[Group], structure: Structure, options: Options) -> dict[str, int]:
+    """How many units of each group may go: one entry stays in every container, and what ``max_ratio`` says."""
     shares = ratios(groups, options.scope.share) if options.scope.target is None else {}
     caps = {} if options.scope.max_ratio is None else ratios(groups, options.scope.max_ratio)
     found = {}
     for group in groups:
-        entries = len(structure.trace.containers[group.block])
+        entries = group.size if group.branches else len(structure.trace.containers[group.block]) - 1
         cap = caps.get(group.name)
-        most = min(group.size, entries - 1, group.size if cap is None else math.floor(cap * group.size))
+        most = min(group.size, entries, group.size if cap is None else math.floor(cap * group.size))
         found[group.name] = 0 if shares and shares[group.name] is None else most
     return found
 
@@ -257,22 +281,23 @@ def _most(structure: Structure, options: Options) -> dict[str, int]:
 def _settled_blocks(
     choice: _Choice, order: Order, structure: Structure, options: Options, enough: _Until
 ) -> tuple[Plan, Certificate, list[Unit]]:
-    """Takes blocks until it is enough, and again without those that turn out to have to stay."""
-    most = _most(structure, options)
+    """Takes units until it is enough, and again without those that turn out to have to stay."""
+    most = _most(choice.groups, structure, options)
     while True:
         gone: list[Unit] = []
-        upcoming = order.taken((), choice.never, most)
-        while not enough(gone, choice.kept(gone)):
-            unit = next(upcoming, None)
-            if unit is None:
-                break
-            gone.append(unit)
+        for pool in enough.pools:
+            upcoming = order.taken(gone, choice.never, {name: most[name] if name in pool else 0 for name in most})
+            while not enough(pool, gone, choice.kept(gone)):
+                unit = next(upcoming, None)
+                if unit is None:
+                    break
+                gone.append(unit)
         if not gone:
             raise _nothing_goes(choice, structure, options)
         done = choice.certified(gone)
         if done is None:
             continue
-        if enough.gauge is not None and not enough(gone, choice.kept(gone)):
+        if enough.gauge is not None and not enough(enough.pools[0], gone, choice.kept(gone)):
             raise _out_of_reach(choice, gone, enough.gauge)
         return (*done, gone)
 

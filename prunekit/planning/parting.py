@@ -32,7 +32,9 @@ def parted(options: Options) -> Parted:
 
 
 def scopes_of(scope: Scope) -> tuple[Scope | None, Scope | None]:
-    """What is asked of depth, and of widths; None where nothing. Blocks go only where a role ``depth.*`` is named.
+    """What is asked of depth, and of widths; None where nothing.
+
+    Blocks and branches go only where a role ``depth.*`` is named.
 
     Raises InputError for a ratio that leaves out some of what is asked for.
     """
@@ -46,7 +48,8 @@ def scopes_of(scope: Scope) -> tuple[Scope | None, Scope | None]:
     widths: dict[str, Any] = {name: list(asked[name][1]) for name in named}
     if share is not None and shallow:
         widths["ratio"] = {key: value for key, value in share.items() if key not in deep_keys}
-    depth: dict[str, Any] = {"roles": [str(role) for role in DEPTH]}
+    patterns = [*asked["roles"][0], *asked["include"][0]] or deep_keys
+    depth: dict[str, Any] = {"roles": [str(r) for r in DEPTH if any(fnmatchcase(r, each) for each in patterns)]}
     if share is not None and (deep_keys or shallow):
         depth["ratio"] = {key: value for key, value in share.items() if key in deep_keys}
     depth["include"] = None if asked["include"][0] else scope.include

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from prunekit.coupling.groups import Absence
 from prunekit.errors import PlanError, expect
+from prunekit.modules.absent import SIZES
 from prunekit.plans.contents import Cut, Edit, Fold, Plan, Removal, Shortening, Width
 from prunekit.plans.renaming import Renaming
 
@@ -23,11 +25,12 @@ def compose(first: Plan, second: Plan) -> Plan:
         fingerprint=first.fingerprint,
         widths=tuple(_widths(first.widths, second.widths)),
         cuts=tuple(_cuts(first.cuts, second.cuts)),
-        edits=tuple(_edits(first.edits, second.edits)),
+        edits=tuple(_edits(first.edits, tuple(e for e in second.edits if e.attribute != SIZES))),
         folds=tuple(_folds(first.folds, second)),
         frozen=first.frozen,
         removals=tuple(_removals(first.removals, second.removals)),
         shortenings=tuple(_shortenings(first.shortenings, second.shortenings)),
+        absences=(*_resized(first.absences, second.edits), *second.absences),
     )
 
 
@@ -41,7 +44,18 @@ def _named_as_before(plan: Plan, names: Renaming) -> Plan:
         folds=tuple(replace(f, tensor=names.was(f.tensor)) for f in plan.folds),
         removals=tuple(replace(r, container=names.was(r.container)) for r in plan.removals),
         shortenings=tuple(replace(s, module=names.was(s.module)) for s in plan.shortenings),
+        absences=tuple(replace(a, module=names.was(a.module)) for a in plan.absences),
     )
+
+
+def _resized(absences: tuple[Absence, ...], edits: tuple[Edit, ...]) -> Iterator[Absence]:
+    """Modules that stand for nothing are made as wide as what is around them became later."""
+    for absence in absences:
+        leaves = list(absence.leaves)
+        for edit in edits:
+            if edit.module == absence.module and edit.attribute == SIZES and edit.index is not None:
+                leaves[edit.index] = f"{leaves[edit.index].rpartition('=')[0]}={int(edit.after)}"
+        yield replace(absence, leaves=tuple(leaves))
 
 
 def _removals(first: tuple[Removal, ...], second: tuple[Removal, ...]) -> Iterator[Removal]:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunekit.coupling.groups import Frozen
+from prunekit.coupling.groups import Absence, Frozen
 from prunekit.errors import PlanError
 from prunekit.modules.containers import place
 from prunekit.modules.walk import state_tensors
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = "prunekit.plan/1"
 WITH_REMOVALS = "prunekit.plan/2"  # an earlier prunekit must not carry out half of such a plan
+WITH_ABSENCES = "prunekit.plan/3"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Shortening:
 class Plan:
     """What is kept, which attributes change, and the structure that the plan was made for.
 
-    Cuts, edits and folds come first, removals and shortenings last.
+    Cuts, edits and folds come first, then absences, removals and shortenings last.
     """
 
     fingerprint: str
@@ -116,9 +117,13 @@ class Plan:
     frozen: tuple[Frozen, ...] = ()
     removals: tuple[Removal, ...] = ()
     shortenings: tuple[Shortening, ...] = ()
+    absences: tuple[Absence, ...] = ()
 
     def to_json(self) -> str:
         values = asdict(self)
+        if self.absences:
+            return json.dumps({"format": WITH_ABSENCES, **values}, separators=(",", ":"))
+        del values["absences"]
         if self.removals or self.shortenings:
             return json.dumps({"format": WITH_REMOVALS, **values}, separators=(",", ":"))
         del values["removals"], values["shortenings"]
@@ -129,8 +134,8 @@ class Plan:
         """Inverse of ``to_json``. Raises PlanError on anything else."""
         try:
             raw: dict[str, Any] = json.loads(text)
-            if raw.pop("format") not in (FORMAT, WITH_REMOVALS):
-                raise PlanError("the plan was written in another format", hint=f"expected {FORMAT} or {WITH_REMOVALS}")
+            if raw.pop("format") not in (known := (FORMAT, WITH_REMOVALS, WITH_ABSENCES)):
+                raise PlanError("the plan was written in another format", hint=f"expected one of {', '.join(known)}")
             made = cls(
                 fingerprint=str(raw["fingerprint"]),
                 widths=tuple(as_read(Width, w) for w in raw["widths"]),
@@ -140,6 +145,7 @@ class Plan:
                 frozen=tuple(as_read(Frozen, f) for f in raw["frozen"]),
                 removals=tuple(as_read(Removal, r) for r in raw.get("removals", ())),
                 shortenings=tuple(as_read(Shortening, s) for s in raw.get("shortenings", ())),
+                absences=tuple(as_read(Absence, a) for a in raw.get("absences", ())),
             )
             for width in made.widths:
                 ascending(width.kept, width.before, width.group)
@@ -163,6 +169,7 @@ class Plan:
             index = "" if e.index is None else f"[{e.index}]"
             lines.append(f"set {e.module}.{e.attribute}{index}  {e.before} -> {e.after}")
         lines += [f"fold {f.tensor} axis {f.axis}: {len(f.rows)} rows x {f.factor:.6g}" for f in self.folds]
+        lines += [f"remove {each.module}, which adds to a stream" for each in self.absences]
         lines += [f"remove {path}" for removal in self.removals for path in removal.gone]
         lines += [f"shorten {s.module}.{s.attribute}  {s.size} -> {len(s.kept)}" for s in self.shortenings]
         lines += [f"frozen {f.name} ({f.size}): {f.reason}" for f in self.frozen]

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.coupling.blocks import is_inside
+from prunekit.coupling.groups import Branch
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PrunekitError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.modules.bypassing import bypassed
 from prunekit.modules.perturbing import noise_of, perturbed_state
+from prunekit.modules.silencing import Addend, silenced
 from prunekit.plans.contents import Plan
 from prunekit.surgery.cutting import applied
 from prunekit.tracing.recorder import named_outputs
@@ -45,22 +47,24 @@ class Rerun:
     seed: int
     is_perturbed: bool
 
-    def certify(self, plan: Plan) -> Certificate:
-        """Runs the model with the blocks that ``plan`` removes passed by, and without them.
+    def certify(self, plan: Plan, branches: Sequence[Branch] = ()) -> Certificate:
+        """Runs the model with the blocks that ``plan`` removes passed by and ``branches`` silenced, and without them.
 
         Twice each where it returns something that it takes again, as a cache. Raises VerificationError where a run
         fails or the two differ; the model is as it was.
         """
-        gone = [path for removal in plan.removals for path in removal.gone]
-        reference = self._runs(plan, gone)
-        found = self._runs(plan, None)
+        passed_by = [path for removal in plan.removals for path in removal.gone]
+        gone = [*passed_by, *(each.module for each in plan.absences)]
+        own = {place for branch in branches for place in branch.kept}
+        reference = self._runs(plan, passed_by, [branch.term for branch in branches])
+        found = self._runs(plan, None, ())
         if len(found) < len(reference):
             raise VerificationError("what it returns cannot be given to it again without the block", where=gone[0])
         pairs = zip(reference, found, strict=False)
-        error = max(self._apart(dense, shallow, gone) for dense, shallow in pairs)
+        error = max(self._apart(dense, shallow, gone, own) for dense, shallow in pairs)
         return Certificate(error, len(reference) > 1)
 
-    def _runs(self, plan: Plan, passed_by: Collection[str] | None) -> list[Outputs]:
+    def _runs(self, plan: Plan, passed_by: Collection[str] | None, terms: Sequence[Addend]) -> list[Outputs]:
         noise = noise_of(self.seed) if self.is_perturbed else None
 
         def replace(name: str, tensor: Tensor) -> Tensor:
@@ -69,7 +73,7 @@ class Rerun:
         with swapped(self.model, replace), torch.no_grad():
             torch.manual_seed(self.seed)
             if passed_by is not None:
-                with bypassed(self.model, passed_by):
+                with bypassed(self.model, passed_by), silenced(self.model, terms):
                     return _once_and_again(self.model, self.structure.inputs)
             with applied(self.model, plan):
                 try:
@@ -80,14 +84,16 @@ class Rerun:
                     said = next(iter(str(error).strip().splitlines()), "")[:200]
                     raise VerificationError(f"forward fails without it: {type(error).__name__}: {said}") from error
 
-    def _apart(self, dense: Outputs, shallow: Outputs, gone: Sequence[str]) -> float:
-        """The largest difference. Raises VerificationError."""
+    def _apart(self, dense: Outputs, shallow: Outputs, gone: Sequence[str], own: Collection[str]) -> float:
+        """The largest difference, but for what branches that go keep for themselves. Raises VerificationError."""
         inner = self.structure.coupler.inner
         made_in = _made_in(self.structure, gone)
 
         def is_inner(at: str) -> bool:
             return any(fnmatchcase(at, pattern) for pattern in inner)
 
+        if [at for at, _ in dense] == [at for at, _ in shallow]:
+            dense, shallow = ([(at, t) for at, t in each if at not in own] for each in (dense, shallow))
         left = [(at, tensor) for at, tensor in dense if not (is_inner(at) and at in made_in)]
         places, now = ([at for at, _ in each if not is_inner(at)] for each in (left, shallow))
         if places != now:
@@ -136,7 +142,7 @@ def _difference(at: str, a: Tensor, b: Tensor) -> float:
     error = float((a - b).abs()[~same].max()) / (scale or 1.0) if not bool(same.all()) else 0.0
     if not error <= (HALF_TOLERANCE if is_half else TOLERANCE):
         raise VerificationError(
-            f"{at or 'the output'} differs by {error:.1e} from that of the model with the block passed by"
+            f"{at or 'the output'} differs by {error:.1e} from that of the model with what goes passed by"
         )
     return error
 

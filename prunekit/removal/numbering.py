@@ -73,7 +73,7 @@ def numberings(model: nn.Module, containers: Mapping[str, Sequence[str]], inputs
         inside = [place(container, name) for name in names]
         mine = tuple(each for each in lists if each.size == size and not _is_own(each, inside))
         counters = tuple(_counters(objects, container, size))
-        found[container] = Numbering(tuple(_indices(model, container, names)), mine, counters)
+        found[container] = Numbering(tuple(places_held(model, container, names)), mine, counters)
     return found
 
 
@@ -82,7 +82,8 @@ def _is_own(each: Listed, entries: Sequence[str]) -> bool:
     return "." not in each.attribute and is_inside(each.module, entries)
 
 
-def _indices(model: nn.Module, container: str, names: Sequence[str]) -> Iterator[PlaceHeld]:
+def places_held(model: nn.Module, container: str, names: Sequence[str]) -> Iterator[PlaceHeld]:
+    """Numbers that tell what is in an entry of the container the entry's place."""
     seen: dict[str, list[tuple[str, int, int]]] = {}
     for at, name in enumerate(names):
         path = place(container, name)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.scorers import Scorer, Statistics
+from prunekit.scorers.passed_by import Passage
 
 Unit = tuple[str, int]  # group name and unit
 
@@ -21,7 +22,7 @@ class Rescoring(Protocol):
 
     greedy: bool
 
-    def score_after(self, group: Group, statistics: Statistics, gone: tuple[str, ...]) -> Tensor: ...
+    def score_after(self, group: Group, statistics: Statistics, gone: tuple[Passage, ...]) -> Tensor: ...
 
 
 class Order:
@@ -58,7 +59,7 @@ class Order:
     def _scores_after(self, gone: Sequence[Unit]) -> Mapping[str, Tensor]:
         if not gone or not (isinstance(self.scorer, Rescoring) and self.scorer.greedy):
             return self.scores
-        places = {g.name: g.places for g in self.groups}
+        places = {g.name: g.passages for g in self.groups}
         paths = tuple(places[name][unit] for name, unit in gone)
         return {g.name: self.scorer.score_after(g, self.statistics, paths) for g in self.groups}
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from prunekit.coupling.groups import Frozen, Group
@@ -15,13 +14,13 @@ from prunekit.errors import PlanError, TraceError, VerificationError
 from prunekit.modules.containers import place
 from prunekit.plans.contents import Edit, Plan, Removal, Shortening, Width, fingerprint
 from prunekit.removal.certificate import Certificate, Rerun
+from prunekit.removal.largest_set import Kept, units_gone
 from prunekit.removal.numbering import Counter, Numbering, numberings
 
 logger = logging.getLogger(__name__)
 
 _ALL, _SURE, _NO_LISTS = range(3)  # numbers and lists that may be chance too; none of these; no lists at all
 _COUNTERS = 4  # numbers of blocks that are tried one by one
-Kept = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class Remover:
     def of(cls, trial: Rerun) -> Remover:
         """Raises what forward raises."""
         structure = trial.structure
-        names = {group.block: structure.trace.containers[group.block] for group in structure.depth.groups}
+        names = {group.block: structure.trace.containers[group.block] for group in structure.depth.blocks}
         return cls(trial, numberings(trial.model, names, structure.inputs))
 
     def planned(self, kept: Kept) -> tuple[Plan, Certificate]:
@@ -54,31 +53,6 @@ class Remover:
                 first = first or error
         assert first is not None
         raise first
-
-    def largest(self, kept: Kept) -> tuple[Plan, Certificate, tuple[Frozen, ...]]:
-        """``planned``, and where that fails the same without the blocks that cannot go, which are told with reasons.
-
-        Raises VerificationError where none can.
-        """
-        refused: list[Frozen] = []
-        wanted = {name: units.clone() for name, units in kept.items()}
-        try:
-            return (*self.planned(wanted), ())
-        except (VerificationError, TraceError) as error:
-            last: Exception = error
-        groups = {group.name: group for group in self.trial.structure.depth.groups}
-        every = [(at, unit) for at, units in wanted.items() for unit in _units_gone(groups[at], units)]
-        for name, unit in every:
-            group = groups[name]
-            alone = torch.tensor([other for other in range(group.size) if other != unit])
-            try:
-                self.planned({name: alone})
-            except (VerificationError, TraceError) as error:
-                refused.append(Frozen(group.places[unit], 1, error.what, error.where))
-                wanted[name] = torch.cat([wanted[name], torch.tensor([unit])]).sort().values
-        if refused and any(len(units) < groups[name].size for name, units in wanted.items()):
-            return (*self.planned(wanted), tuple(refused))
-        raise RefusedError(str(last).partition("\n")[0], tuple(refused))
 
     def _ways(self, kept: Kept) -> Iterator[tuple[int, tuple[Counter, ...]]]:
         """What is taken along: how far what may be chance is followed, and which numbers of all blocks are."""
@@ -127,26 +101,20 @@ class Remover:
         )
 
 
-class RefusedError(VerificationError):
-    """No block of those that were chosen can go."""
-
-    def __init__(self, what: str, refused: tuple[Frozen, ...]) -> None:
-        super().__init__(what)
-        self.refused = refused
-
-
-def _units_gone(group: Group, units: Tensor) -> list[int]:
-    left = set(units.tolist())
-    return [unit for unit in range(group.size) if unit not in left]
-
-
 def _places_left(group: Group, names: Sequence[str], units: Tensor) -> tuple[int, ...]:
     """Places among all entries of the container that stay, where the group keeps ``units``."""
-    gone = {group.places[unit] for unit in _units_gone(group, units)}
+    gone = {group.places[unit] for unit in units_gone(group, units)}
     return tuple(at for at, name in enumerate(names) if place(group.block, name) not in gone)
 
 
 def hooked(model: nn.Module, group: Group) -> list[Frozen]:
-    """Blocks on which somebody has put a hook that sees what they give: it would fall silent."""
+    """Units on which somebody has put a hook that sees what they give: it would fall silent."""
     reason = "it has a forward hook, which would see nothing any more"
-    return [Frozen(path, 1, reason) for path in group.places if model.get_submodule(path)._forward_hooks]
+    return [Frozen(path, 1, reason) for unit, path in enumerate(group.places) if _has_hook(model, group, unit)]
+
+
+def _has_hook(model: nn.Module, group: Group, unit: int) -> bool:
+    if not group.branches:
+        return bool(model.get_submodule(group.places[unit])._forward_hooks)
+    parts = [model.get_submodule(each.module) for each in group.branches[unit].modules]
+    return any(inner._forward_hooks for part in parts for inner in part.modules())

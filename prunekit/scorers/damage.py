@@ -11,6 +11,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.scorers.needs import Needs
+from prunekit.scorers.passed_by import Passage
 from prunekit.scorers.statistics import Statistics
 
 
@@ -44,20 +45,20 @@ class Damage:
         """Importance (group.size,), float64. Raises ScorerError for units of a width."""
         return self.score_after(group, statistics, ())
 
-    def score_after(self, group: Group, statistics: Statistics, gone: tuple[str, ...]) -> Tensor:
-        """The same where the blocks ``gone`` are passed by already; infinite for these."""
+    def score_after(self, group: Group, statistics: Statistics, gone: tuple[Passage, ...]) -> Tensor:
+        """The same where the blocks and branches ``gone`` are passed by already; infinite for these."""
         places = places_of(group, type(self).__name__)
         left = [path for path in places if path not in gone]
         found = dict(zip(left, statistics.damages([(*gone, path) for path in left], self), strict=True))
         return torch.tensor([found.get(path, torch.inf) for path in places], dtype=torch.float64)
 
 
-def places_of(group: Group, criterion: str) -> tuple[str, ...]:
-    """Paths of the blocks. Raises ScorerError for a width."""
-    if not group.places:
+def places_of(group: Group, criterion: str) -> tuple[Passage, ...]:
+    """The blocks or branches. Raises ScorerError for a width."""
+    if not group.passages:
         raise ScorerError(
             f"{criterion} measures whole blocks and says nothing of single units",
             where=group.name,
             hint='pass roles=["depth.block"], or another criterion for widths',
         )
-    return group.places
+    return group.passages

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
 from prunekit.modules.bypassing import bypassed, watched
+from prunekit.modules.silencing import Addend, overheard, silenced
 from prunekit.scorers.calibrate import Progress, to_model
 from prunekit.scorers.undisturbed import untouched
 from prunekit.tracing.recorder import named_outputs
 
+Passage = str | Addend  # a block by its path, or what a branch adds
 Distance = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
 _LOGITS = "logits"
 _OUTER = 2  # parts of a place; further inside lies what a model keeps for itself, such as a cache
@@ -23,11 +25,11 @@ _OUTER = 2  # parts of a place; further inside lies what a model keeps for itsel
 def damages(
     model: nn.Module,
     samples: Sequence[Sample],
-    sets: Sequence[Sequence[str]],
+    sets: Sequence[Sequence[Passage]],
     distance: str,
     progress: Progress | None = None,
 ) -> list[float]:
-    """For every set of blocks (paths) the mean distance of the outputs with the set passed by from those as they are.
+    """For every set of blocks and branches the mean distance of the outputs without it from those as they are.
 
     One forward pass a sample, and one more a set and sample. ``distance`` as for ``Damage``. The model is left as it
     was. Raises ScorerError without floating outputs, and where outputs are not finite.
@@ -43,25 +45,29 @@ def damages(
             dense = outputs()
             how = _kl if distance == "kl" or (distance == "auto" and _named_logits(dense)) else _mse
             for at, gone in enumerate(sets):
-                with bypassed(model, gone):
+                blocks = [each for each in gone if isinstance(each, str)]
+                with bypassed(model, blocks), silenced(model, [each for each in gone if isinstance(each, Addend)]):
                     sums[at] += _finite(how(dense, outputs()), number)
             if progress is not None:
                 progress(number + 1, len(samples))
     return [total / len(samples) for total in sums]
 
 
-def influences(model: nn.Module, samples: Sequence[Sample], places: Sequence[str]) -> dict[str, float]:
-    """For every block 1 - the mean cosine between the stream that it gets and the one that it gives.
+def influences(model: nn.Module, samples: Sequence[Sample], places: Sequence[Passage]) -> dict[Passage, float]:
+    """For every block or branch 1 - the mean cosine between the stream before it and the one after it.
 
     Over the last axis of (batch, tokens, features); of any other shape over all that belongs to a sample.
     """
     sums = dict.fromkeys(places, 0.0)
 
-    def note(path: str, given: Tensor, made: Tensor) -> None:
+    blocks = [each for each in places if isinstance(each, str)]
+    terms = [each for each in places if isinstance(each, Addend)]
+
+    def note(path: Passage, given: Tensor, made: Tensor) -> None:
         a, b = (t.float() if t.ndim == 3 else t.float().flatten(1) for t in (given, made))
         sums[path] += 1 - float(nn.functional.cosine_similarity(a, b, dim=-1).mean())
 
-    with untouched(model, ()), torch.no_grad(), watched(model, places, note):
+    with untouched(model, ()), torch.no_grad(), watched(model, blocks, note), overheard(model, terms, note):
         for sample in samples:
             inputs = to_model(sample, model).inputs
             model(*inputs.args, **inputs.kwargs)

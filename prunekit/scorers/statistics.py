@@ -19,7 +19,7 @@ from prunekit.scorers.contributions import Contributions, added_by_experts
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
 from prunekit.scorers.needs import Objective
-from prunekit.scorers.passed_by import damages, influences
+from prunekit.scorers.passed_by import Passage, damages, influences
 
 
 class Passing(Protocol):
@@ -64,7 +64,7 @@ class Statistics:
         self._lines: dict[Hashable, dict[tuple[str, int], Tensor]] = {}
         self._products: dict[tuple[Objective, str, int], Mapping[str, Tensor]] = {}
         self._curvature: dict[tuple[Objective, int, int, int], Mapping[str, Tensor]] = {}
-        self._damages: dict[tuple[str, int, frozenset[str]], float] = {}
+        self._damages: dict[tuple[str, int, frozenset[Passage]], float] = {}
         self._activations: dict[int, Activations] = {}
         self._contributions: dict[tuple[int, str], Contributions] = {}
         self._experts = [group for group in groups if group.stacks]
@@ -142,7 +142,7 @@ class Statistics:
             self._contributions |= {(count, name): value for name, value in found.items()}
         return self._contributions[count, group.name]
 
-    def damages(self, sets: Sequence[tuple[str, ...]], how: Passing) -> list[float]:
+    def damages(self, sets: Sequence[tuple[Passage, ...]], how: Passing) -> list[float]:
         """How far the outputs move with each set of blocks passed by, over the first ``how.samples`` samples.
 
         Raises ScorerError without samples and where outputs are not finite.
@@ -155,8 +155,8 @@ class Statistics:
             self._damages.update(zip(missing, found, strict=True))
         return [self._damages[key] for key in keys]
 
-    def influences(self, places: Sequence[str], limit: int | None = None) -> Mapping[str, float]:
-        """How far each block turns the stream that passes it, over the first ``limit`` samples."""
+    def influences(self, places: Sequence[Passage], limit: int | None = None) -> Mapping[Passage, float]:
+        """How far each block or branch turns the stream that passes it, over the first ``limit`` samples."""
         return influences(self._model, self._first(self._count(limit)), places)
 
     def module(self, path: str) -> nn.Module:

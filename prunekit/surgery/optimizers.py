@@ -43,7 +43,7 @@ def migrate_optimizer(optimizer: torch.optim.Optimizer, result: Pruned) -> None:
     expect("result", result, "what prunekit.prune returned", fits=parts)
     live = {id(p): p for p in result.model.parameters()}
     named = state_tensors(result.model)
-    names, gone = Renaming(result.plan.removals), set[int]()
+    names, gone = Renaming(result.plan.removals, result.plan.absences), set[int]()
     new: dict[int, nn.Parameter] = {}
     states: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""Entries of containers that go, and the lists that have a value an entry: by exchange of references."""
+"""Modules that go, and the lists that have a value an entry: by exchange of references."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from prunekit.coupling.groups import Absence
 from prunekit.errors import PlanError
+from prunekit.modules.absent import Absent
 from prunekit.modules.containers import names_left
 from prunekit.plans.contents import Plan, Removal, Shortening
 from prunekit.surgery.way_back import putter
@@ -37,10 +39,24 @@ def check_removals(model: nn.Module, plan: Plan) -> None:
                 f"the plan expects {len(removal.names)} of other names",
                 hint=_AGAIN,
             )
+    for absence in plan.absences:
+        _stand_in(model, absence)
     for short in plan.shortenings:
         found = _list_at(model, short)
         if not isinstance(found, (list, tuple)) or len(found) != short.size:
             raise PlanError(f"{short.module}.{short.attribute} is no list of {short.size}", hint=_AGAIN)
+
+
+def _stand_in(model: nn.Module, absence: Absence) -> tuple[nn.Module, str, Absent]:
+    """The module around the one that goes, its name there, and what stands there then. Raises PlanError."""
+    parent, _, name = absence.module.rpartition(".")
+    try:
+        held = model.get_submodule(parent)
+        return held, name, Absent(absence.form, absence.leaves, held.get_submodule(name))
+    except AttributeError as error:
+        raise PlanError(f"the model has no {absence.module}", hint=_AGAIN) from error
+    except ValueError as error:
+        raise PlanError(f"{absence.module} cannot go: {error}", hint=_AGAIN) from error
 
 
 def _list_at(model: nn.Module, short: Shortening) -> Any:
@@ -52,11 +68,12 @@ def _list_at(model: nn.Module, short: Shortening) -> Any:
 
 
 def removed_parameters(model: nn.Module, plan: Plan) -> list[nn.Parameter]:
-    """Parameters that only entries hold which go."""
-    gone = {id(p): p for removal in plan.removals for path in removal.gone for p in _parameters_at(model, path)}
+    """Parameters that only modules hold which go."""
+    paths = [*(path for removal in plan.removals for path in removal.gone), *(each.module for each in plan.absences)]
+    gone = {id(p): p for path in paths for p in _parameters_at(model, path)}
     if not gone:
         return []
-    out = {id(model.get_submodule(path)) for removal in plan.removals for path in removal.gone}
+    out = {id(model.get_submodule(path)) for path in paths}
     stay = set(_parameters_beside(model, out))
     return [parameter for number, parameter in gone.items() if number not in stay]
 
@@ -79,7 +96,11 @@ def _parameters_beside(model: nn.Module, out: set[int]) -> Iterable[int]:
 
 
 def remove(model: nn.Module, plan: Plan, steps: list[Callable[[], None]]) -> None:
-    """Carries out the removals and shortenings of ``plan``; ``steps`` gets what puts everything back."""
+    """Carries out absences, removals and shortenings of ``plan``; ``steps`` gets what puts everything back."""
+    for absence in plan.absences:
+        parent, name, absent = _stand_in(model, absence)
+        steps.append(putter(parent.__dict__["_modules"], name, parent._modules[name]))
+        parent._modules[name] = absent
     for short in plan.shortenings:
         held, name = holder(model.get_submodule(short.module), short.attribute)
         store = held.__dict__

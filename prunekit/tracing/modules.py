@@ -65,8 +65,9 @@ def module_calls(r: Recording) -> Iterator[None]:
             leaf = next(module.children(), None) is None
             inputs = tuple([r.ref(t) for t in meta_tensors(args[:1])])
             outputs = tuple([r.ref(t) for t in meta_tensors(output)])
-            given = inputs if leaf else tuple([r.ref(t) for t in meta_tensors((args, kwargs))])
-            r.trace.modules.append(ModuleCall(path, leaf, inputs, outputs, given))
+            whole = leaf and not kwargs and len(args) == 1
+            given = inputs if whole else tuple([r.ref(t) for t in meta_tensors((args, kwargs))])
+            r.trace.modules.append(ModuleCall(path, leaf, inputs, outputs, given, _form(output)))
         return output
 
     nn.Module.__call__ = call  # type: ignore[method-assign]
@@ -74,6 +75,15 @@ def module_calls(r: Recording) -> Iterator[None]:
         yield
     finally:
         nn.Module.__call__ = plain  # type: ignore[method-assign]
+
+
+def _form(output: Any) -> tuple[str, ...]:
+    if isinstance(output, Tensor):
+        return ("tensor",)
+    if type(output) not in (tuple, list):
+        return ()
+    entries = ["tensor" if isinstance(x, Tensor) else "none" if x is None else "" for x in output]
+    return (type(output).__name__, *entries) if all(entries) else ()
 
 
 def _followed(r: Recording, module: nn.Module, path: str, plain: Any, args: Any, kwargs: Any) -> Any:

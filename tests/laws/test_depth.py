@@ -185,7 +185,7 @@ def test_greedy_sees_that_two_blocks_stand_in_for_one_another():
 def test_blocks_stay_that_nobody_names():
     model = Net(4, "plain", "listed", 12).eval()
     assert not prunekit.plan(model, X, ratio=0.5).removals
-    assert [group.name for group in prunekit.trace(model, X).depth.groups] == ["blocks"]
+    assert [group.name for group in prunekit.trace(model, X).depth.blocks] == ["blocks"]
 
 
 class Shared(nn.Module):

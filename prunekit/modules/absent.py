@@ -1,0 +1,83 @@
+"""What stands where a module was whose output was added to a stream: it holds nothing and adds nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NONE, GIVEN, LIKE = "none", "given", "like"
+SIZES = "zeros_sizes"  # the attribute that follows the widths around it
+_PLAIN = (NONE, GIVEN, LIKE)
+_RESIZED = re.compile(r"like:(\d+)=(\d+)")
+
+
+class Absent(nn.Module):
+    """Returns zeros in the shapes of what the module that it stands for returned; has no parameter and no buffer.
+
+    Args:
+        form: ``tensor``, ``tuple`` or ``list``: what is returned.
+        leaves: for every entry ``none``; or ``given``, the first tensor among the arguments; or ``like``, zeros like
+            that one; or ``like:A=N``, the same with N places on axis A.
+        stands_for: the module; what it holds besides tensors and modules, such as a number of heads that a forward
+            around it reads, is answered as before, and its tensors and modules as None.
+
+    Raises ValueError for leaves of no such form.
+    """
+
+    def __init__(self, form: str, leaves: Sequence[str], stands_for: nn.Module) -> None:
+        super().__init__()
+        taken = {*self.__dict__, *dir(type(self))}
+        own = {k: v for k, v in stands_for.__dict__.items() if k not in taken and not _is_part(v)}
+        self.__dict__.update(own, training=stands_for.training)
+        for store in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[store].update(dict.fromkeys(stands_for.__dict__[store]))
+        if form not in ("tensor", "tuple", "list") or (form == "tensor" and len(leaves) != 1):
+            raise ValueError(f"{form!r} of {len(leaves)} is nothing that a module returns")
+        resized = [_RESIZED.fullmatch(leaf) for leaf in leaves]
+        if wrong := [leaf for leaf, sized in zip(leaves, resized, strict=True) if not sized and leaf not in _PLAIN]:
+            raise ValueError(f"{wrong[0]!r} is no way to make zeros")
+        self.zeros_form, self.zeros_leaves = form, tuple(leaf.partition(":")[0] for leaf in leaves)
+        self.zeros_axes = tuple(str(sized[1]) if sized else "" for sized in resized)  # text: no number to be mended
+        self.zeros_sizes = tuple(int(sized[2]) if sized else 0 for sized in resized)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Zeros, whatever is given."""
+        first = next(tensors_given((args, kwargs)))
+        made = [self._made(first, at) for at in range(len(self.zeros_leaves))]
+        if self.zeros_form == "tensor":
+            return made[0]
+        return tuple(made) if self.zeros_form == "tuple" else made
+
+    def _made(self, first: Tensor, at: int) -> Tensor | None:
+        if self.zeros_leaves[at] == NONE:
+            return None
+        if self.zeros_leaves[at] == GIVEN:
+            return first
+        if not self.zeros_axes[at]:
+            return torch.zeros_like(first)
+        axis = int(self.zeros_axes[at])
+        return first.new_zeros([*first.shape[:axis], self.zeros_sizes[at], *first.shape[axis + 1 :]])
+
+    def extra_repr(self) -> str:
+        """What it returns."""
+        return f"zeros, {self.zeros_form}"
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, (Tensor, nn.Module)) or callable(value)
+
+
+def tensors_given(tree: Any) -> Iterator[Tensor]:
+    """Tensors in tuples, lists and dicts, in order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, (tuple, list)):
+        for each in tree:
+            yield from tensors_given(each)
+    elif isinstance(tree, dict):
+        for each in tree.values():
+            yield from tensors_given(each)

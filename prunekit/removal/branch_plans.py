@@ -1,0 +1,79 @@
+"""Plans that remove residual branches: modules that add to a stream, and what numbers the modules that are left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunekit.coupling.blocks import is_inside
+from prunekit.coupling.groups import Absence, Branch
+from prunekit.errors import PlanError, TraceError, VerificationError
+from prunekit.modules.containers import place
+from prunekit.plans.contents import Edit, Plan, Width, fingerprint
+from prunekit.removal.certificate import Certificate, Rerun
+from prunekit.removal.largest_set import Kept, units_gone
+from prunekit.removal.numbering import PlaceHeld, places_held
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class BranchRemover:
+    """Makes certified plans for one model; ``held`` are numbers by container that tell a module its place."""
+
+    trial: Rerun
+    held: Mapping[str, tuple[PlaceHeld, ...]]
+
+    @classmethod
+    def of(cls, trial: Rerun) -> BranchRemover:
+        """What there is to number is found once."""
+        containers = trial.structure.trace.containers
+        return cls(trial, {at: tuple(places_held(trial.model, at, names)) for at, names in containers.items()})
+
+    def planned(self, kept: Kept) -> tuple[Plan, Certificate]:
+        """The plan that keeps these units of each named group, certified.
+
+        As they stand, numbers that tell modules their places in a cache may leave places empty; where that changes
+        what the model computes they are numbered anew. Raises VerificationError or TraceError where neither gives the
+        model with the branches silenced.
+        """
+        gone = list(self._branches(kept))
+        first: Exception | None = None
+        modules = [each for branch in gone for each in branch.modules]
+        for edits in dict.fromkeys([(), tuple(self._numbered_anew(modules))]):
+            plan = self._plan(kept, modules, edits)
+            try:
+                return plan, self.trial.certify(plan, gone)
+            except (VerificationError, TraceError, PlanError) as error:
+                logger.debug("a way to remove the branches does not hold: %s", error)
+                first = first or error
+        assert first is not None
+        raise first
+
+    def _branches(self, kept: Kept) -> Iterator[Branch]:
+        for name, units in kept.items():
+            group = self.trial.structure.depth.group(name)
+            yield from (group.branches[unit] for unit in units_gone(group, units))
+
+    def _plan(self, kept: Kept, modules: Sequence[Absence], edits: tuple[Edit, ...]) -> Plan:
+        structure = self.trial.structure
+        groups = {name: structure.depth.group(name) for name in kept}
+        widths = [Width(name, groups[name].role, groups[name].size, tuple(u.tolist())) for name, u in kept.items()]
+        frozen = (*structure.frozen, *structure.depth.frozen)
+        made = fingerprint(self.trial.model)
+        return Plan(made, tuple(widths), (), edits, (), frozen, absences=tuple(modules))
+
+    def _numbered_anew(self, modules: Sequence[Absence]) -> Iterator[Edit]:
+        """Numbers in the modules that are left, those alike in the entries of a container counted without a gap."""
+        containers = self.trial.structure.trace.containers
+        for container, held in self.held.items():
+            entries = [place(container, name) for name in containers[container]]
+            absent = {each.module for each in modules}
+            for index in held:
+                inner = index.module.removeprefix(entries[index.place])
+                if is_inside(index.module, list(absent)):
+                    continue
+                before = sum(is_inside(f"{entry}{inner}", list(absent)) for entry in entries[: index.place])
+                if before:
+                    yield Edit(index.module, index.attribute, None, index.value, index.value - before)
