@@ -1,11 +1,13 @@
-"""Whole blocks out of the models of the zoo: found, removed, and exact?
+"""Whole blocks, or residual branches, out of the models of the zoo: found, removed, and exact?
 
     python -m benchmarks.depth_zoo --zoo FOLDER --out docs/depth-zoo.json [--page docs/depth.md] [--only REGEX]
+    python -m benchmarks.depth_zoo --branches --zoo FOLDER --out docs/branch-zoo.json [--page docs/depth.md]
 
 For each row: a random 40 % of the blocks that may go are removed (``Random(seed=0)``), and the model is compared, on
 inputs that the library has not seen, with the original in which hooks of this script hand on what these blocks are
-given. ``apart`` says how far the two are, in parts of the largest output. Undone, the model must be what it was, to the
-bit.
+given. With ``--branches`` the same of attentions, MLPs and other residual branches: a hook of this script multiplies
+what the last module of each gives by zero, and all of it runs. ``apart`` says how far the two are, in parts of the
+largest output. Undone, the model must be what it was, to the bit.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-STATUS = ("exact", "none may go", "no blocks", "refused", "wrong", "failed", "too long")
+STATUS = ("exact", "none may go", "none found", "refused", "wrong", "failed", "too long")
 
 
 def handed_on(module, args, kwargs, output):
@@ -39,6 +41,13 @@ def handed_on(module, args, kwargs, output):
     return instead(output) if isinstance(output, torch.Tensor) else type(output)(instead(t) for t in output)
 
 
+def silenced(module, args, kwargs, output):
+    """What the last module of a branch gives, times zero."""
+    if isinstance(output, torch.Tensor):
+        return output * 0
+    return type(output)(each * 0 if isinstance(each, torch.Tensor) else each for each in output)
+
+
 def tensors(result):
     from prunekit.tracing.recorder import output_tensors
 
@@ -52,31 +61,40 @@ def run(model, x):
         return tensors(model(*x) if isinstance(x, tuple) else model(x))
 
 
-def judged(zoo, entry, seed=0):
+BLOCKS, BRANCHES = ["depth.block"], ["depth.attention", "depth.mlp", "depth.branch"]
+
+
+def judged(zoo, entry, roles, seed=0):
     """One row."""
     import prunekit
     from prunekit.errors import NothingToPruneError
 
     model, x = zoo.build(entry)
     structure = prunekit.trace(model, x)
-    row = {"blocks": sum(g.size for g in structure.depth.groups), "containers": len(structure.depth.groups)}
+    groups = [group for group in structure.depth.groups if group.role in roles]
+    row = {"blocks": sum(g.size for g in groups), "containers": len(groups)}
+    row["roles"] = {role: sum(g.size for g in groups if g.role == role) for role in roles}
     row["frozen"] = [f"{f.name}: {f.reason}" for f in structure.depth.frozen]
     if not row["blocks"]:
-        return {**row, "status": "no blocks"}
+        return {**row, "status": "none found"}
     before = {name: value.clone() for name, value in model.state_dict().items()}
     dense = copy.deepcopy(model)
-    asked = {"roles": ["depth.block"], "ratio": 0.4, "scorer": prunekit.Random(seed=seed)}
+    asked = {"roles": roles, "ratio": 0.4, "scorer": prunekit.Random(seed=seed)}
     try:
         result = prunekit.prune(model, x, structure=structure, **asked)
     except NothingToPruneError as error:
         return {**row, "status": "none may go", "why": str(error).splitlines()[-2:]}
     gone = [path for removal in result.plan.removals for path in removal.gone]
-    row["removed"] = len(gone)
+    absent = {absence.module for absence in result.plan.absences}
+    branches = [branch for group in groups for branch in group.branches if branch.modules[0].module in absent]
+    row["removed"] = len(gone) + len(branches)
     row["params"] = result.report.params
     blocks = {frozen.name: frozen.reason for frozen in result.plan.frozen if frozen.name in named(structure)}
     row["left alone"] = [f"{name}: {reason}" for name, reason in blocks.items()]
     for path in gone:
         dense.get_submodule(path).register_forward_hook(handed_on, with_kwargs=True)
+    for branch in branches:
+        dense.get_submodule(branch.modules[-1].module).register_forward_hook(silenced, with_kwargs=True)
     torch.manual_seed(seed + 1)
     x = changed(x)
     wanted, found = run(dense, x), run(model, x)
@@ -102,12 +120,12 @@ def changed(x):
     return torch.randn_like(x) if x.is_floating_point() else x.flip(-1)
 
 
-def child(folder, entry, pipe):
+def child(folder, entry, roles, pipe):
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     try:
-        pipe.send(judged(zoo_of(folder), entry))
+        pipe.send(judged(zoo_of(folder), entry, roles))
     except BaseException as error:
         pipe.send({"status": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
 
@@ -119,11 +137,11 @@ def zoo_of(folder):
     return module
 
 
-def one(folder, entry, seconds):
+def one(folder, entry, roles, seconds):
     """In a process of its own, for so long at most."""
     begun = time.monotonic()
     mine, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=child, args=(folder, entry, theirs))
+    process = multiprocessing.get_context("fork").Process(target=child, args=(folder, entry, roles, theirs))
     process.start()
     theirs.close()
     try:
@@ -145,6 +163,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--heavy", action="store_true")
+    parser.add_argument("--branches", action="store_true", help="residual branches in the place of blocks")
     parser.add_argument("--page", type=Path, help="a page whose section on the zoo is written anew")
     asked = parser.parse_args()
     import segment_anything  # noqa: F401  imported once, before the processes fork
@@ -163,7 +182,7 @@ def main():
             or (entry.get("heavy") and not asked.heavy)
         ):
             continue
-        rows.append(one(asked.zoo, entry, asked.seconds))
+        rows.append(one(asked.zoo, entry, BRANCHES if asked.branches else BLOCKS, asked.seconds))
         print(json.dumps(rows[-1])[:300], flush=True)
         asked.out.write_text(json.dumps(rows, indent=1) + "\n")
     print(counts(rows))
@@ -190,7 +209,7 @@ def section(rows):
     lines = [TITLE + TOLD + f"Of {len(rows)} models: {told}.", ""]
     lines += ["| model | blocks | removed | parameters left | difference |", "|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: row["name"]):
-        if row["status"] == "no blocks":
+        if row["status"] == "none found":
             continue
         if "removed" not in row:
             why = (row.get("frozen") or [""])[0] if row["status"] != "none may go" else row["why"][0].strip()

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError, expect
 from prunekit.inputs import infer, normalise
@@ -187,10 +188,13 @@ def prune(
             settlement = settled(model, structure.inputs)
             back += [settlement.undo] if settlement is not None else []
         last = done.drafts[-1]
-        names = Renaming(removal for made in done.drafts[:-1] for removal in made.plan.removals)
-        left = {names.was(name): counts for name, counts in last.structure.layers(last.kept).items()}
+        earlier, after, kept = done.drafts[:-1], last.structure, last.kept
+        if any(absence.has_map for absence in done.plan.absences):  # which no trace has seen
+            earlier, after, kept = done.drafts, _as(structure)(model, structure.inputs), {}
+        names = Renaming(removal for made in earlier for removal in made.plan.removals)
+        left = {names.was(name): counts for name, counts in after.layers(kept).items()}
         layers = layers_of(structure.layers(), left)
-        report = _report(structure, done.drafts, options, start, took)
+        report = _report(structure, done.drafts, options, start, took, after.cost(kept))
         return Result(model, done.plan, report, replaced, layers, settlement, back[1:])
     except BaseException:
         take_back(back)
@@ -248,10 +252,14 @@ def _latency(model: nn.Module, done: Done) -> dict[str, float] | None:
 
 
 def _report(
-    original: Structure, drafts: Sequence[Draft], options: Options, start: float, took: dict[str, float] | None
+    original: Structure,
+    drafts: Sequence[Draft],
+    options: Options,
+    start: float,
+    took: dict[str, float] | None,
+    after: Cost,
 ) -> Report:
-    last = drafts[-1]
-    before, after = original.cost(), last.structure.cost(last.kept)
+    last, before = drafts[-1], original.cost()
     notes = [note for made in drafts for note in made.notes]
     return Report(
         params={"before": before.params, "after": after.params},

@@ -10,7 +10,7 @@ from torch import nn
 from prunekit.plans.contents import Plan, Removal
 from prunekit.plugins.homes import Recorded
 from prunekit.registry.homes import rebuilt_from
-from prunekit.surgery.cutting import apply
+from prunekit.surgery.cutting import apply_unfitted
 from prunekit.surgery.history import remember
 
 
@@ -43,7 +43,7 @@ def housed(said: Mapping[str, Any], part: str, plan: Plan) -> nn.Module:
     if said["says_widths"]:
         remember(inner, plan, [])
     else:
-        apply(inner, Plan.from_json(said["plan"]) if "plan" in said else plan)
+        apply_unfitted(inner, Plan.from_json(said["plan"]) if "plan" in said else plan)
     return model
 
 

@@ -17,7 +17,7 @@ from prunekit.files.weights import load_state, read_state
 from prunekit.plans.bundle import Bundle
 from prunekit.plans.contents import Plan
 from prunekit.registry.building import build
-from prunekit.surgery.cutting import apply
+from prunekit.surgery.cutting import apply_unfitted
 
 
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
@@ -54,7 +54,7 @@ def read(folder: str | Path, model: nn.Module | None = None) -> Bundle:
                 model = housed(home, description["part"], plan)
             else:
                 model = _original(folder, description) if model is None else model
-                undo = apply(model.get_submodule(description["part"]), plan)
+                undo = apply_unfitted(model.get_submodule(description["part"]), plan)
         except AttributeError as error:
             raise CheckpointError(f"the model in {folder} has no part {description['part']!r}") from error
         try:

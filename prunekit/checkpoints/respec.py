@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from prunekit.errors import CheckpointError
+from prunekit.modules.absent import MAP
 from prunekit.plans.contents import Plan
 from prunekit.plans.renaming import Renaming
 from prunekit.registry.building import build
@@ -54,6 +55,17 @@ def _as_named_now(shapes: dict[str, list[int]], part: str, plan: Plan) -> dict[s
         now = names.now(name.removeprefix(prefix)) if inside else name
         if now is not None:
             found[f"{prefix}{now}" if inside else now] = shape
+    return found | _maps(prefix, plan)
+
+
+def _maps(prefix: str, plan: Plan) -> dict[str, list[int]]:
+    """Shapes of the affine maps that stand in the place of what went."""
+    names, found = Renaming(plan.removals), dict[str, list[int]]()
+    for absence in plan.absences:
+        now = names.now(absence.module)
+        if absence.has_map and now is not None:
+            size = int(absence.leaves[0].rpartition("=")[2])
+            found |= {f"{prefix}{now}.{MAP}.weight": [size, size], f"{prefix}{now}.{MAP}.bias": [size]}
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunekit.modules.absent import AFFINE, GIVEN, STREAM
 from prunekit.modules.silencing import Addend
 from prunekit.roles import Role, named
 
@@ -40,6 +41,16 @@ class Absence:
     module: str
     form: str
     leaves: tuple[str, ...]
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether it returns what it is given."""
+        return self.leaves[:1] == (GIVEN,)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether an affine map stands in its place."""
+        return self.leaves[:1] != () and self.leaves[0].partition(":")[0] in (AFFINE, STREAM)
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-NONE, GIVEN, LIKE = "none", "given", "like"
+NONE, GIVEN, LIKE, AFFINE, STREAM = "none", "given", "like", "affine", "stream"
+MAP = "affine"  # the name of the layer that a map is
 SIZES = "zeros_sizes"  # the attribute that follows the widths around it
 _PLAIN = (NONE, GIVEN, LIKE)
-_RESIZED = re.compile(r"like:(\d+)=(\d+)")
+_RESIZED = re.compile(r"(?:like|affine|stream):(\d+)=(\d+)")
 
 
 class Absent(nn.Module):
-    """Returns zeros in the shapes of what the module that it stands for returned; has no parameter and no buffer.
+    """Returns zeros in the shapes of what the module that it stands for returned; has no parameter but those of a map.
 
     Args:
         form: ``tensor``, ``tuple`` or ``list``: what is returned.
         leaves: for every entry ``none``; or ``given``, the first tensor among the arguments; or ``like``, zeros like
-            that one; or ``like:A=N``, the same with N places on axis A.
+            that one; or ``like:A=N``, the same with N places on axis A; or ``affine:A=N``, an affine map of its N
+            features along axis A; or ``stream:A=N``, the tensor and such a map of it. A map begins as zero.
         stands_for: the module; what it holds besides tensors and modules, such as a number of heads that a forward
             around it reads, is answered as before, and its tensors and modules as None.
 
@@ -43,9 +45,11 @@ class Absent(nn.Module):
         self.zeros_form, self.zeros_leaves = form, tuple(leaf.partition(":")[0] for leaf in leaves)
         self.zeros_axes = tuple(str(sized[1]) if sized else "" for sized in resized)  # text: no number to be mended
         self.zeros_sizes = tuple(int(sized[2]) if sized else 0 for sized in resized)
+        if any(leaf in (AFFINE, STREAM) for leaf in self.zeros_leaves):
+            self._modules[MAP] = _zero_map(self.zeros_sizes[0], stands_for)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Zeros, whatever is given."""
+        """Zeros, whatever is given, or the map of it."""
         first = next(tensors_given((args, kwargs)))
         made = [self._made(first, at) for at in range(len(self.zeros_leaves))]
         if self.zeros_form == "tensor":
@@ -60,11 +64,22 @@ class Absent(nn.Module):
         if not self.zeros_axes[at]:
             return torch.zeros_like(first)
         axis = int(self.zeros_axes[at])
+        if self.zeros_leaves[at] in (AFFINE, STREAM):
+            made: Tensor = self._modules[MAP](first.movedim(axis, -1)).movedim(-1, axis)  # type: ignore[misc]
+            return first + made if self.zeros_leaves[at] == STREAM else made
         return first.new_zeros([*first.shape[:axis], self.zeros_sizes[at], *first.shape[axis + 1 :]])
 
     def extra_repr(self) -> str:
         """What it returns."""
         return f"zeros, {self.zeros_form}"
+
+
+def _zero_map(features: int, like: nn.Module) -> nn.Linear:
+    """Made without torch's random numbers, which a removal must not draw."""
+    given = next((p for p in like.parameters() if p.is_floating_point()), torch.empty(0))
+    made = nn.Linear(features, features, device="meta").train(like.training)
+    made.weight, made.bias = (nn.Parameter(given.new_zeros(size)) for size in ((features, features), (features,)))
+    return made
 
 
 def _is_part(value: Any) -> bool:

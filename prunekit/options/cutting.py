@@ -41,6 +41,16 @@ class Cutting:
             choices=("", "ridge", "ridge-in-order"),
         ),
     )
+    replace: str | None = field(
+        default=None,
+        metadata=said(
+            '``"affine"`` puts the affine map of least squares, fitted on ``data``, in the place of every block or '
+            "residual branch that goes (roles ``depth.*``); nothing stands there by default.",
+            flag="affine: what a block or branch that goes did to its stream, as one linear layer.",
+            setting="",
+            choices=("", "affine"),
+        ),
+    )
     verify: Verify = field(
         default="auto",
         metadata=said(
@@ -59,6 +69,8 @@ class Cutting:
         check_word("verify", self.verify, get_args(Verify))
         check_call("on_step", self.on_step, "(model, step, steps)")
         portions(self.steps, self.schedule)
+        if self.replace is not None:
+            check_word("replace", self.replace, ("affine",))
         if self.compensate is not None:
             from prunekit.compensation.settings import as_compensation
 

@@ -25,6 +25,7 @@ from prunekit.registry import criterion
 from prunekit.removal.branch_plans import BranchRemover
 from prunekit.removal.certificate import Certificate, Rerun
 from prunekit.removal.largest_set import Certifying, RefusedError, largest_certified
+from prunekit.removal.maps import MapRemover
 from prunekit.removal.ranking import Order, Unit, scores_blocks
 from prunekit.removal.removal_plans import Remover, hooked
 from prunekit.roles import BLOCK
@@ -135,13 +136,26 @@ def _begun(
     trial = Rerun(model, structure, options.choice.seed, perturbed and options.cutting.verify != "shapes")
     if not groups:
         raise _no_blocks(structure, ())
-    choice = _Choice(groups, BranchRemover.of(trial) if groups[0].branches else Remover.of(trial))
+    choice = _Choice(groups, _remover(trial, groups, options))
     for frozen in (each for group in groups for each in hooked(model, group)):
         choice.refused.append(frozen)
         choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
     choice.never |= _left_out(structure, groups, options)
     statistics = statistics_of(model, structure, (), asked, data, options.choice.seed, progress)
     return choice, Order(groups, asked, statistics), asked
+
+
+def _remover(trial: Rerun, groups: Sequence[Group], options: Options) -> Certifying:
+    """What makes the plans. Raises InputError for maps and a target, which does not count them."""
+    if options.cutting.replace is None:
+        return BranchRemover.of(trial) if groups[0].branches else Remover.of(trial)
+    if options.scope.target is not None:
+        raise InputError(
+            "a target does not count the affine maps that stand for what goes",
+            where="replace",
+            hint="give a ratio, or leave replace out",
+        )
+    return MapRemover.of(trial)
 
 
 def _groups_asked(structure: Structure, options: Options) -> tuple[Group, ...]:
@@ -189,6 +203,7 @@ def for_widths(options: Options) -> Options:
     """Options for widths that come after blocks: a criterion of blocks leaves them to the default."""
     asked = options.choice.scorer
     of_widths = asked is None or not isinstance(criterion(asked), (Damage, BlockInfluence))
+    options = options.replaced(replace=None)
     return options if of_widths else options.replaced(scorer=None)
 
 

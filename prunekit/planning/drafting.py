@@ -26,7 +26,7 @@ from prunekit.planning.folds import Note
 from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
 from prunekit.planning.mixing import Mixing
 from prunekit.planning.on_the_clock import Timing, met_on_the_clock
-from prunekit.planning.parting import parted
+from prunekit.planning.parting import Parted, parted
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry
@@ -87,6 +87,7 @@ def draft(
     ``Conditions``. Raises NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
     """
     parts = parted(options)
+    _check_maps(parts)
     if parts.depth is not None:
         held = None if data is None else list(data)  # read more than once
         if parts.widths is not None and options.scope.target is not None:
@@ -108,6 +109,19 @@ def draft(
     make = partial(_one_draft, model, structure, None, progress, baseline, sizes)
     made = uniform_draft(model, structure, options.replaced(scorer=Scored(scores, scorer)), make)
     return replace(made, scorer=scorer)
+
+
+def _check_maps(parts: Parted) -> None:
+    """Raises InputError where affine maps are asked for and nothing goes whole, or widths in the same plan."""
+    asked = parts.widths or parts.depth
+    if asked is None or asked.cutting.replace is None or parts.widths is None:
+        return
+    what = "nothing that it could stand for" if parts.depth is None else "widths of what is left in the same plan"
+    raise InputError(
+        f"replace={asked.cutting.replace!r} is asked for, and {what}",
+        where="replace",
+        hint='prune with roles=["depth.block"] or ["depth.mlp"], and widths in a call of its own',
+    )
 
 
 def depth_draft(model: nn.Module, structure: Structure, options: Options, **given: Any) -> Draft:

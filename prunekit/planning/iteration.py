@@ -25,6 +25,7 @@ from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
 from prunekit.quantities.limits import Target, parse_target
 from prunekit.surgery.cutting import Undo, carry_out_plan, take_back
+from prunekit.surgery.mapping import MAP_SAMPLES
 
 Tracer = Callable[[nn.Module, Any], Structure]
 
@@ -86,7 +87,7 @@ def cut_in_steps(
                     raise
             else:
                 how = refit if made.plan.cuts else None  # what reads a whole block reads the stream
-                _carried_out(model, made, done, how, _calibration(how, held, structure, options.choice.seed))
+                _carried_out(model, made, done, how, _calibration(how, made, held, structure, options.choice.seed))
             if cutting.on_step is not None:
                 cutting.on_step(model, number, len(parts))
     except BaseException:
@@ -102,7 +103,8 @@ def _without_blocks(
     if asked.depth is None or asked.widths is None or options.scope.target is not None:
         return structure, options
     try:
-        _carried_out(model, depth_draft(model, structure, for_blocks(asked.depth), data=data, progress=progress), done)
+        made = depth_draft(model, structure, for_blocks(asked.depth), data=data, progress=progress)
+        _carried_out(model, made, done, None, _calibration(None, made, data, structure, options.choice.seed))
         return trace(model, structure.inputs), for_widths(asked.widths)
     except BaseException:
         done.undo()
@@ -118,12 +120,17 @@ def _carried_out(
     carry_out_plan(model, made.plan, undo, compensate=refit, data=data)
 
 
-def _calibration(refit: Compensation | None, data: Any, structure: Structure, seed: int) -> list[Inputs] | None:
-    if refit is None:
+def _calibration(
+    refit: Compensation | None, made: Draft, data: Any, structure: Structure, seed: int
+) -> list[Inputs] | None:
+    """Samples for a refit, or for affine maps that stand for what goes; None where there is neither."""
+    has_maps = any(absence.has_map for absence in made.plan.absences)
+    if refit is None and not has_maps:
         return None
+    count = refit.samples if refit is not None else MAP_SAMPLES
     if data is None:
-        return list(generated(structure.inputs, refit.samples, seed))
-    return [sample.inputs for sample in as_samples(data, structure.inputs, refit.samples)]
+        return list(generated(structure.inputs, count, seed))
+    return [sample.inputs for sample in as_samples(data, structure.inputs, count)]
 
 
 def part_of(target: Target, part: float, whole: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from prunekit.coupling.groups import Absence
 from prunekit.errors import PlanError, expect
-from prunekit.modules.absent import SIZES
+from prunekit.modules.absent import MAP, SIZES
 from prunekit.plans.contents import Cut, Edit, Fold, Plan, Removal, Shortening, Width
 from prunekit.plans.renaming import Renaming
 
@@ -21,16 +21,19 @@ def compose(first: Plan, second: Plan) -> Plan:
     for name, plan in (("first", first), ("second", second)):
         expect(name, plan, "what prunekit.plan gave, or Plan.from_json", fits=isinstance(plan, Plan))
     second = _named_as_before(second, Renaming(first.removals)) if first.removals else second
+    maps = {f"{absence.module}.{MAP}" for absence in first.absences if absence.has_map}
     return Plan(
         fingerprint=first.fingerprint,
         widths=tuple(_widths(first.widths, second.widths)),
-        cuts=tuple(_cuts(first.cuts, second.cuts)),
-        edits=tuple(_edits(first.edits, tuple(e for e in second.edits if e.attribute != SIZES))),
+        cuts=tuple(_cuts(first.cuts, tuple(c for c in second.cuts if c.tensor.rpartition(".")[0] not in maps))),
+        edits=tuple(
+            _edits(first.edits, tuple(e for e in second.edits if e.attribute != SIZES and e.module not in maps))
+        ),
         folds=tuple(_folds(first.folds, second)),
         frozen=first.frozen,
         removals=tuple(_removals(first.removals, second.removals)),
         shortenings=tuple(_shortenings(first.shortenings, second.shortenings)),
-        absences=(*_resized(first.absences, second.edits), *second.absences),
+        absences=(*_resized(first.absences, second), *second.absences),
     )
 
 
@@ -48,11 +51,14 @@ def _named_as_before(plan: Plan, names: Renaming) -> Plan:
     )
 
 
-def _resized(absences: tuple[Absence, ...], edits: tuple[Edit, ...]) -> Iterator[Absence]:
+def _resized(absences: tuple[Absence, ...], later: Plan) -> Iterator[Absence]:
     """Modules that stand for nothing are made as wide as what is around them became later."""
     for absence in absences:
         leaves = list(absence.leaves)
-        for edit in edits:
+        for cut in later.cuts:
+            if cut.tensor == f"{absence.module}.{MAP}.bias":
+                leaves[0] = f"{leaves[0].rpartition('=')[0]}={len(cut.kept)}"
+        for edit in later.edits:
             if edit.module == absence.module and edit.attribute == SIZES and edit.index is not None:
                 leaves[edit.index] = f"{leaves[edit.index].rpartition('=')[0]}={int(edit.after)}"
         yield replace(absence, leaves=tuple(leaves))

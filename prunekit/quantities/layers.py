@@ -16,8 +16,9 @@ class Layer:
 
 
 def layers_of(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]) -> tuple[Layer, ...]:
-    """Every module of ``before``, each (parameters, multiply-adds), beside what is left of it."""
-    pairs = ((name, was, after.get(name, (0, 0))) for name, was in before.items())
+    """Every module of ``before``, each (parameters, multiply-adds), beside what is left of it; then what is new."""
+    names = dict.fromkeys((*before, *after))
+    pairs = ((name, before.get(name, (0, 0)), after.get(name, (0, 0))) for name in names)
     return tuple(Layer(name, (was[0], now[0]), (was[1], now[1])) for name, was, now in pairs)
 
 

@@ -10,6 +10,7 @@ SETTINGS = (
     "accumulation",
     "align",
     "compensate",
+    "replace",
     "verify",
     "images",
     "train_images",

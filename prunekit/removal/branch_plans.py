@@ -39,12 +39,17 @@ class BranchRemover:
         model with the branches silenced.
         """
         gone = list(self._branches(kept))
+        return self.certified(kept, [each for branch in gone for each in branch.modules], gone)
+
+    def certified(
+        self, kept: Kept, modules: Sequence[Absence], branches: Sequence[Branch], blocks: Sequence[str] = ()
+    ) -> tuple[Plan, Certificate]:
+        """The plan in which ``modules`` go, against the model with ``branches`` silenced and ``blocks`` passed by."""
         first: Exception | None = None
-        modules = [each for branch in gone for each in branch.modules]
         for edits in dict.fromkeys([(), tuple(self._numbered_anew(modules))]):
             plan = self._plan(kept, modules, edits)
             try:
-                return plan, self.trial.certify(plan, gone)
+                return plan, self.trial.certify(plan, branches, blocks)
             except (VerificationError, TraceError, PlanError) as error:
                 logger.debug("a way to remove the branches does not hold: %s", error)
                 first = first or error

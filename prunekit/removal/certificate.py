@@ -20,7 +20,7 @@ from prunekit.modules.bypassing import bypassed
 from prunekit.modules.perturbing import noise_of, perturbed_state
 from prunekit.modules.silencing import Addend, silenced
 from prunekit.plans.contents import Plan
-from prunekit.surgery.cutting import applied
+from prunekit.surgery.cutting import apply_unfitted
 from prunekit.tracing.recorder import named_outputs
 from prunekit.tracing.standin import swapped
 
@@ -47,13 +47,14 @@ class Rerun:
     seed: int
     is_perturbed: bool
 
-    def certify(self, plan: Plan, branches: Sequence[Branch] = ()) -> Certificate:
-        """Runs the model with the blocks that ``plan`` removes passed by and ``branches`` silenced, and without them.
+    def certify(self, plan: Plan, branches: Sequence[Branch] = (), blocks: Sequence[str] = ()) -> Certificate:
+        """Runs the model with the blocks that go passed by and ``branches`` silenced, and then as ``plan`` leaves it.
 
-        Twice each where it returns something that it takes again, as a cache. Raises VerificationError where a run
-        fails or the two differ; the model is as it was.
+        ``blocks`` are those that ``plan`` does not take out of their containers. Twice each where it returns something
+        that it takes again, as a cache. Raises VerificationError where a run fails or the two differ; the model is as
+        it was.
         """
-        passed_by = [path for removal in plan.removals for path in removal.gone]
+        passed_by = [*blocks, *(path for removal in plan.removals for path in removal.gone)]
         gone = [*passed_by, *(each.module for each in plan.absences)]
         own = {place for branch in branches for place in branch.kept}
         reference = self._runs(plan, passed_by, [branch.term for branch in branches])
@@ -75,7 +76,8 @@ class Rerun:
             if passed_by is not None:
                 with bypassed(self.model, passed_by), silenced(self.model, terms):
                     return _once_and_again(self.model, self.structure.inputs)
-            with applied(self.model, plan):
+            undo = apply_unfitted(self.model, plan)
+            try:
                 try:
                     return _once_and_again(self.model, self.structure.inputs)
                 except PrunekitError:
@@ -83,6 +85,8 @@ class Rerun:
                 except Exception as error:  # forward is the user's code
                     said = next(iter(str(error).strip().splitlines()), "")[:200]
                     raise VerificationError(f"forward fails without it: {type(error).__name__}: {said}") from error
+            finally:
+                undo()
 
     def _apart(self, dense: Outputs, shallow: Outputs, gone: Sequence[str], own: Collection[str]) -> float:
         """The largest difference, but for what branches that go keep for themselves. Raises VerificationError."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from prunekit.api import trace
 from prunekit.surgery.cutting import apply
+from prunekit.surgery.mapping import MAP_SAMPLES
 from prunekit.compensation.settings import as_compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
@@ -166,7 +167,9 @@ def cut(
 def carry_out(part: nn.Module, plan: Plan, samples: Samples, asked: Asked) -> None:
     """Cuts ``part`` by ``plan``, and refits what is left where the settings say so."""
     refit = as_compensation(asked.options.cutting.compensate)
-    data = None if refit is None else [sample.inputs for sample in Batches(samples, refit.samples)]
+    has_maps = any(absence.has_map for absence in plan.absences)
+    count = refit.samples if refit is not None else MAP_SAMPLES if has_maps else 0
+    data = [sample.inputs for sample in Batches(samples, count)] if count else None
     apply(part, plan, compensate=refit, data=data)
     if asked.reinitialise:
         redraw(part, asked.options.choice.seed)

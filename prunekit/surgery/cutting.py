@@ -22,8 +22,9 @@ from prunekit.offloading import in_file
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
+from prunekit.surgery.mapping import map_inputs
 from prunekit.surgery.narrowing import narrow_attention
-from prunekit.surgery.removing import check_removals, holder, remove, removed_parameters
+from prunekit.surgery.removing import check_removals, holder, leave_out, remove, removed_parameters
 from prunekit.surgery.stale import dead
 from prunekit.surgery.way_back import putter
 
@@ -79,13 +80,15 @@ def apply(
     Args:
         compensate: ``"ridge"``, ``"ridge-in-order"``, or a Compensation: refit what reads cut features by least
             squares; see ``prunekit/compensation``.
-        data: calibration inputs for it, each what the model is called with.
+        data: calibration inputs for it and for affine maps, each what the model is called with.
 
     Raises:
-        InputError: if a compensation has no data, or data that cannot be joined to one batch.
+        InputError: if a compensation or an affine map has no data, or data that cannot be joined to one batch.
         PlanError: if the plan was made for another structure, or an attribute does not hold its recorded value.
     """
     expect("plan", plan, "what prunekit.plan gave, or Plan.from_json", fits=isinstance(plan, Plan))
+    if data is None and any(absence.has_map for absence in plan.absences):
+        map_inputs(None)
     undo = Undo([])
     try:
         carry_out_plan(unwrap(model), plan, undo, compensate=compensate, data=data)
@@ -95,10 +98,32 @@ def apply(
         raise
 
 
+def apply_unfitted(model: nn.Module, plan: Plan) -> Undo:
+    """``apply`` with affine maps at zero, where weights are loaded afterwards, or only what goes is looked at."""
+    undo = Undo([])
+    try:
+        carry_out_plan(unwrap(model), plan, undo)
+        return undo
+    except BaseException:
+        undo()
+        raise
+
+
 def carry_out_plan(
-    model: nn.Module, plan: Plan, undo: Undo, *, compensate: str | Compensation | None, data: Iterable[Any] | None
+    model: nn.Module,
+    plan: Plan,
+    undo: Undo,
+    *,
+    compensate: str | Compensation | None = None,
+    data: Iterable[Any] | None = None,
 ) -> None:
-    """``apply`` for a caller that has the way back before the first step is made: ``undo`` is told of each."""
+    """``apply`` for a caller that has the way back before the first step is made: ``undo`` is told of each.
+
+    Affine maps are fitted where there are data; without, they stay at zero, for weights that are loaded afterwards.
+    """
+    has_maps = any(absence.has_map for absence in plan.absences)
+    data = list(data) if data is not None and has_maps else data
+    samples = None if data is None or not has_maps else map_inputs(data)
     if fingerprint(model) != plan.fingerprint:
         raise PlanError(
             "the plan was made for a model of another structure",
@@ -122,6 +147,7 @@ def carry_out_plan(
         for _, module in named_modules(model):
             recompute(module, steps)
         narrow_attention(model, steps)
+        leave_out(model, plan, steps, samples)
         remove(model, plan, steps)
         new = [replacements[id(tensor)] for tensor in old]
         steps.append(partial(_bury, new))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from prunekit.coupling.groups import Absence
 from prunekit.errors import PlanError
+from prunekit.inputs import Inputs
 from prunekit.modules.absent import Absent
 from prunekit.modules.containers import names_left
 from prunekit.plans.contents import Plan, Removal, Shortening
+from prunekit.surgery.mapping import fitted_map, in_runs, write_map
 from prunekit.surgery.way_back import putter
 
 _AGAIN = "plan again for this model"
@@ -95,12 +98,31 @@ def _parameters_beside(model: nn.Module, out: set[int]) -> Iterable[int]:
         waiting += [child for child in module._modules.values() if child is not None]
 
 
-def remove(model: nn.Module, plan: Plan, steps: list[Callable[[], None]]) -> None:
-    """Carries out absences, removals and shortenings of ``plan``; ``steps`` gets what puts everything back."""
-    for absence in plan.absences:
+def leave_out(model: nn.Module, plan: Plan, steps: list[Callable[[], None]], samples: Sequence[Inputs] | None) -> None:
+    """Carries out the absences of ``plan``; ``steps`` gets what puts everything back.
+
+    Affine maps are fitted on ``samples``, one after another; without any they stay at zero. Raises PlanError.
+    """
+    for together in in_runs(plan.absences):
+        put_in = partial(_put_in, model, together, steps)
+        if samples is None or not together[-1].has_map:
+            put_in()
+            continue
+        weight, bias = fitted_map(model, together[-1], samples, put_in)
+        found = model.get_submodule(together[-1].module)
+        assert isinstance(found, Absent)
+        write_map(found, weight, bias)
+
+
+def _put_in(model: nn.Module, absences: Sequence[Absence], steps: list[Callable[[], None]]) -> None:
+    for absence in absences:
         parent, name, absent = _stand_in(model, absence)
         steps.append(putter(parent.__dict__["_modules"], name, parent._modules[name]))
         parent._modules[name] = absent
+
+
+def remove(model: nn.Module, plan: Plan, steps: list[Callable[[], None]]) -> None:
+    """Carries out the removals and shortenings of ``plan``; ``steps`` gets what puts everything back."""
     for short in plan.shortenings:
         held, name = holder(model.get_submodule(short.module), short.attribute)
         store = held.__dict__

@@ -1,0 +1,125 @@
+"""Affine maps in the place of modules that go, fitted by least squares to what these did to their streams.
+
+    min over A, b of |r - A x - b|^2 + lambda |A|^2
+
+x is what reaches the map, r what the module added to its stream (of a branch its output, of a block what it returned
+less what it was given). Only sums of x x^T, x r^T, x and r enter, of one sample after another; lambda is the one that
+does best on a quarter of the rows, which may be infinite: then the mean of r is all that is left. Maps are fitted in
+the order of the model, each on what those before it give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.compensation.ridge import Split, refitted
+from prunekit.compensation.sampling import drawn_rows, on_device
+from prunekit.coupling.groups import Absence
+from prunekit.errors import InputError, PlanError
+from prunekit.inputs import Inputs, normalise, sample_named
+from prunekit.modules.absent import MAP, STREAM, Absent, tensors_given
+from prunekit.scorers.undisturbed import untouched
+
+MAP_SAMPLES = 128  # that are read at most
+_ROWS = 8192  # of all samples together, or 16 a feature
+
+
+def map_inputs(data: Any) -> list[Inputs]:
+    """What maps are fitted on. Raises InputError where there is nothing."""
+    samples = [normalise(item) for item in islice(data or (), MAP_SAMPLES)]
+    if not samples:
+        raise InputError(
+            "an affine map is fitted on calibration inputs, and there are none", where="data", hint="pass data="
+        )
+    return samples
+
+
+def in_runs(absences: Sequence[Absence]) -> Iterator[list[Absence]]:
+    """Modules that go together: those that hand on what they are given, and the one that follows."""
+    waiting: list[Absence] = []
+    for absence in absences:
+        waiting.append(absence)
+        if not absence.hands_on:
+            yield waiting
+            waiting = []
+    yield from ([absence] for absence in waiting)
+
+
+def fitted_map(
+    model: nn.Module, absence: Absence, samples: Sequence[Inputs], put_in: Callable[[], None]
+) -> tuple[Tensor, Tensor]:
+    """Weight (N, N) and bias (N,) of the map that ``put_in`` puts in the place of a module, with those before it.
+
+    Raises PlanError where what reaches it has another shape than what it stands for, or a value is not finite.
+    """
+    kind, _, place = absence.leaves[0].partition(":")
+    axis, size = (int(part) for part in place.split("="))
+    rows = partial(_rows_met, model, absence.module, samples, axis, size)
+    added = rows(lambda given, made: made - given if kind == STREAM else made)
+    put_in()
+    reached = rows(lambda given, made: given)
+    if [len(x) for x in reached] != [len(r) for r in added]:
+        raise PlanError("what reaches the map has another shape than what it stands for", where=absence.module)
+    split = Split()
+    for number, pair in enumerate(zip(reached, added, strict=True)):
+        both = torch.cat(pair, 1)[None]
+        held = both.shape[1] // 4 if len(samples) < 4 else both.shape[1] * (number % 4 == 3)
+        split.tried.add(both[:, : both.shape[1] - held])
+        split.held.add(both[:, both.shape[1] - held :])
+    device = added[0].device
+    reads = torch.cat([torch.zeros(size, size), torch.eye(size)], 1).to(device)
+    fit = refitted(split, 0, reads, torch.arange(size, device=device), True, None)
+    if not bool(torch.isfinite(fit.change).all() and torch.isfinite(fit.intercept).all()):
+        raise PlanError("the affine map is not finite", where=absence.module, hint="check the data")
+    return fit.change, fit.intercept
+
+
+def write_map(absent: Absent, weight: Tensor, bias: Tensor) -> None:
+    """Puts what was fitted into the map."""
+    held = absent.get_submodule(MAP)
+    with torch.no_grad():
+        for name, value in (("weight", weight), ("bias", bias)):
+            held.get_parameter(name).copy_(value)
+
+
+def _rows_met(
+    model: nn.Module,
+    path: str,
+    samples: Sequence[Inputs],
+    axis: int,
+    size: int,
+    of: Callable[[Tensor, Tensor], Tensor],
+) -> list[Tensor]:
+    """Of every sample some rows (R, size) of what ``of`` makes of the first tensor given and the first returned."""
+    found: list[Tensor] = []
+    given: list[Tensor] = []
+    most = -(-max(_ROWS, 16 * size) // len(samples))
+
+    def before(_: nn.Module, args: Any, kwargs: Any) -> None:
+        given[:] = [next(tensors_given((args, kwargs))).detach().clone()]
+
+    def after(_: nn.Module, args: Any, output: Any) -> None:
+        value = of(given[0], next(tensors_given(output)).detach())
+        if value.shape[axis] != size:
+            raise PlanError(f"a map of {size} features meets {tuple(value.shape)}", where=path)
+        rows = value.movedim(axis, -1).reshape(-1, size)
+        found.append(rows[drawn_rows(len(rows), most, len(found)).to(rows.device)].clone())
+
+    module = model.get_submodule(path)
+    hooks = [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
+    try:
+        with untouched(model, ()), torch.no_grad():
+            for number, sample in enumerate(samples):
+                moved = on_device(sample, model)
+                with sample_named(number):
+                    model(*moved.args, **moved.kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
