@@ -94,9 +94,8 @@ def _plan_of(
     built: Built, data: Path | None, images: int | None, keywords: Mapping[str, Any]
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan of the part, and counts before and after it."""
-    import torch
-
     from prunekit.api import plan
+    from prunekit.quantities.plan_cost import cost_after
     from prunekit.registry.criteria import scorer
     from prunekit.runs.held_out import train_and_val
     from prunekit.runs.prune_stage import Batches, structure_of
@@ -114,7 +113,7 @@ def _plan_of(
 
     made = uniform_first(options, once) if goes_home and "uniform" not in options else once(options)
     before = structure.cost()
-    after = structure.cost({width.group: torch.tensor(width.kept) for width in made.widths})
+    after = cost_after(structure, made)
     names = ("params", "macs", "layer_macs")
     return made, {name: {"before": getattr(before, name), "after": getattr(after, name)} for name in names}
 

@@ -6,17 +6,16 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, SelectionError
 from prunekit.options import Options
+from prunekit.planning.depth_bounds import least_of, left_out, most_of, too_few
 from prunekit.planning.scoring import statistics_of
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.plans.contents import Plan
@@ -30,7 +29,7 @@ from prunekit.removal.ranking import Order, Unit, scores_blocks
 from prunekit.removal.removal_plans import Remover, hooked
 from prunekit.roles import BLOCK
 from prunekit.scorers import BlockInfluence, Damage, DisturbedTaylor, Scorer
-from prunekit.selection.ratio import ratios
+from prunekit.selection.ratio import check_keys, ratios
 
 logger = logging.getLogger(__name__)
 
@@ -136,11 +135,14 @@ def _begun(
     trial = Rerun(model, structure, options.choice.seed, perturbed and options.cutting.verify != "shapes")
     if not groups:
         raise _no_blocks(structure, ())
+    for name in ("min_ratio", "max_ratio"):
+        if isinstance(bound := getattr(options.scope, name), Mapping):
+            check_keys(bound, (*structure.groups, *structure.depth.groups), name)
     choice = _Choice(groups, _remover(trial, groups, options))
     for frozen in (each for group in groups for each in hooked(model, group)):
         choice.refused.append(frozen)
         choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
-    choice.never |= _left_out(structure, groups, options)
+    choice.never |= left_out(structure, groups, options)
     statistics = statistics_of(model, structure, (), asked, data, options.choice.seed, progress)
     return choice, Order(groups, asked, statistics), asked
 
@@ -213,36 +215,6 @@ def _no_blocks(structure: Structure, refused: Sequence[Frozen]) -> NothingToPrun
     return NothingToPruneError("no block can go:\n    " + "\n    ".join(lines), hint="prune widths: leave roles out")
 
 
-def _left_out(structure: Structure, groups: Sequence[Group], options: Options) -> set[Unit]:
-    """Units that include does not admit or exclude names. Raises InputError for a pattern that matches nothing."""
-    scope = options.scope
-    units = {path: (g.name, u) for g in groups for u, path in enumerate(g.places)}
-    names = {path: _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
-
-    def matched(patterns: Any, where: str) -> set[str]:
-        found: set[str] = set()
-        for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
-            hits = {path for path, own in names.items() if any(fnmatchcase(name, pattern) for name in own)}
-            if not hits:
-                known = ", ".join(list(units)[:6])
-                raise InputError(f"{pattern!r} matches no block", where=where, hint=f"blocks: {known}")
-            found |= hits
-        return found
-
-    stay = matched(scope.exclude, "exclude") if scope.exclude is not None else set()
-    if scope.include is not None:
-        stay |= units.keys() - matched(scope.include, "include")
-    return {units[path] for path in stay}
-
-
-def _named_by(path: str, group: Group, unit: int, structure: Structure) -> set[str]:
-    """The unit, its group and role, what it is in, and what is in it."""
-    inside = [each.module for each in group.branches[unit].modules] if group.branches else [path]
-    above = {".".join(parts[:end]) for parts in [path.split(".")] for end in range(1, len(parts) + 1)}
-    tensors = {name for name in structure.trace.state if is_inside(name, inside)}
-    return above | set(inside) | tensors | {str(group.role), group.name}
-
-
 class _Until:
     """When enough is gone: so many of the groups of each pool, or a target met."""
 
@@ -280,26 +252,17 @@ def _enough(
     return _Until(groups, counts, None)
 
 
-def _most(groups: Sequence[Group], structure: Structure, options: Options) -> dict[str, int]:
-    """How many units of each group may go: one entry stays in every container, and what ``max_ratio`` says."""
-    shares = ratios(groups, options.scope.share) if options.scope.target is None else {}
-    caps = {} if options.scope.max_ratio is None else ratios(groups, options.scope.max_ratio)
-    found = {}
-    for group in groups:
-        entries = group.size if group.branches else len(structure.trace.containers[group.block]) - 1
-        cap = caps.get(group.name)
-        most = min(group.size, entries, group.size if cap is None else math.floor(cap * group.size))
-        found[group.name] = 0 if shares and shares[group.name] is None else most
-    return found
-
-
 def _settled_blocks(
     choice: _Choice, order: Order, structure: Structure, options: Options, enough: _Until
 ) -> tuple[Plan, Certificate, list[Unit]]:
     """Takes units until it is enough, and again without those that turn out to have to stay."""
-    most = _most(choice.groups, structure, options)
+    most, least = most_of(choice.groups, structure, options), least_of(choice.groups, options)
     while True:
         gone: list[Unit] = []
+        for name, count in least.items():
+            gone += order.taken(gone, choice.never, {at: count if at == name else 0 for at in most})
+            if sum(at == name for at, _ in gone) < count or count > most[name]:
+                raise too_few(name, count, choice.refused)
         for pool in enough.pools:
             upcoming = order.taken(gone, choice.never, {name: most[name] if name in pool else 0 for name in most})
             while not enough(pool, gone, choice.kept(gone)):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Frozen, Group
-from prunekit.errors import TraceError, VerificationError
+from prunekit.errors import PrunekitError, TraceError, VerificationError
 from prunekit.plans.contents import Plan
 from prunekit.removal.certificate import Certificate
 
@@ -37,25 +37,42 @@ def largest_certified(
 
     Raises RefusedError where none can.
     """
-    refused: list[Frozen] = []
-    wanted = {name: units.clone() for name, units in kept.items()}
-    try:
-        return (*remover.planned(wanted), ())
-    except (VerificationError, TraceError) as error:
-        last: Exception = error
     groups = {group.name: group for group in every}
-    gone = [(at, unit) for at, units in wanted.items() for unit in units_gone(groups[at], units)]
-    for name, unit in gone:
-        group = groups[name]
-        alone = torch.tensor([other for other in range(group.size) if other != unit], dtype=torch.int64)
+    gone = [(at, unit) for at, units in kept.items() for unit in units_gone(groups[at], units)]
+    refused: list[Frozen] = []
+
+    def without(these: Sequence[tuple[str, int]]) -> tuple[Plan, Certificate] | None:
+        """The plan in which these units go; where they are refused, which: by halves. Then None."""
         try:
-            remover.planned({name: alone})
+            return remover.planned(_kept_without(these, groups))
         except (VerificationError, TraceError) as error:
-            refused.append(Frozen(group.places[unit], 1, error.what, error.where))
-            wanted[name] = torch.cat([wanted[name], torch.tensor([unit])]).sort().values
-    if refused and any(len(units) < groups[name].size for name, units in wanted.items()):
-        return (*remover.planned(wanted), tuple(refused))
-    raise RefusedError(str(last).partition("\n")[0], tuple(refused))
+            if len(these) == 1:
+                group = groups[these[0][0]]
+                refused.append(Frozen(group.places[these[0][1]], 1, error.what, error.where))
+            else:
+                for half in (these[: len(these) // 2], these[len(these) // 2 :]):
+                    without(half)
+            last.append(error)
+            return None
+
+    last: list[PrunekitError] = []
+    found = without(gone)
+    if found is not None:
+        return (*found, ())
+    names = {frozen.name for frozen in refused}
+    rest = [(at, unit) for at, unit in gone if groups[at].places[unit] not in names]
+    if not (refused and rest):
+        raise RefusedError(last[-1].what, tuple(refused))
+    return (*remover.planned(_kept_without(rest, groups)), tuple(refused))
+
+
+def _kept_without(gone: Sequence[tuple[str, int]], groups: Mapping[str, Group]) -> Kept:
+    found = {}
+    for name in dict.fromkeys(at for at, _ in gone):
+        out = {unit for at, unit in gone if at == name}
+        left = [unit for unit in range(groups[name].size) if unit not in out]
+        found[name] = torch.tensor(left, dtype=torch.int64)
+    return found
 
 
 def units_gone(group: Group, units: Tensor) -> list[int]:

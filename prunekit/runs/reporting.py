@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,6 +17,7 @@ from prunekit.samples.sequences import Skipped
 from prunekit.plans.contents import Plan
 from prunekit.samples.tasks import Samples
 from prunekit.registry.building import Built
+from prunekit.quantities.plan_cost import cost_after
 from prunekit.quantities.stopwatch import latency as latency_of
 
 NAMED = 50  # skipped samples in a report
@@ -42,8 +42,7 @@ def report(
     linear layers only. ``structure`` is the original part's; ``latency`` says whether to measure it.
     """
     part, teacher = built.model.get_submodule(built.part), original.get_submodule(built.part)
-    kept = {width.group: torch.tensor(width.kept) for width in plan.widths}
-    before, after = structure.cost(), structure.cost(kept)
+    before, after = structure.cost(), cost_after(structure, plan)
     out: dict[str, Any] = {name: _pair(getattr(before, name), getattr(after, name)) for name in COUNTS}
     rest = count_rest(built, part)
     for name in COUNTS:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError
+from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, SelectionError
 from prunekit.modules.absent import Absent
 
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -300,3 +300,15 @@ def test_torch_encoder_layers_give_up_their_branches():
         nn.init.zeros_(out.bias)
     with torch.no_grad():
         torch.testing.assert_close(model(OTHER), dense(OTHER), rtol=0, atol=1e-6)
+
+
+def test_the_least_share_holds_for_blocks_and_branches():
+    model = Net(4, "plain", "pre").eval()
+    for role, group in (("depth.block", "blocks"), ("depth.mlp", "blocks.*.down")):
+        asked = {"roles": [role], "scorer": "random"}
+        (width,) = prunekit.plan(model, X, ratio=0.25, min_ratio=0.5, **asked).widths
+        assert (width.group, width.before - width.after) == (group, 2)
+        with pytest.raises(SelectionError, match="should go at least"):
+            prunekit.plan(model, X, ratio=0.25, min_ratio=0.75, max_ratio=0.25, **asked)
+    with pytest.raises(SelectionError, match="should go at least"):
+        prunekit.plan(model, X, roles=["depth.block"], ratio=0.5, min_ratio=0.9, scorer="random")

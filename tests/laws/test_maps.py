@@ -11,6 +11,7 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import InputError, NothingToPruneError
+from prunekit.quantities.plan_cost import cost_after
 
 DATA = [torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(6)]
 X, OTHER = DATA[0][:, :5], torch.randn(3, 7, 8, generator=torch.Generator().manual_seed(9))
@@ -86,13 +87,15 @@ def same(model, before):
 @pytest.mark.parametrize("role", ["depth.block", "depth.mlp"])
 def test_what_is_affine_is_replaced_without_loss(role, style):
     model = made(lambda: Stack(style=style))
-    before, state = model(OTHER).detach(), bits(model)
+    before, state, structure = model(OTHER).detach(), bits(model), prunekit.trace(model, X)
     result = prunekit.prune(model, X, roles=[role], ratio=0.5, replace="affine", scorer="random", data=DATA)
     torch.testing.assert_close(model(OTHER).detach(), before, rtol=0, atol=3e-3)  # the ridge is all that is lost
     assert sum(absence.has_map for absence in result.plan.absences) == 2
     counted = sum(p.numel() for p in model.parameters())
     assert result.report.params["after"] == counted < result.report.params["before"]
     assert sum(layer.params[1] for layer in result.layers) == counted
+    predicted = cost_after(structure, result.plan)
+    assert (predicted.params, predicted.macs) == (counted, result.report.macs["after"])
     assert prunekit.Plan.from_json(result.plan.to_json()) == result.plan
     result.undo()
     assert same(model, state)

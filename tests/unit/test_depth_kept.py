@@ -152,6 +152,44 @@ def test_a_library_builds_fewer_layers(name, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), dense.state_dict().values(), strict=True))
 
 
+@pytest.mark.parametrize(("name", "role"), [("llama", "depth.attention"), ("bert", "depth.mlp")])
+def test_a_library_that_cannot_say_a_missing_branch_is_not_believed(name, role, tmp_path):
+    from prunekit_hf.folder import written_home
+
+    from prunekit.errors import ExportError
+
+    torch.manual_seed(0)
+    model = models()[name]().eval()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    result = prunekit.prune(model, roles=[role], ratio=0.4, scorer=prunekit.Random(seed=3))
+    assert "the class build" in result.home.trouble
+    if name != "bert":  # the first attention goes too, and the cache of the others has no hole
+        ids = torch.arange(3, 9)[None]
+        asked = {"max_new_tokens": 6, "do_sample": False, "min_new_tokens": 6}
+        kept = model.generate(ids, use_cache=True, **asked)
+        assert torch.equal(kept, model.generate(ids, use_cache=False, **asked))
+    prunekit.save(result, tmp_path / role)
+    loaded = prunekit.load(tmp_path / role)
+    inputs = prunekit.trace(model).inputs
+    with torch.no_grad():
+        assert torch.equal(loaded(*inputs.args, **inputs.kwargs)[0], model(*inputs.args, **inputs.kwargs)[0])
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    with pytest.raises(ExportError, match=r"prunekit\.load\(folder\)"):
+        written_home(prunekit.plans.Bundle(model, result.plan, {}), tmp_path / "home", ("fp32",))
+    result.undo()
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
+
+
+def test_an_optimizer_goes_on_without_the_branches():
+    model = stack()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    result = prunekit.prune(model, X, roles=["depth.mlp"], ratio=0.4, scorer="random")
+    prunekit.migrate_optimizer(optimizer, result)
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in model.parameters()}
+    model(X).square().mean().backward()
+    optimizer.step()
+
+
 def test_widths_and_fewer_layers_are_said_together(tmp_path):
     torch.manual_seed(0)
     model = models()["llama"]().eval()

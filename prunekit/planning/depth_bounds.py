@@ -1,0 +1,75 @@
+"""Which blocks and branches the options admit, and how many of each group go at least and at most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from prunekit.coupling.blocks import is_inside
+from prunekit.coupling.groups import Frozen, Group
+from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError, SelectionError
+from prunekit.options import Options
+from prunekit.removal.ranking import Unit
+from prunekit.selection.ratio import narrowed, ratios
+
+
+def left_out(structure: Structure, groups: Sequence[Group], options: Options) -> set[Unit]:
+    """Units that include does not admit or exclude names. Raises InputError for a pattern that matches nothing."""
+    scope = options.scope
+    units = {path: (g.name, u) for g in groups for u, path in enumerate(g.places)}
+    names = {path: _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
+
+    def matched(patterns: Any, where: str) -> set[str]:
+        found: set[str] = set()
+        for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
+            hits = {path for path, own in names.items() if any(fnmatchcase(name, pattern) for name in own)}
+            if not hits:
+                known = ", ".join(list(units)[:6])
+                raise InputError(f"{pattern!r} matches no block", where=where, hint=f"blocks: {known}")
+            found |= hits
+        return found
+
+    stay = matched(scope.exclude, "exclude") if scope.exclude is not None else set()
+    if scope.include is not None:
+        stay |= units.keys() - matched(scope.include, "include")
+    return {units[path] for path in stay}
+
+
+def _named_by(path: str, group: Group, unit: int, structure: Structure) -> set[str]:
+    """The unit, its group and role, what it is in, and what is in it."""
+    inside = [each.module for each in group.branches[unit].modules] if group.branches else [path]
+    above = {".".join(parts[:end]) for parts in [path.split(".")] for end in range(1, len(parts) + 1)}
+    tensors = {name for name in structure.trace.state if is_inside(name, inside)}
+    return above | set(inside) | tensors | {str(group.role), group.name}
+
+
+def most_of(groups: Sequence[Group], structure: Structure, options: Options) -> dict[str, int]:
+    """How many units of each group may go: one entry stays in every container, and what ``max_ratio`` says."""
+    shares = ratios(groups, options.scope.share) if options.scope.target is None else {}
+    caps = {} if options.scope.max_ratio is None else ratios(groups, narrowed(options.scope.max_ratio, groups) or {})
+    found = {}
+    for group in groups:
+        entries = group.size if group.branches else len(structure.trace.containers[group.block]) - 1
+        cap = caps.get(group.name)
+        most = min(group.size, entries, group.size if cap is None else math.floor(cap * group.size))
+        found[group.name] = 0 if shares and shares[group.name] is None else most
+    return found
+
+
+def least_of(groups: Sequence[Group], options: Options) -> dict[str, int]:
+    """How many units of each group go at least, as ``min_ratio`` says."""
+    shares = {} if options.scope.min_ratio is None else ratios(groups, narrowed(options.scope.min_ratio, groups) or {})
+    return {g.name: math.ceil(share * g.size) for g in groups if (share := shares.get(g.name))}
+
+
+def too_few(name: str, count: int, refused: Sequence[Frozen]) -> SelectionError:
+    """What says that fewer can go than ``min_ratio`` asks for."""
+    stay = [f"{frozen.name}: {frozen.reason}" for frozen in refused]
+    return SelectionError(
+        f"{count} of {name} should go at least, and so many cannot" + "".join(f"\n    {line}" for line in stay),
+        where="min_ratio",
+        hint="lower min_ratio for it, or raise max_ratio",
+    )

@@ -1,0 +1,37 @@
+"""Parameters, multiply-adds and bytes of what a plan leaves, without carrying it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from prunekit.coupling.blocks import is_inside
+from prunekit.coupling.cost import Cost, measure_ops
+from prunekit.coupling.structure import Structure
+from prunekit.plans.contents import Plan
+
+
+def cost_after(structure: Structure, plan: Plan) -> Cost:
+    """The cost of the model of ``structure`` after ``plan``, affine maps that stand for what went included."""
+    gone = [path for removal in plan.removals for path in removal.gone] + [each.module for each in plan.absences]
+    parts = tuple(term for term in structure.terms if not is_inside(term.module, gone))
+    kept = {width.group: torch.tensor(width.kept) for width in plan.widths if width.group in structure.numbers}
+    left = measure_ops(parts, structure.shapes(kept) if kept else {})
+    for params, macs, size in _maps_in(structure, plan):
+        left = Cost(left.params + params, left.macs + macs, left.layer_macs + macs, left.memory + size)
+    return left
+
+
+def _maps_in(structure: Structure, plan: Plan) -> Iterator[tuple[int, int, int]]:
+    """Parameters, multiply-adds and bytes of every map."""
+    out = {path for removal in plan.removals for path in removal.gone}
+    for absence in plan.absences:
+        if absence.has_map and not is_inside(absence.module, list(out)):
+            made = next(call for call in structure.trace.modules if call.module == absence.module).outputs[0]
+            axis, width = (int(part) for part in absence.leaves[0].partition(":")[2].split("="))
+            rows = 1
+            for at, size in enumerate(made.shape):
+                rows *= 1 if at == axis else size
+            params = width * width + width
+            yield params, rows * width * width, params * made.dtype.itemsize
