@@ -37,7 +37,7 @@ class Pager:
         with self.one_at_a_time:
             if resident() <= max(self.memory, self.floor + _STEP):
                 return
-            for start, length in _mapped(self.scratch):
+            for start, length in _ranges(self.scratch):
                 self.advise(start, length)
             self.trim()
             self.floor = resident()
@@ -100,7 +100,7 @@ def _trim() -> Callable[[], object]:
     return (lambda: None) if call is None else (lambda: call(ctypes.c_size_t(0)))
 
 
-def _mapped(scratch: Path) -> list[tuple[int, int]]:
+def _ranges(scratch: Path) -> list[tuple[int, int]]:
     """(start, length) of what is mapped of files of weights and of ``scratch``."""
     found = []
     with open("/proc/self/maps") as maps:

@@ -40,6 +40,7 @@ ROWS = {
     "--ranking": (("globl", "global"), ("", "ranking"), ("nan", "ranking")),
     "--allocation": (("mesured", "measured"), ("", "allocation"), ("nan", "allocation")),
     "--compensate": (("rigde", "ridge"), ("nan", "ridge"), (HUGE, "ridge")),
+    "--replace": (("affin", "affine"), ("nan", "affine"), (HUGE, "affine")),
     "--checkpoint": (("none.pth", "none.pth"), (".", "checkpoint"), ("hostile_nets.py", "hostile_nets.py"), (LONG, "")),
     "--data": FOLDER,
     "--val": FOLDER,
