@@ -36,7 +36,8 @@ def check_damage(folder: Path) -> AbstractContextManager[Callable[[], None]]:
     if not isinstance(told, dict) or PLAN not in told:
         raise damaged
     for name in READ:
-        _compare(folder / name, told.get(name))
+        if name in told:
+            _compare(folder / name, told[name])
     weights = files_of(folder / WEIGHTS)
     if not {file.name for file in weights} <= told.keys():
         raise damaged
@@ -60,7 +61,7 @@ def _weights_compared(files: Sequence[tuple[Path, object]]) -> Iterator[Callable
 
 
 def _compare(path: Path, told: object) -> None:
-    if told is not None and path.is_file() and digest(path) != told:
+    if path.is_file() and digest(path) != told:
         raise CheckpointError(
             f"{path} is damaged: its bytes are not those that were written", hint="copy or save the folder again"
         )

@@ -112,3 +112,15 @@ def test_a_size_that_is_none(kept, tmp_path, shard):
     with pytest.raises(InputError, match="shard"):
         prunekit.save(kept[0], tmp_path / "other", shard=shard)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", [INDEX, "plan.json", "model.json", "model-00001-of-{}.safetensors"])
+def test_a_checksum_that_was_wiped_is_damage(kept, name):
+    _, folder = kept
+    count = len(list(folder.glob("model-*.safetensors")))
+    path = folder / "checksums.json"
+    told = json.loads(path.read_text())
+    told[name.format(f"{count:05d}")] = None
+    path.write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        prunekit.load(folder, Tied())
