@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunekit.offloading import relieve
 from prunekit.operators import TABLE
 
 
@@ -159,6 +160,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **(kwargs or {}))
         if product is not None and self._after is not None:
             self._after(product, output)
+        if product is not None:
+            relieve()
         return output
 
     def _product(self, name: str, args: Any) -> Product | None:
