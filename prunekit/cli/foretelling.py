@@ -19,12 +19,17 @@ HOW = "one pass of every stage's model, its operators timed once each here and c
 def is_large(ready: Ready) -> bool:
     """Whether going through the recipe with a few samples would itself take long, or much memory.
 
-    A target on latency is measured in any case, which takes the model itself.
+    A target on latency is measured in any case, and whole blocks go if a run says that they can: both take the model.
     """
+    from prunekit.planning.parting import scopes_of
     from prunekit.quantities.limits import parse_target
     from prunekit.recipes import Distil, Prune, stages_of
 
+    if any(isinstance(stage, Prune) and stage.deep for stage in stages_of(ready.recipe)):
+        return False
     target = ready.asked.options.get("target")
+    if scopes_of(_job(ready, {}).scope)[0] is not None:
+        return False
     if target is not None and any(limit.quantity == "latency" for limit in parse_target(target)):
         return False
     built = ready.built

@@ -28,8 +28,10 @@ from prunekit.options.keywords import takes_options
 from prunekit.planning.candidates import choose, nothing_to_prune
 from prunekit.planning.drafting import Draft, draft
 from prunekit.planning.naming import by_name
+from prunekit.planning.parting import parted
 from prunekit.planning.symmetry_check import check_symmetry
 from prunekit.registry.criteria import known_scorers, scorer
+from prunekit.removal.ranking import scores_blocks
 from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.surgery.cutting import Undo, apply
 
@@ -90,9 +92,11 @@ def compare(
     options = by_name(options, model)
     with eager(model):
         structure = structure or trace(model, example_inputs, free_outputs=options.scope.free_outputs)
-        settled, groups = _groups_settled(model, structure, options.replaced(seed=seeds[0]))
+        deep = _of_blocks(options)
+        options = options.replaced(seed=seeds[0])
+        settled, groups = (options, structure.depth.groups) if deep else _groups_settled(model, structure, options)
         refit = as_compensation(options.cutting.compensate)
-        contest = _Contest(model, structure, settled, groups, refit, evaluate, listen or (lambda *_: None))
+        contest = _Contest(model, structure, settled, groups, refit, evaluate, listen or (lambda *_: None), deep)
         pool = pool_of(data, structure.inputs, images * len(seeds), seeds[0])
         count = min(images, len(pool) if len(seeds) == 1 else max(1, len(pool) // 2))
         original = dict(evaluate(model))
@@ -101,6 +105,16 @@ def compare(
     cost = structure.cost()
     drawn = {"seeds": list(seeds), "images": count, "of_images": len(pool)}
     return Comparison.of(lines, CONTROL, original, cost.params, cost.macs, _told(options) | drawn)
+
+
+def _of_blocks(options: Options) -> bool:
+    """Whether criteria of blocks are compared, and not of widths. Raises InputError where both are asked for."""
+    parts = parted(options)
+    if parts.depth is not None and parts.widths is not None:
+        raise InputError(
+            "criteria of blocks and of widths are compared apart", where="depth.block", hint="name one of both"
+        )
+    return parts.depth is not None
 
 
 def _told(options: Options) -> dict[str, Any]:
@@ -168,6 +182,7 @@ class _Contest:
     refit: Compensation | None
     evaluate: Evaluate
     listen: Listen
+    deep: bool = False
 
     def run(self, makers: Mapping[str, Maker], draws: Sequence[Drawn], seeds: Sequence[int]) -> list[Line]:
         """A line for each scorer. Seeds are the outer loop: one set of statistics is held at a time."""
@@ -193,12 +208,18 @@ class _Contest:
                     continue
                 trials[name].append(self._judged(found, undo, seed))
                 again = len(seeds) > 1 and make(seeds[1]) == make(seeds[0])
-                if again and self.refit is None and statistics.asked == asked:
+                if again and self.refit is None and not self.deep and statistics.asked == asked:
                     fixed.add(name)
         self.listen(total, total, "")
         return [Line(n, () if n in why else tuple(trials[n]), n in fixed, why.get(n, "")) for n in makers]
 
     def _cut(self, made: Scorer, drawn: Drawn, statistics: Statistics, seed: int) -> tuple[Draft, Undo]:
+        if self.deep:  # every block that goes is passed by in the model itself: there are no statistics to share
+            if not scores_blocks(made):
+                raise ScorerError(f"{type(made).__name__} says nothing of whole blocks", where="scorer")
+            inputs = [sample.inputs for sample in drawn]
+            whole = draft(self.model, self.structure, self.options.replaced(scorer=made, seed=seed), data=inputs)
+            return whole, apply(self.model, whole.plan)
         scored = Scored.of(made, self.groups, statistics)
         found = draft(self.model, self.structure, self.options.replaced(scorer=scored, seed=seed))
         data = None if self.refit is None else [sample.inputs for sample in drawn]

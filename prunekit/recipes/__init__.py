@@ -1,5 +1,6 @@
 """Recipes: ordered stages as data. ``prunekit.runs`` runs them."""
 
+from prunekit.recipes.depth_then_width import DEPTH_THEN_WIDTH
 from prunekit.recipes.isomorphic import ISOMORPHIC
 from prunekit.recipes.iterative import ITERATIVE
 from prunekit.recipes.minitron import MINITRON, MINITRON_LORA
@@ -21,7 +22,7 @@ from prunekit.recipes.stages import (
     stages_of,
 )
 
-OWN = (ONESHOT, ITERATIVE, ISOMORPHIC, GROUP_LASSO, BATCH_NORM, GROWING, MINITRON, MINITRON_LORA)
+OWN = (ONESHOT, ITERATIVE, DEPTH_THEN_WIDTH, ISOMORPHIC, GROUP_LASSO, BATCH_NORM, GROWING, MINITRON, MINITRON_LORA)
 
 __all__ = [
     "COMMON",

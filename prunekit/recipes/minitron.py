@@ -5,22 +5,36 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 
 from prunekit.options.fields import said
+from prunekit.recipes.depth_then_width import BlocksShare, blocks_first
 from prunekit.recipes.records import COMMON
 from prunekit.recipes.stages import Distil, Evaluate, Prune, Recipe, Stage, Term
+from prunekit.roles import DEPTH
 
 
 @dataclass(frozen=True)
-class WhatGoes:
+class WhatGoes(BlocksShare):
     """Settings of these recipes alone."""
 
     # of a model that is to lose a part of itself these cost least; embedding and heads go where they are named
-    roles: str = field(default="mlp.hidden", metadata=said("that are cut, between commas; empty is every one"))
+    roles: str = field(
+        default="mlp.hidden", metadata=said("that are cut, between commas, blocks first; empty: every width")
+    )
 
 
 def _arranged(recipe: Recipe, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     roles = tuple(word.strip() for word in str(recipe.settings["roles"]).split(",") if word.strip())
-    pools = (roles,) if roles else ()
-    return tuple(replace(stage, pools=pools) if isinstance(stage, Prune) else stage for stage in stages)
+    deep = [role for role in roles if role in DEPTH]
+    pools = tuple(pool for pool in (tuple(role for role in roles if role not in deep),) if pool)
+    found: list[Stage] = []
+    for stage in stages:
+        if isinstance(stage, Prune) and deep:
+            first = blocks_first(recipe.settings["blocks"] if pools else 1)
+            found.append(replace(first, pools=(tuple(deep),)))
+        if not isinstance(stage, Prune):
+            found.append(stage)
+        elif pools or not deep:
+            found.append(replace(stage, pools=pools))
+    return tuple(found)
 
 
 MINITRON = Recipe(

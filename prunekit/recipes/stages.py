@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from prunekit.options.fields import Setting
 from prunekit.options.schedules import portions
 from prunekit.recipes.records import Repeating
+from prunekit.roles import DEPTH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,8 @@ class Prune:
         bound: roles that are cut along where the model's own code allows the widths of ``pools`` no other way, such as
             heads that share out the embedding among them.
         part: of all that goes, what is gone after this stage, in (0, 1]; ``Repeat`` sets it.
+        share: of a ratio that names no role, and of a target, what is gone after this stage, in (0, 1]: how much of it
+            blocks take where widths follow.
         reinitialise: whether weights are drawn anew after the cut: a control that trains from nothing.
     """
 
@@ -36,6 +39,12 @@ class Prune:
     bound: tuple[str, ...] = ()
     part: float = 1.0
     reinitialise: bool = False
+    share: float = 1.0
+
+    @property
+    def deep(self) -> bool:
+        """Whether whole blocks are what it cuts."""
+        return bool(self.pools) and all(role in DEPTH for pool in self.pools for role in pool)
 
 
 class Weighting(Protocol):

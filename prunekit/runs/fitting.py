@@ -11,7 +11,9 @@ from prunekit.errors import RecipeError
 from prunekit.options import Scope
 from prunekit.planning.parting import scopes_of
 from prunekit.recipes.stages import Distil, Prune, Stage
+from prunekit.roles import DEPTH
 from prunekit.selection import filter_groups
+from prunekit.selection.ratio import matches
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +33,52 @@ class Fitted:
 
 
 def _check_depth(cuts: Sequence[Prune], *, with_widths: bool) -> None:
+    """Raises RecipeError where a recipe has no stage for the blocks that are asked for, or none for the widths."""
+    if any(cut.deep for cut in cuts):
+        if not with_widths and not all(cut.deep for cut in cuts):
+            raise RecipeError(
+                "the recipe cuts widths after blocks, and blocks alone are asked for",
+                where="depth.block",
+                hint="say how much of the widths goes too, or prune blocks alone with oneshot or iterative",
+            )
+        return
     if any(cut.pools for cut in cuts):
         raise RecipeError(
             "the recipe names the roles that it cuts, and whole blocks are none of them",
             where="depth.block",
-            hint="prune blocks with a recipe that names none, such as oneshot or iterative; then run this one",
+            hint="prune blocks and widths with depth-then-width, or blocks alone with oneshot or iterative",
         )
     if with_widths and any(cut.part != 1 for cut in cuts):
         raise RecipeError(
             "the recipe cuts in parts, and blocks are renumbered between them",
             where="depth.block",
-            hint="prune blocks first, with oneshot, and then widths of what is left",
+            hint="prune blocks first, with depth-then-width or oneshot, and then widths of what is left",
+        )
+
+
+def _check_stages(cuts: Sequence[Prune], goal: Scope, structure: Structure) -> None:
+    """Raises RecipeError for a stage of blocks that has none, says nothing of them, or says widths in one breath."""
+    for cut in cuts:
+        named = {role for pool in cut.pools for role in pool}
+        if named & set(DEPTH) and not cut.deep:
+            raise RecipeError(
+                "a stage cuts whole blocks or widths, not both", where=cut.title, hint="name blocks in a stage before"
+            )
+    deep = [cut for cut in cuts if cut.deep]
+    if not deep:
+        return
+    if not structure.depth.groups:
+        why = "; ".join(f"{each.name}: {each.reason}" for each in structure.depth.frozen[:_SHOWN])
+        raise RecipeError(
+            "the model has no block that could go" + (f" ({why})" if why else ""),
+            where=deep[0].title,
+            hint="a recipe of widths, such as oneshot or isomorphic",
+        )
+    if isinstance(goal.ratio, Mapping) and not any(matches(k, g) for k in goal.ratio for g in structure.depth.groups):
+        raise RecipeError(
+            "the ratio says nothing of whole blocks, and the recipe cuts some",
+            where=deep[0].title,
+            hint="add depth.block=SHARE, or take a recipe of widths",
         )
 
 
@@ -54,11 +91,14 @@ def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Struct
     Raises RecipeError where no cut is left, and where a role that is missing is not optional.
     """
     depth, widths = scopes_of(goal)
+    asked = [stage for stage in stages if isinstance(stage, Prune)]
+    _check_stages(asked, goal, structure)
     if depth is not None:
-        _check_depth([stage for stage in stages if isinstance(stage, Prune)], with_widths=widths is not None)
+        _check_depth(asked, with_widths=widths is not None)
         goal = widths or replace(goal, include=None, exclude=None)
     groups = filter_groups(structure.groups, goal.include, goal.exclude, readers=structure.readers)
-    roles = {group.role for group in groups}
+    roles = {str(group.role) for group in groups}
+    roles |= set(DEPTH) if structure.depth.groups else set()
     wanted = dict.fromkeys(role for s in stages if isinstance(s, Prune) for pool in s.pools for role in pool)
     missing = [role for role in wanted if role not in roles]
     if refused := [role for role in missing if role not in optional]:

@@ -36,6 +36,7 @@ class Shares:
     Attributes:
         baseline: the original, which relative and partial targets refer to; None without a target.
         sizes: the original's units by group name, which partial ratios refer to.
+        apart: whether blocks have stages of their own.
     """
 
     goal: Scope
@@ -43,6 +44,7 @@ class Shares:
     sizes: Mapping[str, int]
     last: tuple[tuple[str, ...], ...]
     common: float
+    apart: bool = False
 
     @classmethod
     def of(cls, goal: Scope, stages: Sequence[Stage], part: nn.Module, structure: Structure) -> Shares:
@@ -52,9 +54,11 @@ class Shares:
             check_keys(goal.ratio, (*structure.groups, *structure.depth.groups), "ratio")
         baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
         common = 0.0
-        if baseline is not None and len({cut.pools for cut in cuts}) > 1:
-            common = _common(goal, cuts, part, structure, baseline)
-        return cls(goal, baseline, {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}, cuts[-1].pools, common)
+        widths = [cut for cut in cuts if not cut.deep]
+        if baseline is not None and len({cut.pools for cut in widths}) > 1:
+            common = _common(goal, widths, part, structure, baseline)
+        sizes = {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}
+        return cls(goal, baseline, sizes, cuts[-1].pools, common, any(cut.deep for cut in cuts))
 
     @classmethod
     def again(
@@ -65,7 +69,9 @@ class Shares:
         baseline = None if goal.target is None else Baseline.of(part, structure, goal.target)
         if baseline is not None:
             baseline = replace(baseline, quantities=told["quantities"])
-        return cls(goal, baseline, {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}, pools, told["common"])
+        apart = any(isinstance(stage, Prune) and stage.deep for stage in stages)
+        sizes = {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}
+        return cls(goal, baseline, sizes, pools, told["common"], apart)
 
     def values(self) -> dict[str, Any]:
         """JSON values of what was measured."""
@@ -76,15 +82,17 @@ class Shares:
         """(ratio, target) of ``stage`` on the model as it stands: one of them."""
         target = self.goal.target
         if target is not None and self.baseline is not None:
-            if stage.pools == self.last:
-                return None, target if stage.part == 1 else part_of(target, stage.part, self.baseline.quantities)
+            if stage.pools == self.last or stage.deep:
+                part = stage.part * stage.share
+                return None, target if part == 1 else part_of(target, part, self.baseline.quantities)
             return self.common * stage.part, None
         share = self.goal.share
         if isinstance(share, Mapping):
-            groups = (*structure.groups, *structure.depth.groups)
+            groups = structure.groups if self.apart else (*structure.groups, *structure.depth.groups)
+            groups = structure.depth.groups if stage.deep else groups
             here = [g for g in groups if not stage.pools or g.role in {r for p in stage.pools for r in p}]
             return {k: v * stage.part for k, v in share.items() if any(matches(k, g) for g in here)}, None
-        return share * stage.part, None
+        return share * stage.part * stage.share, None
 
 
 def _common(goal: Scope, stages: Sequence[Prune], part: nn.Module, structure: Structure, baseline: Baseline) -> float:

@@ -26,12 +26,13 @@ from prunekit.options.measured import as_measured
 from prunekit.options.together import from_settings
 from prunekit.options.types import Align
 from prunekit.planning.candidates import choose
-from prunekit.planning.parting import parted
+from prunekit.planning.deep import for_blocks, for_widths
+from prunekit.planning.parting import parted, scopes_of
 from prunekit.planning.drafting import Draft, draft
 from prunekit.quantities.gauge import Baseline
 from prunekit.samples.tasks import Samples
 from prunekit.registry import criterion
-from prunekit.roles import HEADS
+from prunekit.roles import DEPTH, HEADS
 from prunekit.runs.fitting import lacking
 from prunekit.recipes.records import Sampling
 from prunekit.recipes.stages import Prune
@@ -119,10 +120,11 @@ def drafted(
 def _drafted(
     part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
 ) -> Draft:
-    if parted(asked.options).depth is not None:
+    if stage.deep or parted(asked.options).depth is not None:
+        options = of_blocks(asked.options) if stage.deep else asked.options
         data = [sample.inputs for sample in Batches(samples, asked.images)]
         known: dict[str, Any] = {"baseline": asked.baseline, "sizes": asked.sizes}
-        return draft(part, structure, asked.options, data=data, progress=progress, **known)
+        return draft(part, structure, options, data=data, progress=progress, **known)
     roles = reached(structure, stage)
     options = asked.options if roles is None else asked.options.replaced(roles=roles)
     scope = options.scope
@@ -150,6 +152,20 @@ def _drafted(
     measured = None if how is None else Batches(samples, how.samples)  # the scores are there; damage is measured
     base, sizes = asked.baseline, asked.sizes
     return draft(part, structure, options, data=measured, progress=progress, baseline=base, sizes=sizes)
+
+
+def of_blocks(options: Options) -> Options:
+    """Options for a stage that cuts blocks alone: by ``Damage`` where the criterion is one of widths."""
+    depth = parted(options.replaced(roles=list(DEPTH), include=None)).depth
+    assert depth is not None
+    # ranked: a measured allocation is of widths, and follows
+    return for_blocks(depth.replaced(allocation="ranked", compensate=None))
+
+
+def of_widths(options: Options) -> Options:
+    """Options for a stage that cuts widths where blocks had one of their own."""
+    widths = scopes_of(options.scope)[1]
+    return for_widths(options if widths is None else replace(options, scope=widths))
 
 
 def cut(

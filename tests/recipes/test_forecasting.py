@@ -19,7 +19,7 @@ from prunekit.scorers import Magnitude, Wanda
 FAST = {"images": 2, "train_images": 2, "val_images": 2, "epochs": 1, "batch": 2, "latency": False, "prune_steps": 2}
 VIT = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5, "embed_dim": 48, "num_heads": 3}
 BY_NAME = {recipe.name: recipe for recipe in OWN}
-ON_VIT = [name for name in BY_NAME if name != "network-slimming"]
+ON_VIT = [name for name in BY_NAME if name not in ("network-slimming", "depth-then-width")]
 
 
 def made(device="cpu"):
@@ -92,6 +92,11 @@ def test_what_a_teacher_gives_is_counted_once_a_sample_where_it_is_kept():
 def test_latency_is_not_told_by_shapes():
     with pytest.raises(InputError, match="latency"):
         forecast(job(made("meta"), fast("oneshot"), ratio=None, target="latency<=50%"), 2)
+
+
+def test_blocks_are_not_told_by_shapes():
+    with pytest.raises(InputError, match="blocks"):
+        forecast(job(made("meta"), fast("depth-then-width")), 2)
 
 
 def test_what_the_run_would_refuse_is_refused_now():

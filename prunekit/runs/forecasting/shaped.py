@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
+from prunekit.planning.parting import scopes_of
 from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.quantities.limits import parse_target
@@ -72,6 +73,8 @@ def on_meta(model: nn.Module) -> nn.Module:
 
 def walked(job: Job) -> Walk:
     """Raises InputError for a target on latency, and what the run would raise for its cuts."""
+    if any(isinstance(stage, Prune) and stage.deep for stage in job.stages) or scopes_of(job.scope)[0] is not None:
+        raise InputError("shapes do not tell which blocks can go", where="depth.block", hint="the run itself finds out")
     target = job.scope.target
     if target is not None and any(limit.quantity == "latency" for limit in parse_target(target)):
         raise InputError("shapes do not tell latency", where="target", hint="the run itself measures it")

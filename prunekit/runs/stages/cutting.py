@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any
 
 from prunekit.coupling.structure import Structure
+from prunekit.errors import NothingToPruneError
 from prunekit.options.measured import as_measured
+from prunekit.planning.parting import scopes_of
 from prunekit.plans.contents import Plan
 from prunekit.recipes.stages import Distil, Prune
 from prunekit.runs.job import Job
 from prunekit.runs.keeping import DAMAGES
-from prunekit.runs.prune_stage import Asked, carry_out, drafted, structure_of, verified_by
+from prunekit.runs.prune_stage import Asked, carry_out, drafted, of_widths, structure_of, verified_by
 from prunekit.runs.telling import score_curves
 from prunekit.runs.under_way import UnderWay, counter, lean, sizes_of
 
@@ -30,7 +32,12 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
         made = drafted(run.part, stage, structure, run.train, asked, progress)
         return made.plan.to_json(), verified_by(made), score_curves(made, stage.title)
 
-    text, verified, curves = job.ranks.decided(decide)
+    try:
+        text, verified, curves = job.ranks.decided(decide)
+    except NothingToPruneError:
+        if not _passes_by(job, run, stage):
+            raise
+        return {"groups": 0}
     run.position.told.scores |= curves
     plan = Plan.from_json(text)
     carry_out(run.part, plan, run.train, asked)
@@ -45,6 +52,8 @@ def asked_of(job: Job, run: UnderWay, stage: Prune, structure: Structure) -> Ask
     """What ``stage`` is to do with the part as it stands."""
     ratio, target = run.shares.asked(stage, structure)
     options = job.settings.options.replaced(ratio=ratio, target=target)
+    if run.shares.apart and not stage.deep:
+        options = of_widths(options)
     how = as_measured(options.choice.allocation)
     if how is not None and how.store is None and run.kept is not None and job.ranks.first:
         options = options.replaced(allocation=replace(how, store=run.kept.path / DAMAGES))
@@ -52,7 +61,21 @@ def asked_of(job: Job, run: UnderWay, stage: Prune, structure: Structure) -> Ask
         options=options,
         images=job.settings.sampling.images,
         baseline=run.shares.baseline,
-        sizes=run.shares.sizes,
+        sizes=_sizes_known(run, structure),
         lean=partial(lean, job),
         reinitialise=stage.reinitialise,
     )
+
+
+def _sizes_known(run: UnderWay, structure: Structure) -> dict[str, int]:
+    """The original's units by group name; once blocks went, of containers alone: widths bear the numbers of blocks."""
+    if not any(plan.removals for plan in run.position.plans):
+        return dict(run.shares.sizes)
+    containers = {group.name for group in structure.depth.groups}
+    return {name: size for name, size in run.shares.sizes.items() if name in containers}
+
+
+def _passes_by(job: Job, run: UnderWay, stage: Prune) -> bool:
+    """Whether a step may take nothing: a share of few blocks is none of them, and another step takes or took one."""
+    deep = stage.deep or scopes_of(job.scope)[0] is not None
+    return deep and (stage.part < 1 or any(plan.removals for plan in run.position.plans))
