@@ -39,8 +39,8 @@ def new_folder(folder: Path, mark: str = RESULT, known: Mapping[str, Future[str]
     new = draft.stat().st_ino
     try:
         with disk_faults(folder, lost):
-            draft.chmod(0o755)  # mkdtemp makes it private; a result is as readable as any other output
             yield draft
+            as_readable_as_others(draft)
             _seal(draft, known or {})
             replaced = folder.is_dir() and any(folder.iterdir())
             if replaced:
@@ -64,6 +64,15 @@ def _seal(draft: Path, known: Mapping[str, Future[str]]) -> None:
         (draft / CHECKSUMS).write_text(json.dumps(told.result(), indent=1) + "\n")
     flushed(draft / CHECKSUMS)
     flushed(draft)
+
+
+def as_readable_as_others(folder: Path) -> None:
+    """Gives ``folder`` and all in it what the umask grants: mkdtemp and safetensors make theirs private."""
+    mask = os.umask(0o077)  # it can only be read by setting it, and meanwhile nothing should be more open
+    os.umask(mask)
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def check_target(folder: Path, mark: str = RESULT) -> None:

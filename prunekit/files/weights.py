@@ -140,7 +140,6 @@ def _write_tensors(tensors: Mapping[str, Tensor], path: Path, told: dict[str, st
         whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
         plain[name] = value.to("cpu", copy=not whole).contiguous()
     save_file(plain, path, metadata=told)
-    path.chmod(0o644)  # safetensors makes it private; the other files of a folder are not
 
 
 def _read_shards(path: Path) -> dict[str, Tensor]:

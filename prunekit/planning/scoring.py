@@ -74,11 +74,10 @@ def scores_of(
     progress: Any = None,
 ) -> dict[str, Tensor]:
     """A score a unit, by group name; what ``scorer`` needs is drawn from ``data``, or generated with ``seed``."""
-    names = sorted({m.tensor for g in chosen for m in g.parameters})
     statistics = statistics_of(model, structure, chosen, scorer, data, seed, progress)
     if not is_meta(model):
         _check_buffers(model, chosen)
-        for name in names:  # a scorer that reads no weights would not notice one that is NaN
+        for name in statistics.names:  # a scorer that reads no weights would not notice one that is NaN
             statistics.parameter(name)
     try:
         return {g.name: scorer.score(g, statistics) for g in chosen}

@@ -20,6 +20,10 @@ from prunekit.runs.ranks import Ranks, ranks_of
 from prunekit.runs.stopping import Asked
 
 
+# A recipe has its own steps (iterative: --set prune_steps), and its losses compare outputs with the original's
+NO_USE = ("steps", "schedule", "on_step", "free_outputs", "latency")
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """A recipe's settings, typed; they were checked when they were set."""
@@ -80,7 +84,11 @@ class Job:
         folder: Path | None = None,
         stop: Asked = lambda: False,
     ) -> Job:
-        """The job of ``prunekit.runs.run``, whose arguments these are. Raises RecipeError for a recipe without a cut."""
+        """The job of ``prunekit.runs.run``, whose arguments these are.
+
+        Raises RecipeError for a recipe without a cut, InputError for an option that recipes have no use for.
+        """
+        options.refuse("a recipe", NO_USE)
         stages = stages_of(recipe)
         if not any(isinstance(stage, Prune) for stage in stages):
             raise RecipeError(f"recipe {recipe.name} has no prune stage")

@@ -50,7 +50,8 @@ def run(
             on a CPU the result is then equal to that of an undisturbed run, bit for bit.
         stop: asked between steps; once it says so the run is kept as it stands and raises ``Stopped``.
         options, keywords: as for ``prunekit.prune``: ratio, target, include, exclude. What is a setting of the recipe
-            too is taken from there; ``runs/goals.py`` says how stages share a ratio or a target.
+            too is taken from there; ``runs/goals.py`` says how stages share a ratio or a target. Steps, a schedule,
+            ``on_step``, free outputs and a latency table are refused: stages say the first, and none uses the others.
 
     Launched by torchrun or ``accelerate launch`` on several ranks, rank 0 decides what is cut and every rank trains on
     its part of each batch. A run may be gone on with on another number of ranks that share a batch of the same size.

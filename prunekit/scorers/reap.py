@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -33,18 +34,33 @@ class REAP:
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64. Raises ScorerError for a group without experts."""
-        if not group.stacks and self.elsewhere is not None:
-            return self.elsewhere.score(group, statistics)
-        seen = of_experts(group, statistics, self.images, "REAP")
-        return seen.norms / seen.tokens.clamp(min=1)
+        return of_experts(self, group, statistics, lambda seen: seen.norms / seen.tokens.clamp(min=1))
 
 
-def of_experts(group: Group, statistics: Statistics, images: int | None, scorer: str) -> Contributions:
-    """What the experts of a group add. Raises ScorerError for a group of another kind."""
+class OfExperts(Protocol):
+    """A criterion of experts, with another one for all other groups and a number of samples."""
+
+    @property
+    def elsewhere(self) -> Scorer | None: ...
+
+    @property
+    def images(self) -> int | None: ...
+
+
+def of_experts(
+    criterion: OfExperts, group: Group, statistics: Statistics, importance: Callable[[Contributions], Tensor]
+) -> Tensor:
+    """``importance`` of what the experts of a group add; where it has none, what the criterion's ``elsewhere`` says.
+
+    Raises ScorerError for a group without experts where there is no ``elsewhere``.
+    """
     if not group.stacks:
+        if criterion.elsewhere is not None:
+            return criterion.elsewhere.score(group, statistics)
+        scorer = type(criterion).__name__
         raise ScorerError(
             f"{scorer} scores experts, and these units are none",
             where=group.name,
             hint=f"pass roles=['experts'], or {scorer}(elsewhere=prunekit.Wanda()) for the other roles",
         )
-    return statistics.contributions(group, images)
+    return importance(statistics.contributions(group, criterion.images))

@@ -30,7 +30,4 @@ class RoutedFrequency:
 
     def score(self, group: Group, statistics: Statistics) -> Tensor:
         """Importance (group.size,), float64. Raises ScorerError for a group without experts."""
-        if not group.stacks and self.elsewhere is not None:
-            return self.elsewhere.score(group, statistics)
-        seen = of_experts(group, statistics, self.images, "RoutedFrequency")
-        return seen.tokens / max(seen.total, 1)
+        return of_experts(self, group, statistics, lambda seen: seen.tokens / max(seen.total, 1))

@@ -43,6 +43,7 @@ class Statistics:
         progress: called as ``progress(done, total)`` after each sample.
 
     Attributes:
+        names: the parameters that products may be asked for.
         asked: how often something was asked for that depends on the samples, computed anew or not.
     """
 
@@ -68,8 +69,8 @@ class Statistics:
         self._activations: dict[int, Activations] = {}
         self._contributions: dict[tuple[int, str], Contributions] = {}
         self._experts = [group for group in groups if group.stacks]
-        names = self._weights if parameters is None else parameters
-        self._scored = {n: self.weight(n) for n in names if self.weight(n).is_floating_point()}
+        self.names = tuple(self._weights if parameters is None else parameters)
+        self._scored = {n: self.weight(n) for n in self.names if self.weight(n).is_floating_point()}
 
     def weight(self, name: str) -> nn.Parameter:
         """The parameter itself. Raises ScorerError on an unknown name."""

@@ -155,3 +155,14 @@ def test_compensation_brings_outputs_closer():
     ridge = override(recipe, {"compensate": "ridge"})
     refitted = run(made(), ridge, Magnitude(), ratio=0.3).report["metrics"]["output_cosine"]["after"]
     assert refitted > plain
+
+
+@pytest.mark.parametrize(
+    "asked", [{"steps": 3}, {"free_outputs": True}, {"on_step": print}, {"steps": 2, "schedule": "linear"}]
+)
+def test_an_option_that_recipes_have_no_use_for_is_refused(asked):
+    built = made()
+    before = copy.deepcopy(built.model.state_dict())
+    with pytest.raises(InputError, match="a recipe has no use for"):
+        run(built, fast(BY_NAME["oneshot"]), Magnitude(), ratio=0.5, **asked)
+    assert all(torch.equal(value, before[name]) for name, value in built.model.state_dict().items())

@@ -32,7 +32,6 @@ def sam(bundle: Bundle, folder: Path, precisions: Sequence[str]) -> Sequence[Com
     slimmed = whole_sam(bundle.model)
     widths = buildable(slimmed, "sam")
     save_file(rescaled_state(slimmed), folder / "sam.safetensors")
-    (folder / "sam.safetensors").chmod(0o644)  # safetensors makes it private
     (folder / "sam.json").write_text(json.dumps(arguments(slimmed, widths), indent=1) + "\n")
     (folder / "load_sam.py").write_text(Path(loading.__file__).read_text())
     given = probe(slimmed)
