@@ -33,6 +33,9 @@ OPTIONAL: Mapping[str, tuple[str, str]] = {
 def doctor(
     model: Annotated[str | None, typer.Argument(help="A model to look at too, as prune takes it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, and nothing else.")] = False,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Measure which multiples of a width the kernels here want; keep that.")
+    ] = False,
 ) -> None:
     """Say what is installed, what is missing, and what a model would do."""
     from prunekit.cli.notices import heard
@@ -43,6 +46,8 @@ def doctor(
         told: dict[str, Any] = {"system": _system(), "versions": _versions(), "plugins": _plugins()}
         if model is not None:
             told["model"] = _model(model)
+        if kernels:
+            told["kernels"] = _kernel_rows()
     if as_json:
         import json
 
@@ -117,6 +122,26 @@ def _plugins() -> list[dict[str, Any]]:
     return rows
 
 
+def _kernel_rows() -> list[dict[str, Any]]:
+    """What kernels of every device want, measured within a minute or so and kept for ``align="auto"``."""
+    import torch
+
+    from prunekit.quantities.kernels import NEAR, keep_kernels, measured_kernels
+
+    devices = [torch.device("cpu"), *(torch.device("cuda", number) for number in range(torch.cuda.device_count()))]
+    rows = []
+    for device in devices:
+        types = [torch.float32, torch.float16, torch.bfloat16] if device.type == "cuda" else [torch.float32]
+        found = {each: measured_kernels(device, each) for each in types}
+        quiet = {each: of for each, of in found.items() if of.noise <= NEAR}
+        file = str(keep_kernels(device, quiet)) if quiet else None
+        for each, of in found.items():
+            name, costs = str(each).removeprefix("torch."), {kind: dict(row) for kind, row in of.costs.items()}
+            row = {"device": str(device), "type": name, "steps": dict(of.steps), "costs": costs, "noise": of.noise}
+            rows.append({**row, "file": file if each in quiet else None})
+    return rows
+
+
 def _model(spec: str) -> dict[str, Any]:
     """What pruning could do with the model, and which formats there are for it."""
     from prunekit.cli.building import build_model
@@ -157,6 +182,12 @@ def _show_findings(console: Console, told: Mapping[str, Any]) -> None:
         say("missing", f"{name}, for {use}: {get}", "yellow" if name in NEEDED else "dim")
     for row in told["plugins"]:
         say("plug-in", f"{row['name']} of {row['from']}: {row['state']}", "" if row["state"] == "loads" else "yellow")
+    for row in told.get("kernels", ()):
+        steps = ", ".join(f"{step} ({kind})" for kind, step in row["steps"].items())
+        end = (
+            f"kept at {row['file']}" if row["file"] else f"not kept: the machine is too busy (noise {row['noise']:.0%})"
+        )
+        say("kernels", f"{row['device']}, {row['type']}: multiples of {steps}; {end}", "" if row["file"] else "yellow")
     if "model" in told:
         _show_model(say, told["model"])
 

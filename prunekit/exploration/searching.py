@@ -21,6 +21,7 @@ from prunekit.modules.wrappers import eager, unwrap
 from prunekit.options import Options
 from prunekit.options.keywords import takes_options
 from prunekit.planning.candidates import choose, nothing_to_prune
+from prunekit.planning.liked_widths import with_liked_widths
 from prunekit.planning.naming import by_name
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import planned
@@ -146,6 +147,7 @@ class _Space:
             raise nothing_to_prune(structure, checked)
         choice = options.choice
         found: tuple[Scorer, dict[str, Tensor]] = scored_by(choice.scorer, model, structure, chosen, data, choice.seed)
+        options, _ = with_liked_widths(model, chosen, options)
         widths = Attainable.of(structure, chosen, found[1], Conditions(options, kinds=structure.kinds))
         return cls(model, structure, widths, Gauge.of(model, structure, budgets))
 

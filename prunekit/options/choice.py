@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
@@ -76,10 +76,12 @@ class Choice:
     align: Align = field(
         default=None,
         metadata=said(
-            "widths are kept at multiples of this; 8 from 64 units on if None, and 1 inside attention.", setting=0
+            "widths are kept at multiples of this; 8 from 64 units on if None, and 1 inside attention; ``auto`` takes "
+            "what the device's kernels want (docs/kernels.md).",
+            setting=0,
         ),
     )
-    granularity: Align = field(
+    granularity: int | Mapping[str, int] | None = field(
         default=None,
         metadata=said(
             "units are kept and removed in blocks of so many neighbours, by the mean of their scores; a number, or a "
@@ -107,7 +109,8 @@ class Choice:
         check_scorer("scorer", self.scorer)
         check_word("ranking", self.ranking, get_args(Ranking))
         check_word("rounding", self.rounding, get_args(Rounding))
-        check_align("align", self.align)
+        if self.align != "auto":
+            check_align("align", self.align)
         check_align("granularity", self.granularity)
         check_pools("pools", self.pools)
         check_seed("seed", self.seed)

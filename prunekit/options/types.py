@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 Ratio = float | Mapping[str, float]
-Align = int | Mapping[str, int] | None
+Align = int | Mapping[str, int] | Literal["auto"] | None
 Rounding = Literal["down", "nearest"]
 Ranking = Literal["local", "global", "role", "isomorphic"]
 Verify = Literal["auto", "full", "shapes"]

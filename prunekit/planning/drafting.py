@@ -23,6 +23,7 @@ from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
 from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_blocks, for_widths
 from prunekit.planning.folds import Note
+from prunekit.planning.liked_widths import with_liked_widths
 from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
 from prunekit.planning.mixing import Mixing
 from prunekit.planning.on_the_clock import Timing, met_on_the_clock
@@ -208,8 +209,8 @@ def _one_draft(
     words = words_of(model)
     choice = options.choice
     scorer, scores = scored_by(choice.scorer, model, structure, chosen, data, choice.seed, progress)
-    conditions = Conditions(options, kinds=structure.kinds, sizes=sizes)
-    remarks: list[str] = []
+    options, said = with_liked_widths(model, chosen, options)
+    conditions, remarks = Conditions(options, kinds=structure.kinds, sizes=sizes), [*said]
     measured: MeasuredAim | None = None
     timing: Timing | None = None
     if options.scope.target is None:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 PAIRS, MOST_PAIRS = 7, 25  # that a plan is timed: the pruned model between two timings of the original
 SURE = 0.01  # of a latency: pairs go on until the error of their median is less
-ROUNDS = 4  # plans that are made at most for one target
+ROUNDS = 5  # plans that are made at most for one target
 _ABOVE, _BELOW = 0.01, 0.03  # of the limit: what counts as met
 
 Found = tuple[Settled | None, list[Frozen]]
@@ -66,16 +66,16 @@ def share_of(model: nn.Module, plan: Plan, structure: Structure, timer: Timer) -
     found: list[float] = []
     timer = Turn() if isinstance(timer, Clock) else timer
     before = seconds_of(model, structure.inputs, timer)
-    while len(found) < PAIRS or (len(found) < MOST_PAIRS and _error(found) > SURE):
+    while len(found) < PAIRS or (len(found) < MOST_PAIRS and _median_error(found) > SURE):
         with applied(model, plan):
             here = seconds_of(model, structure.inputs, timer)
         after = seconds_of(model, structure.inputs, timer)
         found.append(here / math.sqrt(before * after))
         before = after
-    return statistics.median(found), _error(found)
+    return statistics.median(found), _median_error(found)
 
 
-def _error(found: Sequence[float]) -> float:
+def _median_error(found: Sequence[float]) -> float:
     """Of the median, relative: 1.25 standard deviations by the root of the number, of which quartiles span 1.35."""
     low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
     return 1.25 * (high - low) / 1.35 / math.sqrt(len(found)) / middle
@@ -94,6 +94,7 @@ def met_on_the_clock(
     limit, aimed = gauge.limits["latency"], gauge.limits["latency"]
     best: tuple[Found, Timing] | None = None
     known: list[Plan] = []
+    bracket: dict[bool, tuple[float, float]] = {}  # whether it took too long -> what was aimed at, and what it took
     for number in range(1, ROUNDS + 1):
         try:
             found = attempt(replace(gauge, limits={**gauge.limits, "latency": aimed}))
@@ -118,12 +119,20 @@ def met_on_the_clock(
             best = found, timing
         if -_BELOW <= timing.off <= _ABOVE:
             break
+        bracket[took > limit] = aimed, took
         before, aimed = aimed, limit * gauge.pace.seconds(structure, kept) / took
-        if timing.off < 0 and aimed <= before:
+        if len(bracket) == 2:
+            aimed = _interpolated(*bracket[False], *bracket[True], limit)
+        elif timing.off < 0 and aimed <= before:
             break  # it is the widths' steps, or another limit, and not the prediction
     assert best is not None
     found, timing = best
     return found, replace(timing, rounds=len(known))
+
+
+def _interpolated(low: float, short: float, high: float, long: float, limit: float) -> float:
+    """Where a line through two plans meets the limit; their middle where the clock contradicts the order."""
+    return low + (high - low) * (limit - short) / (long - short) if high > low else (low + high) / 2
 
 
 def _badness(timing: Timing) -> float:

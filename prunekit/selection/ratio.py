@@ -42,6 +42,12 @@ def steps(groups: Sequence[Group], align: Align) -> dict[str, int]:
     aligned, and within-head widths are only aligned on demand. A mapping of roles, names or globs decides where it
     says something, and the default elsewhere. Raises InputError on a step below 1 or a key that matches nothing.
     """
+    if isinstance(align, str):
+        raise InputError(
+            f"align={align!r} is not known where units are selected",
+            where="align",
+            hint="pass a whole number, or a mapping of roles to such",
+        )
     values = align.values() if isinstance(align, Mapping) else [] if align is None else [align]
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -54,7 +60,7 @@ def steps(groups: Sequence[Group], align: Align) -> dict[str, int]:
     return {group.name: 1 if group.role.counted else align for group in groups}
 
 
-def block_sizes(groups: Sequence[Group], granularity: Align) -> dict[str, int]:
+def block_sizes(groups: Sequence[Group], granularity: int | Mapping[str, int] | None) -> dict[str, int]:
     """How many neighbouring units of each group name are kept or removed together: a divisor of its size.
 
     Raises InputError on a key that matches nothing.
