@@ -187,36 +187,55 @@ def main():
         asked.out.write_text(json.dumps(rows, indent=1) + "\n")
     print(counts(rows))
     if asked.page is not None:
-        text = asked.page.read_text()
-        asked.page.write_text(text[: text.index(TITLE)] + section(rows))
+        asked.page.write_text(written(asked.page.read_text(), section(rows, asked.branches)))
 
 
-TITLE = "## In the zoo"
-TOLD = """
+TITLES = ("## In the zoo", "## Branches in the zoo")
+TOLD = (
+    """
 
 `python -m benchmarks.depth_zoo --zoo FOLDER --out docs/depth-zoo.json --page docs/depth.md`: a random 40 % of the
 blocks (`Random(seed=0)`), compared with the original in which hooks of the script hand on what these blocks are given,
 on inputs that the library has not seen, and undone.
-"""
+""",
+    """
+
+`python -m benchmarks.depth_zoo --branches --zoo FOLDER --out docs/branch-zoo.json --page docs/depth.md`: a random 40 %
+of all residual branches (`Random(seed=0)`), compared with the original in which a hook of the script multiplies what
+the last module of each gives by zero, on inputs that the library has not seen, and undone.
+""",
+)
+HEADS = (
+    ["| model | blocks | removed | parameters left | difference |", "|---|---|---|---|---|"],
+    ["| model | attentions, MLPs, others | removed | parameters left | difference |", "|---|---|---|---|---|"],
+)
 
 
 def counts(rows):
     return {status: sum(row["status"] == status for row in rows) for status in STATUS}
 
 
-def section(rows):
+def written(page, text):
+    """The page with the section of the same title written anew; at its end where there is none."""
+    title = text.partition("\n")[0] + "\n"
+    before, found, after = page.partition(title)
+    rest = after[after.index("\n## ") + 1 :] if "\n## " in after else ""
+    return before.rstrip() + "\n\n" + text + ("\n" + rest if found and rest else "")
+
+
+def section(rows, branches):
     told = ", ".join(f"{count} {status}" for status, count in counts(rows).items() if count)
-    lines = [TITLE + TOLD + f"Of {len(rows)} models: {told}.", ""]
-    lines += ["| model | blocks | removed | parameters left | difference |", "|---|---|---|---|---|"]
+    lines = [TITLES[branches] + TOLD[branches] + f"Of {len(rows)} models: {told}.", "", *HEADS[branches]]
     for row in sorted(rows, key=lambda row: row["name"]):
         if row["status"] == "none found":
             continue
+        units = ", ".join(str(count) for count in row["roles"].values()) if "roles" in row else row.get("blocks", "")
         if "removed" not in row:
             why = (row.get("frozen") or [""])[0] if row["status"] != "none may go" else row["why"][0].strip()
-            lines.append(f"| {row['name']} | {row.get('blocks', '')} | {row['status']}: {why[:120]} | | |")
+            lines.append(f"| {row['name']} | {units} | {row['status']}: {why[:120]} | | |")
             continue
         left = f"{row['params']['after'] / row['params']['before']:.0%}"
-        lines.append(f"| {row['name']} | {row['blocks']} | {row['removed']} | {left} | {row['apart']:.1g} |")
+        lines.append(f"| {row['name']} | {units} | {row['removed']} | {left} | {row['apart']:.1g} |")
     return "\n".join(lines) + "\n"
 
 

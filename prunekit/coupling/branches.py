@@ -34,10 +34,13 @@ class _Found:
     alone: frozenset[int]
 
 
-def find_branches(trace: Trace, coupler: Coupler, own: Sequence[str]) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
+def find_branches(
+    trace: Trace, coupler: Coupler, own: Sequence[str], taken: Sequence[str]
+) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
     """Groups of branches, those at one place of the architecture together, and branches that cannot go, with reasons.
 
-    ``own`` are places of outputs that do not count, such as a cache. Of branches in one another the inner ones count.
+    ``own`` are places of outputs that do not count, such as a cache, ``taken`` names of other groups. Of branches in
+    one another the inner ones count.
     """
     seen = Facts(trace, coupler, Flow.of(trace, own))
     every = [found for added in _whole_sums(seen) for found in _branches_of(added, seen.flow)]
@@ -55,7 +58,7 @@ def find_branches(trace: Trace, coupler: Coupler, own: Sequence[str]) -> tuple[t
             frozen.setdefault(made.name, made)
         elif made.place not in branches:
             branches[made.place] = made
-    return tuple(_grouped(branches.values(), trace)), tuple(frozen.values())
+    return tuple(_grouped(branches.values(), trace, taken)), tuple(frozen.values())
 
 
 def _whole_sums(seen: Facts) -> Iterator[_Sum]:
@@ -152,18 +155,20 @@ def _shared_path(paths: Sequence[str]) -> str:
     return ".".join(shared)
 
 
-def _grouped(branches: Iterable[Branch], trace: Trace) -> Iterator[Group]:
+def _grouped(branches: Iterable[Branch], trace: Trace, taken: Sequence[str]) -> Iterator[Group]:
     """One group for each place in the architecture: paths that differ in numbers alone."""
     kinds: dict[tuple[str, str], list[Branch]] = {}
     order = {call.module: at for at, call in enumerate(trace.modules)}
     for branch in sorted(branches, key=lambda each: order.get(each.place, 0)):
         kinds.setdefault((re.sub(r"\d+", "*", branch.place), str(branch.role)), []).append(branch)
-    for (pattern, _), each in kinds.items():
+    patterns = [*(pattern for pattern, _ in kinds), *taken]
+    for (pattern, role), each in kinds.items():
         members = [
             Member(ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64), ref.kind == "buffer")
             for unit, branch in enumerate(each)
             for ref in trace.state.values()
             if ref.shape and any(ref.name.startswith(f"{gone.module}.") for gone in branch.modules)
         ]
-        name, places = pattern if len(each) > 1 else each[0].place, tuple(branch.place for branch in each)
+        name = pattern if patterns.count(pattern) == 1 else f"{pattern} {role}"  # also of one: it may be what is left
+        places = tuple(branch.place for branch in each)
         yield Group(name, each[0].role, len(each), tuple(members), places=places, branches=tuple(each))

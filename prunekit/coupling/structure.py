@@ -227,5 +227,6 @@ def couple(
     ties = find_ties(coupler, fates).named(fates, assembly)
     known = (assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)
     own = [place for place in trace.places if any(fnmatchcase(place, pattern) for pattern in inner)]
-    blocks, (branches, left) = find_depth(trace), find_branches(trace, coupler, own)
+    blocks = find_depth(trace)
+    branches, left = find_branches(trace, coupler, own, [group.name for group in blocks.groups])
     return Structure(*known, Depth((*blocks.groups, *branches), (*blocks.frozen, *left)))

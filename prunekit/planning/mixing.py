@@ -80,7 +80,7 @@ class Mixing:
         return min(self.tried, key=lambda mix: mix.damage)
 
     def _try(self, deep: Deep | None, made: D) -> None:
-        blocks = 0 if deep is None else sum(len(each.gone) for each in made.plan.removals)
+        blocks = 0 if deep is None else sum(width.before - width.after for width in deep.plan.widths)
         damage = self.meter.whole(made.plan, self.refit, self.inputs)
         logger.info("without %d blocks: damage %.6g", blocks, damage)
         self.tried.append(Mix(blocks, deep, made, damage))

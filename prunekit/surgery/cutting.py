@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from prunekit.compensation.in_order import Reference, reference, refit
 from prunekit.compensation.settings import Compensation, as_compensation
 from prunekit.errors import InputError, PlanError, expect
+from prunekit.inputs import Inputs
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import unwrap
@@ -22,7 +23,6 @@ from prunekit.offloading import in_file
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
-from prunekit.surgery.mapping import map_inputs
 from prunekit.surgery.narrowing import narrow_attention
 from prunekit.surgery.removing import check_removals, holder, leave_out, remove, removed_parameters
 from prunekit.surgery.stale import dead
@@ -88,7 +88,7 @@ def apply(
     """
     expect("plan", plan, "what prunekit.plan gave, or Plan.from_json", fits=isinstance(plan, Plan))
     if data is None and any(absence.has_map for absence in plan.absences):
-        map_inputs(None)
+        raise InputError("an affine map is fitted on calibration inputs", where="data", hint="pass data=")
     undo = Undo([])
     try:
         carry_out_plan(unwrap(model), plan, undo, compensate=compensate, data=data)
@@ -121,9 +121,12 @@ def carry_out_plan(
 
     Affine maps are fitted where there are data; without, they stay at zero, for weights that are loaded afterwards.
     """
-    has_maps = any(absence.has_map for absence in plan.absences)
-    data = list(data) if data is not None and has_maps else data
-    samples = None if data is None or not has_maps else map_inputs(data)
+    samples: list[Inputs] | None = None
+    if data is not None and any(absence.has_map for absence in plan.absences):
+        from prunekit.surgery.mapping import map_inputs  # loading a pruned model fits nothing
+
+        data = list(data)
+        samples = map_inputs(data)
     if fingerprint(model) != plan.fingerprint:
         raise PlanError(
             "the plan was made for a model of another structure",

@@ -10,7 +10,7 @@ the order of the model, each on what those before it give.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -38,17 +38,6 @@ def map_inputs(data: Any) -> list[Inputs]:
             "an affine map is fitted on calibration inputs, and there are none", where="data", hint="pass data="
         )
     return samples
-
-
-def in_runs(absences: Sequence[Absence]) -> Iterator[list[Absence]]:
-    """Modules that go together: those that hand on what they are given, and the one that follows."""
-    waiting: list[Absence] = []
-    for absence in absences:
-        waiting.append(absence)
-        if not absence.hands_on:
-            yield waiting
-            waiting = []
-    yield from ([absence] for absence in waiting)
 
 
 def fitted_map(

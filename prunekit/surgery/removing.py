@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,6 @@ from prunekit.inputs import Inputs
 from prunekit.modules.absent import Absent
 from prunekit.modules.containers import names_left
 from prunekit.plans.contents import Plan, Removal, Shortening
-from prunekit.surgery.mapping import fitted_map, in_runs, write_map
 from prunekit.surgery.way_back import putter
 
 _AGAIN = "plan again for this model"
@@ -103,15 +102,28 @@ def leave_out(model: nn.Module, plan: Plan, steps: list[Callable[[], None]], sam
 
     Affine maps are fitted on ``samples``, one after another; without any they stay at zero. Raises PlanError.
     """
-    for together in in_runs(plan.absences):
+    for together in _in_runs(plan.absences):
         put_in = partial(_put_in, model, together, steps)
         if samples is None or not together[-1].has_map:
             put_in()
             continue
+        from prunekit.surgery.mapping import fitted_map, write_map  # loading a pruned model fits nothing
+
         weight, bias = fitted_map(model, together[-1], samples, put_in)
         found = model.get_submodule(together[-1].module)
         assert isinstance(found, Absent)
         write_map(found, weight, bias)
+
+
+def _in_runs(absences: Sequence[Absence]) -> Iterator[list[Absence]]:
+    """Modules that go together: those that hand on what they are given, and the one that follows."""
+    waiting: list[Absence] = []
+    for absence in absences:
+        waiting.append(absence)
+        if not absence.hands_on:
+            yield waiting
+            waiting = []
+    yield from ([absence] for absence in waiting)
 
 
 def _put_in(model: nn.Module, absences: Sequence[Absence], steps: list[Callable[[], None]]) -> None:

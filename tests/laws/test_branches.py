@@ -312,3 +312,26 @@ def test_the_least_share_holds_for_blocks_and_branches():
             prunekit.plan(model, X, ratio=0.25, min_ratio=0.75, max_ratio=0.25, **asked)
     with pytest.raises(SelectionError, match="should go at least"):
         prunekit.plan(model, X, roles=["depth.block"], ratio=0.5, min_ratio=0.9, scorer="random")
+
+
+def test_branches_of_two_kinds_at_one_place_are_two_groups():
+    class Kinds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            convolved = nn.Sequential(nn.Conv1d(5, 5, 1), nn.ReLU(), nn.Conv1d(5, 5, 1))
+            linear = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+            self.parts = nn.ModuleList([convolved, linear, copy.deepcopy(linear)])
+
+        def forward(self, x):
+            for part in self.parts:
+                x = x + part(x)
+            return x
+
+    model = Kinds().eval()
+    groups = prunekit.trace(model, X).depth.groups
+    assert {(g.name, str(g.role), g.size) for g in groups if g.branches} == {
+        ("parts.* depth.branch", "depth.branch", 1),
+        ("parts.* depth.mlp", "depth.mlp", 2),
+    }
+    result = prunekit.prune(model, X, roles=["depth.branch", "depth.mlp"], ratio=0.67, scorer=prunekit.Random(seed=0))
+    assert sum(width.before - width.after for width in result.plan.widths) == 2
