@@ -28,7 +28,7 @@ def is_large(ready: Ready) -> bool:
     if any(isinstance(stage, Prune) and stage.deep for stage in stages_of(ready.recipe)):
         return False
     target = ready.asked.options.get("target")
-    if scopes_of(_job(ready, {}).scope)[0] is not None:
+    if scopes_of(_job(ready).scope)[0] is not None:
         return False
     if target is not None and any(limit.quantity == "latency" for limit in parse_target(target)):
         return False
@@ -40,22 +40,18 @@ def is_large(ready: Ready) -> bool:
 
     batch = int(ready.recipe.settings.get("batch", 1))
     passes = {Prune: 9 * batch, Distil: 24 * batch}  # of a rehearsal, in forward passes; evaluation has few
-    return weighed(_job(ready, {})) * sum(passes.get(type(stage), 6) for stage in stages_of(ready.recipe)) > LARGE_WORK
+    return weighed(_job(ready)) * sum(passes.get(type(stage), 6) for stage in stages_of(ready.recipe)) > LARGE_WORK
 
 
 def foretold(ready: Ready) -> dict[str, Any]:
     """What a dry run tells, as JSON values."""
     from dataclasses import asdict
 
-    from prunekit.cli.going_home import uniform_first
     from prunekit.runs.forecasting import forecast
 
     samples = train_count(ready.built, ready.recipe, ready.keywords)
 
-    def once(given: Mapping[str, Any]) -> Forecast:
-        return forecast(_job(ready, given), samples)
-
-    found = uniform_first({}, once) if ready.goes_home else once({})
+    found: Forecast = forecast(_job(ready), samples)
     after = found.weights * found.after.params / max(1, found.before.params)
     told = {name: {"before": getattr(found.before, name), "after": getattr(found.after, name)} for name in COUNTS}
     whole = {f"whole_{name}": {key: n + getattr(found.rest, name) for key, n in told[name].items()} for name in COUNTS}
@@ -83,13 +79,13 @@ def foretold(ready: Ready) -> dict[str, Any]:
 COUNTS = ("params", "macs", "layer_macs")
 
 
-def _job(ready: Ready, more: Mapping[str, Any]) -> Any:
+def _job(ready: Ready) -> Any:
     from prunekit.options import Options
     from prunekit.runs.job import Job
 
     given = dict(ready.keywords)
     folders = {name: given.pop(name) for name in ("data", "val", "device")}
-    return Job.of(ready.built, ready.recipe, Options.of(**given, **more, scorer=ready.scorer), **folders)
+    return Job.of(ready.built, ready.recipe, Options.of(**given, scorer=ready.scorer), **folders)
 
 
 def train_count(built: Built, recipe: Recipe, asked: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from prunekit.recipes import OWN, override
 from prunekit.registry import build
 from prunekit.runs import run
 from prunekit.runs.forecasting import forecast, weighed
+from prunekit.runs.forecasting.durations import solving_macs
 from prunekit.runs.job import Job
 from prunekit.scorers import Magnitude, Wanda
 
@@ -87,6 +88,19 @@ def test_what_a_teacher_gives_is_counted_once_a_sample_where_it_is_kept():
         return forecast(job(made("meta"), fast("isomorphic", epochs=200, **settings)), 2, Ticking()).seconds
 
     assert taught(teacher_cache="off") > 1.1 * taught()
+
+
+def test_a_refit_is_of_layers_and_not_of_tables():
+    layer = torch.nn.Sequential(torch.nn.Linear(8, 4))
+    alone = solving_macs(layer)
+    layer.register_parameter("positions", torch.nn.Parameter(torch.zeros(1, 64, 64, 32)))
+    assert solving_macs(layer) == alone > 0
+
+
+def test_widths_that_a_library_can_load_are_foretold_as_any_others():
+    recipe = fast("oneshot")
+    found = [forecast(job(made("meta"), recipe, uniform=uniform), 2).after for uniform in (False, True)]
+    assert found[0] == found[1]
 
 
 def test_latency_is_not_told_by_shapes():

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from prunekit.compensation.settings import as_compensation
 from prunekit.options.measured import as_measured
@@ -17,6 +18,7 @@ from prunekit.runs.distillation.rate import steps_in
 from prunekit.runs.distillation.teachers import cache_bytes
 from prunekit.runs.forecasting.shaped import Kept, ShapedStep, Walk
 from prunekit.runs.job import Job
+from prunekit.runs.reporting import LAYERS
 from prunekit.scorers.needs import BACKWARD, CURVATURE, FORWARD, LABELLED
 
 _SMALL = 2**22  # weights that an optimiser step is timed on
@@ -68,9 +70,8 @@ class Durations:
         if isinstance(step.stage, Distil):
             teachers = {term.teacher for term in step.stage.terms}
             held += weights if "previous" in teachers else 0
-            part = self.job.built.model.get_submodule(self.job.built.part)
             # counted for the original, whose weights a cut one has fewer of
-            wanted = need(part, step.needs, training, self.samples, len(teachers))
+            wanted = need(self._part, step.needs, training, self.samples, len(teachers))
             return held + wanted.total - int(wanted.optimiser * (1 - 4 * step.params / max(1, weights)))
         backward = self._passes()[1]
         return held + (weights + step.needs.kept + 3 * step.needs.largest if backward else 3 * step.needs.largest)
@@ -89,7 +90,7 @@ class Durations:
         seconds = images * (ahead * one + back * graph)
         refit = as_compensation(self.job.settings.options.cutting.compensate)
         if refit is not None:
-            seconds += _REFIT * min(refit.samples, self.samples) * one + self._solving() * self._second_per_mac
+            seconds += _REFIT * min(refit.samples, self.samples) * one + solving_macs(self._part) * self._second_per_mac
         how = as_measured(self.job.settings.options.choice.allocation)
         if how is not None:
             passes = _VARIANTS * _OF_A_PASS * len(self.walk.structure.groups) + how.sets
@@ -101,11 +102,9 @@ class Durations:
         needs = getattr(self.job.settings.options.choice.scorer, "needs", BACKWARD)
         return PASSES.get(needs, (0, 0) if needs.data in ("weights", "nothing", "weights; batch norms") else (1, 1))
 
-    def _solving(self) -> float:
-        """Multiply-adds of the least squares of every layer: sums of products of what it reads, and a decomposition."""
-        part = self.job.built.model.get_submodule(self.job.built.part)
-        reads = [p.numel() // p.shape[0] for p in part.parameters() if p.ndim > 1]
-        return float(sum(_ROWS * d**2 + _SOLVE * d**3 for d in reads))
+    @property
+    def _part(self) -> nn.Module:
+        return self.job.built.model.get_submodule(self.job.built.part)
 
     @property
     def _second_per_mac(self) -> float:
@@ -138,6 +137,13 @@ class Durations:
             asked = min(asked, alone)
         later = min(seen - asked, alone) if outputs else seen - asked
         return asked + (0 if outputs and asked == alone else later)
+
+
+def solving_macs(part: nn.Module) -> float:
+    """Multiply-adds of a refit of every layer: sums of products of what it reads, and a decomposition of them."""
+    weights = [module.get_parameter("weight") for module in part.modules() if isinstance(module, LAYERS)]
+    reads = [weight.numel() // weight.shape[0] for weight in weights]
+    return float(sum(_ROWS * d**2 + _SOLVE * d**3 for d in reads))
 
 
 def step_of(device: torch.device, timer: Timer | None = None) -> float:

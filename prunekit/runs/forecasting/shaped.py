@@ -111,10 +111,13 @@ def walked(job: Job) -> Walk:
 def shaped_plan(
     job: Job, part: nn.Module, stage: Prune, structure: Structure, samples: Samples, shares: Shares
 ) -> Plan:
-    """The plan of ``stage`` by random scores: widths as asked for, units by chance."""
+    """The plan of ``stage`` by random scores: widths as asked for, units by chance.
+
+    Whether a library can load such widths is found out by building its class with them, which takes values.
+    """
     ratio, target = shares.asked(stage, structure)
     options = job.settings.options.replaced(
-        ratio=ratio, target=target, scorer=Random(0), verify="shapes", compensate=None, allocation="ranked"
+        ratio=ratio, target=target, scorer=Random(0), verify="shapes", compensate=None, allocation="ranked", uniform=False
     )
     asked = Asked(options, 1, shares.baseline, shares.sizes)
     return drafted(part, stage, structure, samples, asked, lambda done, total: None).plan
