@@ -119,7 +119,9 @@ def met_on_the_clock(
             best = found, timing
         if -_BELOW <= timing.off <= _ABOVE:
             break
-        bracket[took > limit] = aimed, took
+        too_long = took > limit
+        if too_long not in bracket or abs(took - limit) < abs(bracket[too_long][1] - limit):
+            bracket[too_long] = aimed, took  # the nearest on each side: a later plan may be further off than an earlier
         before, aimed = aimed, limit * gauge.pace.seconds(structure, kept) / took
         if len(bracket) == 2:
             aimed = _interpolated(*bracket[False], *bracket[True], limit)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import InputError, SelectionError
+from prunekit.planning import on_the_clock
 from prunekit.quantities.latency_table import LatencyTable, Pace
 from prunekit.quantities.stopwatch import Clock, seconds_of
 
@@ -289,3 +292,38 @@ def test_a_plan_is_timed_on_a_model_that_is_put_back():
     assert differences(before, snapshot(model)) == []
     model(IMAGE).sum().backward()
     optimizer.step()
+
+
+@dataclass(frozen=True)
+class PaceSaid:
+    """Predicts a plan's own number; the clock says something else."""
+
+    whole: float = 1.0
+    table: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(timer=None))
+
+    def seconds(self, structure, kept):
+        return kept
+
+
+@dataclass(frozen=True)
+class GaugeSaid:
+    limits: dict
+    pace: PaceSaid = field(default_factory=PaceSaid)
+
+
+def test_plans_are_enclosed_by_the_nearest_on_each_side(monkeypatch):
+    asked = []
+    took = iter([0.70, 0.42, 0.80, 0.502])  # beside a limit of 0.5: over, under, further over than the first, met
+
+    def attempt(gauge):
+        asked.append(gauge.limits["latency"])
+        made = SimpleNamespace(cuts=(len(asked),), number=len(asked))
+        return (made, asked[-1], ()), []
+
+    monkeypatch.setattr(on_the_clock, "share_of", lambda *given: (next(took), 0.001))
+    _, timing = on_the_clock.met_on_the_clock(None, None, GaugeSaid({"latency": 0.5}), attempt)
+    assert timing.off == pytest.approx(0.004)
+    over, under = asked[0], asked[1]
+    assert under < asked[2] < over
+    nearest = under + (over - under) * (0.5 - 0.42) / (0.70 - 0.42)
+    assert asked[3] == pytest.approx(nearest)  # and not between the second and the third
