@@ -67,7 +67,8 @@ def _check_stages(cuts: Sequence[Prune], goal: Scope, structure: Structure) -> N
     deep = [cut for cut in cuts if cut.deep]
     if not deep:
         return
-    if not structure.depth.groups:
+    roles = {role for cut in deep for pool in cut.pools for role in pool}
+    if not any(group.role in roles for group in structure.depth.groups):
         why = "; ".join(f"{each.name}: {each.reason}" for each in structure.depth.frozen[:_SHOWN])
         raise RecipeError(
             "the model has no block that could go" + (f" ({why})" if why else ""),
@@ -98,7 +99,7 @@ def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Struct
         goal = widths or replace(goal, include=None, exclude=None)
     groups = filter_groups(structure.groups, goal.include, goal.exclude, readers=structure.readers)
     roles = {str(group.role) for group in groups}
-    roles |= set(DEPTH) if structure.depth.groups else set()
+    roles |= {str(group.role) for group in structure.depth.groups}
     wanted = dict.fromkeys(role for s in stages if isinstance(s, Prune) for pool in s.pools for role in pool)
     missing = [role for role in wanted if role not in roles]
     if refused := [role for role in missing if role not in optional]:

@@ -121,7 +121,7 @@ def _drafted(
     part: nn.Module, stage: Prune, structure: Structure, samples: Samples, asked: Asked, progress: Progress
 ) -> Draft:
     if stage.deep or parted(asked.options).depth is not None:
-        options = of_blocks(asked.options) if stage.deep else asked.options
+        options = of_blocks(asked.options, stage) if stage.deep else asked.options
         data = [sample.inputs for sample in Batches(samples, asked.images)]
         known: dict[str, Any] = {"baseline": asked.baseline, "sizes": asked.sizes}
         return draft(part, structure, options, data=data, progress=progress, **known)
@@ -154,9 +154,10 @@ def _drafted(
     return draft(part, structure, options, data=measured, progress=progress, baseline=base, sizes=sizes)
 
 
-def of_blocks(options: Options) -> Options:
-    """Options for a stage that cuts blocks alone: by ``Damage`` where the criterion is one of widths."""
-    depth = parted(options.replaced(roles=list(DEPTH), include=None)).depth
+def of_blocks(options: Options, stage: Prune) -> Options:
+    """Options for a stage that cuts depth alone: by ``Damage`` where the criterion is one of widths."""
+    roles = [role for pool in stage.pools for role in pool]
+    depth = parted(options.replaced(roles=roles, include=None)).depth
     assert depth is not None
     # ranked: a measured allocation is of widths, and follows
     return for_blocks(depth.replaced(allocation="ranked", compensate=None))

@@ -141,7 +141,7 @@ BAD = [
     ("stages:\n- prune: it\nsettings:\n  epoch: 3\n", 4, "epochs"),
     ("stages:\n- prune: it\nsettings:\n  epochs: many\n", 4, "int"),
     ("stages:\n- prune: it\nsettings:\n  prune_steps: 3\n", 4, "no setting"),
-    ("stages:\n- prune: it\noptional: mlp\n", 3, "mlp.hidden"),
+    ("stages:\n- prune: it\noptional: mlp.hid\n", 3, "mlp.hidden"),
     ("stages:\n- prune: !!python/name:os.system it\n", 2, "tag"),
     ("stages:\n- &a prune: it\n", 2, "anchor"),
     ("stages:\n- prune: it\n- prune: it\n---\nstages: []\n", 4, "one recipe"),

@@ -67,6 +67,16 @@ def test_minitron_takes_blocks_alone():
     assert all(width["role"] == "depth.block" for width in result.report["widths"])
 
 
+@pytest.mark.parametrize("role", ["depth.mlp", "depth.attention"])
+def test_minitron_takes_branches_alone_or_before_widths(role):
+    result = done("minitron", {"roles": role}, ratio=0.5)
+    assert len(result.model.blocks) == 4
+    assert {width["role"] for width in result.report["widths"]} == {role}
+    assert result.report["params"]["after"] < 0.9 * result.report["params"]["before"]
+    both = done("minitron", {"roles": f"{role},mlp.hidden", "blocks": 1}, ratio={role: 0.25, "mlp.hidden": 0.5})
+    assert {width["role"] for width in both.report["widths"]} == {role, "mlp.hidden"}
+
+
 def test_iterative_takes_blocks_a_few_at_a_time():
     recipe = fast("iterative", prune_steps=2)
     result = run(made(), recipe, prunekit.BlockInfluence(), ratio=0.5, roles=["depth.block"])
