@@ -32,6 +32,9 @@ env: $(STAMP)
 $(STAMP): pyproject.toml plugins/sam/pyproject.toml plugins/hf/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing what constraints.txt pins: torch is most of it, a few minutes and a few GB the first time"
+	@# pip says nothing for a minute while it unpacks: a line every four seconds until it is done
+	@s=0; (while sleep 4; do s=$$((s + 4)); echo "  installing, $$s s so far"; done) & beat=$$!; \
+	trap 'kill $$beat 2>/dev/null' EXIT; \
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]' -e plugins/sam -e plugins/hf
 	touch $@
 
