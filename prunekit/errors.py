@@ -17,7 +17,6 @@ PrunekitError
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
@@ -119,16 +118,3 @@ def expect(name: str, value: object, accepted: str, *, fits: bool) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= 60 else type(value).__name__
         raise InputError(f"{name}={shown} cannot be used", where=name, hint=f"pass {accepted}")
-
-
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMG]i?B)?\s*", re.IGNORECASE)
-
-
-def as_bytes(name: str, value: object) -> int:
-    """``value`` as a number of bytes: one, or a text such as ``"8GB"`` or ``"512 MiB"``. Raises InputError."""
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    number = float(found[1]) * _UNITS[(found[2] or "").upper()] if found else value
-    fits = isinstance(number, (int, float)) and not isinstance(number, bool) and 1 <= number < 2.0**63
-    expect(name, value, "a number of bytes, or a text such as '8GB'", fits=fits)
-    return int(number)  # type: ignore[call-overload, no-any-return]

@@ -16,7 +16,8 @@ from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHT
 from prunekit.checkpoints.housing import home_said
 from prunekit.checkpoints.pages_beside import write_pages
 from prunekit.checkpoints.respec import check_spec
-from prunekit.errors import as_bytes, expect
+from prunekit.errors import expect
+from prunekit.files.byte_counts import as_bytes
 from prunekit.files.folders import digest, new_folder
 from prunekit.files.weights import write_state
 from prunekit.plans.contents import Plan

@@ -79,7 +79,7 @@ def check_device(device: str) -> None:
 
     try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # unknown, not built in, or not allocating
         first = next(iter(str(error).splitlines()), "")
         raise InputError(f"--device {device} cannot be used: {first}", hint="--device cpu always can") from error
     if torch.device(device).type == "meta":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from prunekit.graph.tree import of_type
 
 NONE, GIVEN, LIKE, AFFINE, STREAM = "none", "given", "like", "affine", "stream"
 MAP = "affine"  # the name of the layer that a map is
@@ -50,7 +52,7 @@ class Absent(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Zeros, whatever is given, or the map of it."""
-        first = next(tensors_given((args, kwargs)))
+        first = next(of_type((args, kwargs), Tensor))
         made = [self._made(first, at) for at in range(len(self.zeros_leaves))]
         if self.zeros_form == "tensor":
             return made[0]
@@ -84,15 +86,3 @@ def _zero_map(features: int, like: nn.Module) -> nn.Linear:
 
 def _is_part(value: Any) -> bool:
     return isinstance(value, (Tensor, nn.Module)) or callable(value)
-
-
-def tensors_given(tree: Any) -> Iterator[Tensor]:
-    """Tensors in tuples, lists and dicts, in order."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for each in tree:
-            yield from tensors_given(each)
-    elif isinstance(tree, dict):
-        for each in tree.values():
-            yield from tensors_given(each)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from prunekit.errors import TraceError
-from prunekit.modules.absent import tensors_given
+from prunekit.graph.tree import of_type
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ class _Passed:
         scope.callback(module.register_forward_hook(self._after, with_kwargs=True).remove)
 
     def _before(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        self._given = list(tensors_given((args, kwargs)))
+        self._given = list(of_type((args, kwargs), Tensor))
         copies: dict[int, Tensor] = {}
 
         def copied(leaf: Any) -> Any:
@@ -82,9 +82,9 @@ class _Watched:
         scope.callback(module.register_forward_hook(self._after).remove)
 
     def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._given = [tensor.clone() for tensor in tensors_given((args, kwargs))]
+        self._given = [tensor.clone() for tensor in of_type((args, kwargs), Tensor)]
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
-        made = next(tensors_given(output))
+        made = next(of_type(output, Tensor))
         self._note(next(tensor for tensor in self._given if tensor.shape == made.shape), made)
         self._given = []

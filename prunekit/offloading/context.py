@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
-from prunekit.errors import InputError, as_bytes, expect
+from prunekit.errors import InputError, expect
+from prunekit.files.byte_counts import as_bytes
 from prunekit.offloading.paging import memory_held_to
 from prunekit.offloading.spilling import files_in
 

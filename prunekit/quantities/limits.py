@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunekit.errors import InputError
+from prunekit.files.byte_counts import BYTES
 
 QUANTITIES = ("params", "macs", "layer_macs", "memory", "latency")
 _UNITS: Mapping[str, Mapping[str, float]] = {
     "params": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9},
     "macs": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12},
     "layer_macs": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12},
-    "memory": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
+    "memory": BYTES,
     "latency": {"s": 1, "ms": 1e-3, "us": 1e-6},
 }
 _LIMIT = re.compile(r"\s*(\w+)\s*<=\s*([0-9.]+(?:e[+-]?\d+)?)\s*([a-z%]*)\s*", re.IGNORECASE)

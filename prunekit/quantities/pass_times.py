@@ -23,6 +23,7 @@ from prunekit.quantities.work import FUSED, Shapes, Work, arguments_of, elements
 
 LARGE = 2**25  # elements of one operator's tensors; beyond, a part of its leading axis is timed in their place
 _CALLS, _PRODUCT, _OTHER = 64, 2.0, 1.0  # backward over forward where it cannot be timed: two products for each
+# what operators raise where their arguments do not go together
 _CANNOT = (RuntimeError, TypeError, NotImplementedError, IndexError, ValueError)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prunekit.coupling.blocks import is_inside
 from prunekit.graph.nodes import Ref, Trace, packet
+from prunekit.graph.tree import of_type
 from prunekit.operators import TABLE
 
 Shapes = Mapping[int, tuple[int, ...]]
@@ -30,7 +31,7 @@ class Work:
     @property
     def operands(self) -> tuple[Ref, ...]:
         """The tensors among its arguments."""
-        return tuple(_refs_in((self.args, *self.kwargs.values())))
+        return tuple(of_type((self.args, self.kwargs), Ref))
 
 
 _NAMES_SIZES = {"aten.native_layer_norm": 2}  # the argument whose shape is the one that another argument names
@@ -82,14 +83,6 @@ def _layout(ref: Ref) -> str:
 def _order(ref: Ref) -> list[int]:
     axes = list(range(len(ref.shape)))
     return sorted(axes, key=lambda k: -ref.strides[k]) if ref.strides else axes
-
-
-def _refs_in(value: Any) -> Iterator[Ref]:
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _refs_in(each)
 
 
 def arguments_of(work: Work, shapes: Shapes, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:

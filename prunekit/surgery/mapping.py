@@ -22,8 +22,9 @@ from prunekit.compensation.ridge import Split, refitted
 from prunekit.compensation.sampling import drawn_rows, on_device
 from prunekit.coupling.groups import Absence
 from prunekit.errors import InputError, PlanError
+from prunekit.graph.tree import of_type
 from prunekit.inputs import Inputs, normalise, sample_named
-from prunekit.modules.absent import MAP, STREAM, Absent, tensors_given
+from prunekit.modules.absent import MAP, STREAM, Absent
 from prunekit.scorers.undisturbed import untouched
 
 MAP_SAMPLES = 128  # that are read at most
@@ -91,10 +92,10 @@ def _rows_met(
     most = -(-max(_ROWS, 16 * size) // len(samples))
 
     def before(_: nn.Module, args: Any, kwargs: Any) -> None:
-        given[:] = [next(tensors_given((args, kwargs))).detach().clone()]
+        given[:] = [next(of_type((args, kwargs), Tensor)).detach().clone()]
 
     def after(_: nn.Module, args: Any, output: Any) -> None:
-        value = of(given[0], next(tensors_given(output)).detach())
+        value = of(given[0], next(of_type(output, Tensor)).detach())
         if value.shape[axis] != size:
             raise PlanError(f"a map of {size} features meets {tuple(value.shape)}", where=path)
         rows = value.movedim(axis, -1).reshape(-1, size)

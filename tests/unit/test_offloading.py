@@ -1,6 +1,7 @@
 """Weights in files: read when needed, given back, and every figure the same as in memory."""
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,17 @@ def test_pages_of_files_are_given_back_and_what_was_written_stays(tmp_path):
     pager()
     assert paging.resident() < held - 2**25
     assert weight.sum() == 2**24 + 1000
+
+
+def test_memory_is_looked_at_after_every_product_and_weight_and_not_by_the_thread_alone(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(paging.Pager, "__call__", lambda pager: looked.append(threading.current_thread()))
+    with prunekit.offloaded(tmp_path, memory=1):
+        prunekit.prune(wide(), data()[0], ratio=0.5, scorer="magnitude", verify="shapes")
+        after_weights = looked.count(threading.main_thread())
+        prunekit.prune(wide(), data()[0], ratio=0.5, scorer=prunekit.Wanda(), data=data(), verify="shapes")
+    assert after_weights >= 3
+    assert looked.count(threading.main_thread()) - after_weights >= after_weights + 3 * len(data())
 
 
 def test_training_in_place_is_never_lost(tmp_path):

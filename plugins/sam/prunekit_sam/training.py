@@ -261,7 +261,7 @@ def asked(parser: argparse.ArgumentParser, defaults: TeacherSettings) -> tuple[P
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that make examples")
     parser.add_argument("--every", type=int, default=250, help="steps between snapshots")
-    parser.add_argument("--bf16", action="store_true", help="forward pass in bfloat16: 0.6 of the time of a step")
+    parser.add_argument("--bf16", action="store_true", help="forward pass in bfloat16")
     for name, default in vars(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     given = vars(parser.parse_args())
