@@ -163,9 +163,10 @@ def step_loss(sam: Sam, batch: dict[str, Tensor], settings: TeacherSettings, den
 
 def rate_at(step: int, settings: TeacherSettings) -> float:
     """Warm-up, then a constant rate in stage 1, then a cosine to nothing over stage 2."""
+    warm = settings.rate * min(1.0, (step + 1) / 100)
     if step < settings.dense_steps:
-        return settings.rate * min(1.0, (step + 1) / 100)
-    return settings.rate * (0.5 + 0.5 * math.cos(math.pi * (step - settings.dense_steps) / settings.steps))
+        return warm
+    return warm * (0.5 + 0.5 * math.cos(math.pi * (step - settings.dense_steps) / settings.steps))
 
 
 def train(
