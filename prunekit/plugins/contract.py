@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.operators import Operator
 from prunekit.plugins.data import Dataset, Evaluator, Exporter
@@ -31,6 +31,8 @@ class ModelEntry:
         factory: (checkpoint path or None) -> the whole model. Raises CheckpointError.
         part: path of the submodule that recipes prune and distil; "" is the whole model.
         rest: runs everything outside ``part`` once on an example, so that it can be counted; None if there is none.
+        answers: (whole model, an output of ``part``, a seed) -> what the rest makes of it, with a gradient in it, for
+            losses. Questions, such as prompts, are drawn from the seed alone. None where nothing follows.
         dataset, evaluator, exporters, exhibitors, formats: names in the plug-in's tables; "" where the generic ones of
             prunekit do.
         examiner: a name too; "" where ``prunekit eval`` is not for this model.
@@ -47,6 +49,7 @@ class ModelEntry:
     factory: Callable[[Path | None], nn.Module]
     part: str = ""
     rest: Callable[[nn.Module], object] | None = None
+    answers: Callable[[nn.Module, Tensor, int], Tensor] | None = None
     dataset: str = ""
     evaluator: str = ""
     examiner: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from prunekit.errors import RecipeError
 from prunekit.options.fields import Setting
 from prunekit.options.schedules import portions
 from prunekit.recipes.records import Repeating
@@ -91,9 +92,13 @@ class Term:
             are ``read``, the input of the layer where they end, after the activation.
         pooled: a loss of several features is the mean over all ``places``, or over those of one shape, and these means
             are added up: ``shapes``, as where features are joined to one tensor before they are compared.
+        read: outputs are compared as the ``part`` gives them, or once the ``rest`` of the model, frozen, has answered
+            to them (``ModelEntry.answers``): a second target, for models whose plug-in says how to ask.
+        factor: times which the term counts.
         loss: ``mse``, the mean squared error; ``cosine``, one minus the cosine over the last axis, per place; or
             ``kl``: the Kullback-Leibler divergence of the student's first output, read as logits over its last axis,
-            from the teacher's, per place (Muralidharan et al. 2024, 2407.14679). Or one's own: a function of what the
+            from the teacher's, per place (Muralidharan et al. 2024, 2407.14679); or ``bce``: that of yes-or-no
+            probabilities, number by number, both read as logits, as of masks. Or one's own: a function of what the
             student gives and what the teacher gave, two tensors of one shape, to a number.
     """
 
@@ -101,9 +106,19 @@ class Term:
     roles: tuple[str, ...] = ()
     teacher: Literal["original", "previous"] = "original"
     aligning: bool = False
-    loss: Literal["mse", "cosine", "kl"] | Loss = "mse"
+    loss: Literal["mse", "cosine", "kl", "bce"] | Loss = "mse"
     where: Literal["written", "read"] = "written"
     pooled: Literal["places", "shapes"] = "places"
+    read: Literal["part", "rest"] = "part"
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.roles and self.read == "rest":
+            raise RecipeError(
+                f"the rest of a model reads outputs, not features of {', '.join(self.roles)}",
+                where=f"term {self.name}",
+                hint="leave out the roles, or read: rest",
+            )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
@@ -99,6 +100,16 @@ def _share_of_all(node: Node) -> float:
     return value
 
 
+def _above_zero(node: Node) -> float:
+    try:
+        value = float(one_text(node))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:  # NaN too
+        not_taken(node, "a number above 0")
+    return value
+
+
 def some_roles(node: Node) -> tuple[str, ...]:
     """A role or a list of roles, each known here or to a plug-in."""
     several = node.items if isinstance(node, Several) and node.items else (node,)
@@ -152,6 +163,7 @@ _READERS: Mapping[tuple[type, str], tuple[Callable[[Node], Any], str]] = {
     (Prune, "align"): (_alignment, "a mapping from roles to whole numbers, or to heads"),
     (Prune, "bound"): (some_roles, "a role or a list of roles"),
     (Term, "roles"): (some_roles, "a role or a list of roles"),
+    (Term, "factor"): (_above_zero, "a number above 0"),
     (Distil, "terms"): (_some_terms, "a list of terms"),
     (Distil, "weighting"): (_one_weighting, "even or falling"),
 }

@@ -121,14 +121,21 @@ def fitted(stages: Sequence[Stage], optional: Collection[str], structure: Struct
     return Fitted(tuple(out), tuple(said))
 
 
-def comparable(stage: Distil, structure: Structure, sizes: Mapping[str, Mapping[str, int]]) -> Distil:
+def comparable(
+    stage: Distil, structure: Structure, sizes: Mapping[str, Mapping[str, int]], *, answered: bool = False
+) -> Distil:
     """``stage`` less the roles that its terms cannot compare, with a notice for each.
+
+    Terms that read the rest of the model stay where it is ``answered``: where there is one that can be asked.
 
     A role cannot be compared where no module hands out its features, or where a group of it has another size than in
     the teacher; ``sizes`` are the teachers' by group name. Raises RecipeError where no term is left.
     """
     terms = []
     for term in stage.terms:
+        if term.read == "rest" and not answered:
+            logger.warning("%s: %s is not compared: nothing follows the part that can be asked", stage.title, term.name)
+            continue
         theirs = sizes.get(term.teacher, {})
         kept = []
         for role in term.roles:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from prunekit.errors import RecipeError
 from prunekit.options import said
-from prunekit.recipes import Distil, Even, Falling, Prune, Recipe, Stage, Weighting
+from prunekit.recipes import Distil, Even, Falling, Prune, Recipe, Stage, Term, Weighting
 
 ALPHAS: Mapping[str, Weighting] = {"constant": Even(), "linear": Falling()}
 
@@ -36,6 +36,12 @@ class Ablations:
     without: str = field(
         default="", metadata=said("terms that the losses leave out: bottleneck, embedding, previous output")
     )
+    masks: float = field(
+        default=0.0,
+        metadata=said(
+            "weight of a further term: masks that the frozen decoder makes of the output, against the teacher's"
+        ),
+    )
     scratch: bool = field(default=False, metadata=said("weights are drawn anew after every cut"))
 
 
@@ -58,6 +64,7 @@ def arranged(recipe: Recipe, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         raise RecipeError(
             f"no loss has a term {unknown[0]!r}", where=f"{recipe.name}, setting without", hint=", ".join(sorted(terms))
         )
+    weight = float(recipe.settings["masks"])
     out: list[Stage] = []
     for stage in stages:
         if isinstance(stage, Prune):
@@ -67,6 +74,7 @@ def arranged(recipe: Recipe, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
             if not kept:
                 raise RecipeError(f"the loss of {stage.title!r} has no term left", where=f"{recipe.name}, without")
             given = ALPHAS[alphas[losses.index(stage) % len(alphas)]] if alphas else stage.weighting
-            stage = replace(stage, terms=kept, weighting=given)
+            masks = (Term("masks", read="rest", factor=weight, loss="bce"),) if weight else ()
+            stage = replace(stage, terms=(*kept, *masks), weighting=given)
         out.append(stage)
     return tuple(out)

@@ -17,6 +17,7 @@ from prunekit.samples import Checked, First, Samples, Sound
 
 from . import data, models
 from .attention import lean_attention
+from .decoding import mask_logits
 from .examination import compared, prompted_by
 from .exports.hf_folder import hf
 from .exports.onnx_graphs import onnx
@@ -87,6 +88,7 @@ def _entry(name: str) -> ModelEntry:
         factory=lambda checkpoint: models.build_sam(name, checkpoint),
         part="image_encoder",
         rest=decode_once,
+        answers=mask_logits,
         dataset="sa1b",
         evaluator="miou",
         examiner="masks",

@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from . import scenes
 from .data import GeneratedScenes
+from .decoding import with_prompts
 from .evaluation import evaluate
 from .models import NANO_SIZE, nano
 
@@ -105,31 +106,6 @@ def dense_logits(sam: Sam, embedding: Tensor, queries: Tensor) -> Tensor:
     keys = sam.mask_decoder.output_upscaling(embedding)
     wanted = sam.mask_decoder.output_hypernetworks_mlps[0](at.transpose(1, 2))
     return torch.einsum("bkc,bchw->bkhw", wanted, keys)
-
-
-def with_prompts(sam: Sam, embedding: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, P, 4, 64, 64) logits and (B, P, 4) predicted IoU for (B, p, 2) points and (B, q, 4) boxes, P = p + q.
-
-    The mask decoder's own forward takes one image a call; this is the same computation for a batch of images.
-    """
-    decoder, images = sam.mask_decoder, len(embedding)
-    ones = torch.ones(points.shape[0] * points.shape[1], 1)
-    sparse_points, _ = sam.prompt_encoder((points.reshape(-1, 1, 2), ones), None, None)
-    sparse_boxes, _ = sam.prompt_encoder(None, boxes.reshape(-1, 4), None)
-    sparse = torch.cat([part.view(images, -1, *part.shape[1:]) for part in (sparse_points, sparse_boxes)], 1)
-    prompts = sparse.shape[1]
-    sparse = sparse.flatten(0, 1)
-    own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(len(sparse), -1, -1)
-    source = embedding + sam.prompt_encoder.no_mask_embed.weight[..., None, None]
-    source = source.repeat_interleave(prompts, 0)
-    places = sam.prompt_encoder.get_dense_pe().expand(len(sparse), -1, -1, -1)
-    tokens, source = decoder.transformer(source, places, torch.cat([own, sparse], 1))
-    keys = decoder.output_upscaling(source.transpose(1, 2).reshape(places.shape))
-    count = decoder.num_mask_tokens
-    wanted = torch.stack([decoder.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in range(count)], 1)
-    logits = torch.einsum("nkc,nchw->nkhw", wanted, keys)
-    quality = decoder.iou_prediction_head(tokens[:, 0])
-    return logits.view(images, prompts, *logits.shape[1:]), quality.view(images, prompts, -1)
 
 
 def mask_loss(logits: Tensor, soft: Tensor) -> Tensor:

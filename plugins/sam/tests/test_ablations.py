@@ -77,6 +77,8 @@ def test_every_command_resolves(row, line, more):
         "prunekit prune $SAM --recipe slimsam --set alpha=dynamic",
         "prunekit prune $SAM --recipe slimsam --set alpha=linear,linear,linear",
         "prunekit prune $SAM --recipe slimsam --set normaliser=gausian",
+        "prunekit prune $SAM --recipe slimsam --set masks=-1",
+        "prunekit prune $SAM --recipe slimsam --set masks=nan",
         "prunekit prune $SAM --recipe slimsam --set accumulation=sum",
         "prunekit prune $SAM --recipe slimsam --scorer tailor",
         "prunekit prune $SAM --recipe slimsam --rato 0.5",
@@ -104,6 +106,7 @@ FIRST, SECOND = ("bottleneck", "output"), ("embedding", "previous output", "outp
         ("--set alpha=linear", [("linear", FIRST), ("linear", SECOND)]),
         ("--set alpha=linear,constant", [("linear", FIRST), ("constant", SECOND)]),
         ("--set without=bottleneck", [("constant", FIRST[1:]), ("linear", SECOND)]),
+        ("--set masks=2", [("constant", (*FIRST, "masks")), ("linear", (*SECOND, "masks"))]),
         ("--set 'without=embedding, previous output'", [("constant", FIRST), ("linear", SECOND[2:])]),
     ],
 )

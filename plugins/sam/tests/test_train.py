@@ -1,10 +1,11 @@
 import json
 
 import torch
+from prunekit_sam.decoding import ASKED, mask_logits, with_prompts
 from prunekit_sam.models import build_sam, nano
 from prunekit_sam.promptable import decode
 from prunekit_sam.prompts import Prompts
-from prunekit_sam.training import SceneExamples, TeacherSettings, on_scenes, rate_at, train, with_prompts
+from prunekit_sam.training import SceneExamples, TeacherSettings, on_scenes, rate_at, train
 from safetensors.torch import load_file
 
 TINY = TeacherSettings(dense_steps=1, steps=2, batch=2, queries=3, prompts=2)
@@ -25,6 +26,18 @@ def test_the_batched_decoder_is_segment_anythings():
             torch.testing.assert_close(logits[image, 3:, :1], box, rtol=1e-4, atol=1e-4)
 
 
+def test_prompts_of_a_loss_are_drawn_from_the_seed_alone():
+    sam = build_sam("nano")
+    embedding = torch.randn(2, 128, 16, 16, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    first, again, other = (mask_logits(sam, embedding, seed) for seed in (3, 3, 4))
+    assert first.shape == (2, 2 * ASKED, 4, 64, 64)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[0, 0], first[0, 1])
+    first.square().mean().backward()
+    assert embedding.grad.abs().sum((1, 2, 3)).gt(0).all()
+
+
 def test_rates():
     settings = TeacherSettings(dense_steps=500, steps=100, rate=1.0)
     assert rate_at(0, settings) == 0.01
@@ -32,6 +45,9 @@ def test_rates():
     assert rate_at(500, settings) == 1
     assert rate_at(550, settings) == 0.5
     assert rate_at(600, settings) == 0
+    resumed = TeacherSettings(dense_steps=0, steps=1000, rate=1.0)
+    assert rate_at(0, resumed) == 0.01
+    assert 0.97 < rate_at(99, resumed) < 1
 
 
 def trained(out, report):

@@ -23,7 +23,7 @@ from prunekit.runs.distillation.checkpointing import recomputed
 from prunekit.runs.distillation.disk_store import Disk
 from prunekit.runs.distillation.encoded import Encoded, with_next
 from prunekit.runs.distillation.joint import Joint, joined, whole
-from prunekit.runs.distillation.losses import term_losses, weight
+from prunekit.runs.distillation.losses import Rest, term_losses, weight
 from prunekit.runs.distillation.memory import GIB, preflight
 from prunekit.runs.distillation.rate import Rate, batches, own_share, steps_in
 from prunekit.recipes.records import Training
@@ -79,6 +79,7 @@ def distil(
     keep: Keeper | None = None,
     folder: Path | None = None,
     stop: Asked = lambda: False,
+    rest: Rest | None = None,
 ) -> dict[str, float]:
     """Train ``student`` in place on ``samples`` and return the last epoch's mean of every term and of the total.
 
@@ -91,9 +92,9 @@ def distil(
         penalty: from how far the stage has come, in (0, 1], to what is added to the loss, times ``settings.penalty``.
         ranks: the processes that share each batch; the student must be the same on all of them.
         start: a state that ``keep`` was given, with the student's weights of that time already in place.
-        keep: is given a state every ``settings.save_minutes`` minutes, between two optimiser steps.
-        stop: asked between two optimiser steps; once it says so a state is kept, and Stopped raised.
+        keep, stop: between two steps, given a state every ``settings.save_minutes`` minutes; asked whether to end (Stopped).
         folder: where ``teacher_cache=disk`` keeps what teachers give.
+        rest: what follows the student in its model, for terms that read it; it is not trained.
 
     Raises RecipeError where features differ in shape, and before the step where a loss or gradient is not finite.
     """
@@ -104,12 +105,11 @@ def distil(
     adapters = adapted(student, settings, penalised=penalty is not None) if settings.lora_rank else None
     trained = student if adapters is None else adapters.model
     with Encoded(samples, next(student.parameters()).device) as reader, ExitStack() as stack:
-        needed = preflight(trained, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
+        needs = preflight(trained, stage, reader([0]), taps, settings, len(samples), ranks.shards(settings.sharded))
         joint = stack.enter_context(joined(trained, ranks, settings, penalised=penalty is not None))
         course = _Course(joint.model, stage, settings, total, ranks, adapters)
-        first = course.restore(start)
-        progress(first, total, {} if needed is None else {"needs_gib": needed.total / GIB})
-        passes = _Passes(joint, frozen, stage.terms, taps, settings, reader)
+        progress(first := course.restore(start), total, {} if needs is None else {"needs_gib": needs.total / GIB})
+        passes = _Passes(joint, frozen, stage.terms, taps, settings, reader, rest)
         with recomputed(joint.model, settings.checkpointing):
             for step, mine, share in _shares(reader, settings, first, total, ranks):
                 aligning, ends = course.aligning(step), (step + 1) % settings.accumulate == 0 or step + 1 == total
@@ -157,9 +157,10 @@ class _Passes:
         taps: Mapping[str, Sequence[Tap]],
         settings: Training,
         reader: Encoded,
+        rest: Rest | None,
     ) -> None:
         self.joint, self.teachers, self.terms, self.taps = joint, teachers, terms, taps
-        self.settings, self.reader = settings, reader
+        self.settings, self.reader, self.rest = settings, reader, rest
         self.caches = remade(joint.model, lambda: joint.call(reader([0])))
 
     def losses(
@@ -175,6 +176,7 @@ class _Passes:
                 late=self.settings.checkpointing,
                 temperature=self.settings.temperature,
                 top=self.settings.top_logits,
+                rest=self.rest,
             )
             return losses, summed(losses)
 

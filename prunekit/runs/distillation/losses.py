@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from prunekit.runs.distillation.teachers import Teacher
 from prunekit.recipes.stages import Term
 from prunekit.runs.features import tapped
 from prunekit.scorers.calibrate import wide
+
+
+Rest = Callable[[Tensor, int], Tensor]  # ``ModelEntry.answers`` of one model
 
 
 class _MeanSquare(torch.autograd.Function):
@@ -58,6 +62,7 @@ def term_losses(
     late: bool = False,
     temperature: float = 1.0,
     top: int = 0,
+    rest: Rest | None = None,
 ) -> dict[str, Tensor]:
     """The unweighted loss of every term that counts where aligning terms count ``aligning``, by name, from one pass.
 
@@ -70,6 +75,7 @@ def term_losses(
         late: compare copies of the student's features after its pass: blocks that are run again in the backward pass
             must then find no comparison among their operators.
         temperature, top: of ``divergence``, for terms on logits.
+        rest: for terms that read the rest of the model.
 
     Raises RecipeError where student and teacher features differ in shape.
     """
@@ -83,13 +89,32 @@ def term_losses(
         asked.compare(tap, feature)
     losses = {term.name: pooled(asked.sums[term.name], term) for term in live if asked.sums.get(term.name)}
     for term in live:
-        if not term.roles and term.loss == "kl":
+        if not term.roles and term.loss == "kl" and term.read == "part":
             losses[term.name] = divergence(final[0], asked.finals[term.teacher][0], temperature, top)
         elif not term.roles:
-            pairs = zip(final, asked.finals[term.teacher], strict=True)
-            each = [between(term, mine, theirs.to(mine.dtype)) for mine, theirs in pairs]
+            pairs = [(a, b.to(a.dtype)) for a, b in zip(final, asked.finals[term.teacher], strict=True)]
+            if term.read == "rest":
+                pairs = answered(rest, pairs, indices or ())
+            each = [between(term, mine, theirs) for mine, theirs in pairs]
             losses[term.name] = torch.stack(each).mean()
     return losses
+
+
+def answered(
+    rest: Rest | None, pairs: Sequence[tuple[Tensor, Tensor]], indices: Sequence[int]
+) -> list[tuple[Tensor, Tensor]]:
+    """What the rest of the model makes of the student's and of the teacher's outputs, asked the same.
+
+    The samples of a batch decide the questions: another epoch has other batches, and a run that goes on the same ones.
+    """
+    assert rest is not None, "the stage keeps no such term without it"
+    seed = zlib.crc32(repr(list(indices)).encode())
+    found = []
+    for mine, theirs in pairs:
+        with torch.no_grad():
+            wanted = rest(theirs, seed)
+        found.append((rest(mine, seed), wanted))
+    return found
 
 
 def pooled(found: Sequence[tuple[Tensor, torch.Size]], term: Term) -> Tensor:
@@ -106,6 +131,8 @@ def between(term: Term, mine: Tensor, theirs: Tensor) -> Tensor:
         return term.loss(mine, theirs)
     if term.loss == "kl":
         return divergence(mine, theirs)
+    if term.loss == "bce":
+        return logistic(mine, theirs)
     if term.loss == "cosine":
         return (1 - nn.functional.cosine_similarity(mine.float(), theirs.float(), -1)).mean()
     return nn.functional.mse_loss(mine, theirs)
@@ -125,6 +152,12 @@ def divergence(mine: Tensor, theirs: Tensor, temperature: float = 1.0, top: int 
         student, teacher = (_with_rest(each.gather(-1, kept)) for each in (student, teacher))
     found = nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
     return found * temperature**2
+
+
+def logistic(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of yes-or-no probabilities, both given as logits of one shape: 0 where equal."""
+    wanted, binary = theirs.float().sigmoid(), nn.functional.binary_cross_entropy_with_logits
+    return binary(mine.float(), wanted) - binary(theirs.float(), wanted)
 
 
 def _with_rest(kept: Tensor) -> Tensor:
@@ -194,4 +227,4 @@ def floats(output: Any) -> list[Tensor]:
 
 def weight(term: Term, aligning: float) -> float:
     """What the term counts where aligning terms count ``aligning``."""
-    return aligning if term.aligning else 1 - aligning
+    return term.factor * (aligning if term.aligning else 1 - aligning)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,8 @@ def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str,
     structure = structure_of(run.part, run.train)
     if not job.settings.training.align_epochs:
         stage = replace(stage, terms=tuple(term for term in stage.terms if not term.aligning) or stage.terms)
-    stage = comparable(stage, structure, run.sizes)
+    answers = None if job.built.entry is None else job.built.entry.answers
+    stage = comparable(stage, structure, run.sizes, answered=answers is not None)
     wanted = {str(term.teacher) for term in stage.terms}
     teachers = {name: teacher for name, teacher in run.teachers.items() if name in wanted}
     asked = job.settings.sampling.train_images
@@ -41,7 +43,7 @@ def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str,
         run.position.told.heard(stage.title, done, figures)
 
     try:
-        with lean(job, run.part, *teachers.values()):
+        with lean(job, run.part, *teachers.values()), _frozen_rest(run):
             return distil(
                 run.part,
                 teachers,
@@ -56,10 +58,25 @@ def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str,
                 keep=lambda state: keep(job, run, state),
                 folder=cache,
                 stop=job.stop,
+                rest=None if answers is None else lambda output, seed: answers(run.model, output, seed),
             )
     finally:
         if cache is not None and job.ranks.first:
             drop_teachers(cache.parent)
+
+
+@contextmanager
+def _frozen_rest(run: UnderWay) -> Iterator[None]:
+    """No gradient for what lies outside the part: losses may read it, and none of it is trained."""
+    inside = set(run.part.parameters())
+    frozen = [p for p in run.model.parameters() if p.requires_grad and p not in inside]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 def _penalty(job: Job, run: UnderWay, number: int, stage: Distil, structure: Structure) -> Penalty | None:
