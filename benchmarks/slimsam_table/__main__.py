@@ -26,12 +26,10 @@ from typing import Any
 from benchmarks.zoo.runner import write_atomically
 
 from .page import Record, markdown
-from .rows import GROUPS, RATIOS, SEEDS, Row
+from .rows import FULL, GROUPS, QUICK, RATIOS, SEEDS, Row
 
 TEACHER = Path("benchmarks/assets/tiny.safetensors")
 LIBRARIES = ("torch", "segment-anything", "numpy", "prunekit")
-FULL = {"images": 200, "train_images": 800, "epochs": 4, "align_epochs": 2, "val_images": 100}
-QUICK = {"images": 64, "train_images": 256, "epochs": 2, "align_epochs": 1, "val_images": 40}
 SHARED = {"batch": 8, "accumulate": 1, "lr": 1e-3, "lr_schedule": "cosine", "latency": "false"}
 QUICK_RATIO = 0.9
 
@@ -43,11 +41,11 @@ def command(data: Path, quick: bool) -> str:
     return f"prunekit prune sam:tiny --checkpoint {TEACHER} {photos} {settings}"
 
 
-def once(line: str, row: Row, ratio: float, seed: int) -> Record:
+def once(line: str, row: Row, ratio: float, seed: int, quick: bool) -> Record:
     """One command's figures."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        words = f"{line} {row.options} --ratio {ratio} --seed {seed}".split()[1:]
+        words = f"{line} {row.written(quick)} --ratio {ratio} --seed {seed}".split()[1:]
         whole = [sys.executable, "-m", "prunekit", *words, "--out", f"{folder}/slim", "--json"]
         answer = subprocess.run(whole, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if answer.returncode:
@@ -105,7 +103,7 @@ def main() -> None:
     lock = threading.Lock()
 
     def run(task: tuple[Row, float, int]) -> None:
-        record = once(line, *task)
+        record = once(line, *task, given.quick)
         with lock:
             told["records"].append(record)
             write_atomically(path, json.dumps(told, indent=1) + "\n")

@@ -35,12 +35,12 @@ def markdown(told: Mapping[str, Any], quick: bool) -> str:
         "",
     ]
     for ratio in ratios:
-        lines += _table([r for r in records if r["ratio"] == ratio], ratio, teacher)
+        lines += _table([r for r in records if r["ratio"] == ratio], ratio, teacher, quick)
     lines += ["## Claim by claim", "", *_claims(records, ratios, (*CLAIMS, *OWN_CLAIMS)), ""]
     return "\n".join([*lines, *_retention(records, ratios, teacher), ""])
 
 
-def _table(records: Sequence[Record], ratio: float, teacher: Mapping[str, float]) -> list[str]:
+def _table(records: Sequence[Record], ratio: float, teacher: Mapping[str, float], quick: bool) -> list[str]:
     lines = [
         f"## {ratio:.0%} of every width removed",
         "",
@@ -62,7 +62,7 @@ def _table(records: Sequence[Record], ratio: float, teacher: Mapping[str, float]
             *(_spread(scores[metric]) for metric in METRICS),
             f"{statistics.mean(scores['point']) / teacher['point']:.1%}",
             "" if paper is None else f"{paper:.2f}",
-            f"`{row.options}`",
+            f"`{row.written(quick)}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]

@@ -4,9 +4,9 @@ import pytest
 from prunekit_sam.recipe import RECIPES
 
 from benchmarks.slimsam_table.page import judged, markdown
-from benchmarks.slimsam_table.rows import ALTERNATE, CLAIMS, GROUPS, OWN_CLAIMS
+from benchmarks.slimsam_table.rows import ALTERNATE, CLAIMS, FULL, GROUPS, OWN_CLAIMS, QUICK
 from prunekit.cli.commands import COMMANDS, ready_command
-from prunekit.recipes import override, parse
+from prunekit.recipes import Distil, override, parse, stages_of
 from prunekit.registry import known_recipes, scorer
 
 ROWS = {row.name: row for rows in GROUPS.values() for row in rows}
@@ -14,12 +14,24 @@ ROWS = {row.name: row for rows in GROUPS.values() for row in rows}
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_is_a_command(name):
-    words = ROWS[name].options.split()
+    words = ROWS[name].written(quick=True).split()
     with ready_command("prune", COMMANDS["prune"]).make_context("prune", ["sam:tiny", *words]) as context:
         given = context.params
     assert given["recipe"] in {recipe.name for recipe in RECIPES}
     override(known_recipes()[given["recipe"]], parse(given["settings"] or []))
     scorer(given["scorer"])
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+def test_all_rows_train_as_many_epochs(name, quick):
+    words = ROWS[name].written(quick).split()
+    with ready_command("prune", COMMANDS["prune"]).make_context("prune", ["sam:tiny", *words]) as context:
+        given = context.params
+    shared = [f"{key}={value}" for key, value in (QUICK if quick else FULL).items()]
+    recipe = override(known_recipes()[given["recipe"]], parse([*shared, *(given["settings"] or [])]))
+    stages = sum(isinstance(stage, Distil) for stage in stages_of(recipe))
+    assert stages * recipe.settings["epochs"] == 2 * (QUICK if quick else FULL)["epochs"]
 
 
 def test_claims_are_about_rows():
