@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.zoo.runner import write_atomically
 
 SEEDS = (0, 1, 2)
-COMMON = "prunekit prune sam:nano --recipe slimsam --set latency=false"
+COMMON = "prunekit prune sam:nano --recipe slimsam --set train_images=240 --set latency=false"
 # The second and third budget take from attention and MLP what they leave to the embedding, which all blocks share.
 ROWS = {
     "one ratio": "--ratio 0.75",

@@ -118,7 +118,7 @@ RECIPES = (SLIMSAM, UNIFORM, GLOBAL, ONESTEP, PAPER, PLUS)
 # the paper's, so the step is larger and falls to zero within the run.
 NANO = {
     "images": 48,
-    "train_images": 240,
+    "train_images": 480,
     "val_images": 48,
     "epochs": 4,
     "align_epochs": 2,
