@@ -49,9 +49,6 @@ class Depth:
         return tuple(found)
 
 
-NO_DEPTH = Depth()
-
-
 def is_inside(path: str, places: Sequence[str]) -> bool:
     """Whether a module or tensor lies in one of the modules ``places``."""
     return any(path == each or path.startswith(f"{each}.") for each in places)

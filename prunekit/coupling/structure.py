@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunekit.coupling.assembly import Assembly, assemble
 from prunekit.coupling.axis_rows import Rows
-from prunekit.coupling.blocks import NO_DEPTH, Depth, find_depth, is_inside
+from prunekit.coupling.blocks import Depth, find_depth, is_inside
 from prunekit.coupling.branches import find_branches
 from prunekit.coupling.cost import Cost, CostTerm, by_module, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
@@ -42,7 +42,6 @@ class Structure:
         ties: groups that must keep equal counts.
         inputs: the example inputs of the trace.
         unknown: operators without a coupling rule that touched a prunable axis -> where.
-        depth: whole blocks that may go; asked for by their role, never by default.
     """
 
     groups: tuple[Group, ...]
@@ -54,7 +53,6 @@ class Structure:
     coupler: Coupler
     fates: Fates
     assembly: Assembly
-    depth: Depth = NO_DEPTH
 
     @property
     def brought(self) -> tuple[Operator, ...]:
@@ -91,6 +89,23 @@ class Structure:
         return self.groups[self.numbers[name]] if name in self.numbers else self.depth.group(name)
 
     @cached_property
+    def depth(self) -> Depth:
+        """Whole blocks and branches that may go; asked for by their role, never by default, and looked for then."""
+        trace, inner = self.trace, self.coupler.inner
+        own = [place for place in trace.places if any(fnmatchcase(place, pattern) for pattern in inner)]
+        blocks = find_depth(trace)
+        branches, left = find_branches(trace, self.coupler, own, [group.name for group in blocks.groups])
+        return Depth((*blocks.groups, *branches), (*blocks.frozen, *left))
+
+    def gone(self, kept: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """Paths of the modules that are removed when each named group keeps the given units."""
+        return self.depth.gone(kept) if self._of_depth(kept) else ()
+
+    def _of_depth(self, kept: Mapping[str, Tensor]) -> Collection[str]:
+        """The names of ``kept`` that are those of blocks and branches; where all are widths, none is looked for."""
+        return self._deep & kept.keys() if kept.keys() - self.numbers.keys() else ()
+
+    @cached_property
     def rows(self) -> Rows:
         """The kinds of axes, and what each group owns of them."""
         own = [e.axis for e in self.equations]
@@ -108,7 +123,8 @@ class Structure:
 
     def lengths(self, kept: Mapping[str, Tensor]) -> Lengths:
         """How long every axis is when each named group keeps the given units."""
-        widths = {name: units for name, units in kept.items() if name not in self._deep}
+        deep = self._of_depth(kept)
+        widths = {name: units for name, units in kept.items() if name not in deep}
         return Lengths(self.rows, self.numbers, widths)
 
     def overlaps(self) -> dict[str, set[str]]:
@@ -148,9 +164,9 @@ class Structure:
 
     def _left(self, kept: Mapping[str, Tensor]) -> tuple[tuple[CostTerm, ...], dict[int, tuple[int, ...]]]:
         """Terms of what is left when blocks are gone, and shapes that change when widths are."""
-        gone = self.depth.gone(kept)
+        gone = self.gone(kept)
         parts = tuple(term for term in self.terms if not is_inside(term.module, gone)) if gone else self.terms
-        return parts, self.shapes(kept) if kept.keys() - self._deep else {}
+        return parts, self.shapes(kept) if kept.keys() - self._of_depth(kept) else {}
 
     @cached_property
     def _deep(self) -> frozenset[str]:
@@ -225,8 +241,4 @@ def couple(
     fates = find_ties(coupler, fates).settle(coupler, fates)
     assembly = assemble(coupler, fates, roles)
     ties = find_ties(coupler, fates).named(fates, assembly)
-    known = (assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)
-    own = [place for place in trace.places if any(fnmatchcase(place, pattern) for pattern in inner)]
-    blocks = find_depth(trace)
-    branches, left = find_branches(trace, coupler, own, [group.name for group in blocks.groups])
-    return Structure(*known, Depth((*blocks.groups, *branches), (*blocks.frozen, *left)))
+    return Structure(assembly.groups, assembly.frozen, ties, inputs, coupler.unknown, trace, coupler, fates, assembly)

@@ -72,7 +72,8 @@ def cut_in_steps(
     structure, options = _without_blocks(model, structure, options, held, progress, trace, done)
     blocks = len(done.drafts)
     baseline, inputs = done.baseline, structure.inputs
-    sizes = {group.name: group.size for group in (*structure.groups, *structure.depth.groups)}
+    deep = structure.depth.groups if parted(options).depth is not None else ()
+    sizes = {group.name: group.size for group in (*structure.groups, *deep)}
     if cutting.on_step is not None:
         done.undos.append(Undo([kept_as_is(model)]))
     try:

@@ -79,7 +79,7 @@ class LatencyTable:
     def total(self, structure: Structure, kept: Mapping[str, Tensor]) -> float:
         """Seconds of the operators and module calls of a forward pass, when each named group keeps the given units."""
         shapes = structure.shapes(kept) if kept else {}
-        gone = structure.depth.gone(kept)
+        gone = structure.gone(kept)
         calls = sum(not is_inside(call.module, gone) for call in structure.trace.modules)
         with torch.no_grad(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             between = calls * self._module_call()  # stays when widths shrink

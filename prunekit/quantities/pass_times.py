@@ -56,7 +56,7 @@ class PassTimes:
 
     def forward(self, kept: Mapping[str, Tensor]) -> float:
         """Of a forward pass on the example inputs, when each named group keeps the given units."""
-        gone = self.structure.depth.gone(kept)
+        gone = self.structure.gone(kept)
         calls = sum(not is_inside(module.module, gone) for module in self.structure.trace.modules)
         return self._total(kept, "forward") + calls * self.call
 
@@ -66,7 +66,7 @@ class PassTimes:
 
     def _total(self, kept: Mapping[str, Tensor], which: str) -> float:
         shapes = self.structure.shapes(kept) if kept else {}
-        left = works(self.structure.trace, self.structure.depth.gone(kept))
+        left = works(self.structure.trace, self.structure.gone(kept))
         return math.fsum(getattr(self.each[key_of(work, {})], which) * share_left(work, shapes) for work in left)
 
 

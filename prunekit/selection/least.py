@@ -24,6 +24,8 @@ def refuse_too_few(groups: Sequence[Group], allocations: Sequence[Allocation], s
     for allocation in allocations:
         for name, multiple in zip(allocation.groups, allocation.multiples, strict=True):
             group = by_name[name]
+            if group.least <= 1:
+                continue
             width = multiple * nearest(widths(allocation.size, allocation.step), allocation.target, "nearest")
             if width < group.least and _is_named(group, scope):
                 most = math.floor(1000 * (1 - group.least / group.size)) / 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -147,4 +147,7 @@ def nearest(allowed: Sequence[int], width: Fraction, rounding: Rounding) -> int:
     the smallest one."""
     if rounding == "down":
         return allowed[max(0, bisect_right(allowed, math.floor(width)) - 1)]
-    return min(allowed, key=lambda w: (abs(w - width), -w))
+    above = bisect_left(allowed, width)
+    if above in (0, len(allowed)):
+        return allowed[min(above, len(allowed) - 1)]
+    return allowed[above] if allowed[above] - width <= width - allowed[above - 1] else allowed[above - 1]
