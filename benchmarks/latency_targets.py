@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 import prunekit
+from benchmarks.notes import note_on
 from benchmarks.zoo.runner import write_atomically
 
 REMAINS = (60, 50)
@@ -178,7 +179,7 @@ def markdown(records: Sequence[Record], command: str) -> str:
             f"| {r['model']} | {r['wanted']:.2f} | {r['predicted']:.3f} | {r['reported']:.3f} ± {r['noise']:.1%} "
             f"| {r['measured']:.3f} ({low} to {high}) | {r['off']:+.1%} | {r['macs']:.3f} | {r['seconds']} |"
         )
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, note_on(Path("docs/latency_targets.md"))])
 
 
 def main() -> None:

@@ -115,10 +115,18 @@ def trace(
         TraceError: if forward fails or cannot be followed; the model is as it was.
     """
     model = unwrap(model)
+    with eager(model):
+        return _followed_anew(model, example_inputs, operators, free_outputs=free_outputs)
+
+
+@paused_collector()
+def _followed_anew(
+    model: nn.Module, example_inputs: Any, operators: Iterable[Operator], *, free_outputs: bool
+) -> Structure:
+    """``trace`` of what ``unwrap`` gave, inside ``eager``."""
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
     table = TABLE.with_(operators)
-    with eager(model), paused_collector():
-        return coupled(model, record(model, inputs), inputs, table, free_outputs=free_outputs)
+    return coupled(model, record(model, inputs), inputs, table, free_outputs=free_outputs)
 
 
 @takes_options(without=STEPWISE)
@@ -229,7 +237,7 @@ def _given_or_traced(model: nn.Module, example_inputs: Any, structure: Structure
         fits=structure is None or isinstance(structure, Structure),
     )
     if structure is None:
-        return trace(model, example_inputs, free_outputs=wanted)
+        return _followed_anew(model, example_inputs, (), free_outputs=wanted)
     if wanted and not structure.free_outputs:
         raise InputError(
             "the structure was traced with outputs that keep their widths",

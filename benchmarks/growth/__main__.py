@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.growth.models import SERIES
+from benchmarks.notes import note_on
 
 OUT = Path("docs/scale.json")
 PAGE = Path("docs/scale.md")
@@ -28,13 +29,13 @@ HEAD = """# Scale
 How seconds and memory of a plan grow with the model. Models are on the meta device, so a 70B one needs no weights;
 units are scored at random, so that what is timed is tracing, selecting within the target, solving and rehearsing. CPU
 seconds of one thread, peak resident set of the whole process; every point is a process of its own and has one run.
-Exponents are fitted by least squares in logarithms over all points of a series.
+Exponents are fitted by least squares in logarithms over all points of a series; what a call costs whatever the size,
+such as imports at first use, lies in them and makes short series look flatter than they are.
 
     python -m benchmarks.growth
 
 """
 FOOT = """
-
 What keeps it linear: axes that shrink alike are one row (`coupling/axis_rows.py`); a change of some groups touches
 their rows (`coupling/lengths.py`), the cost terms that read these (`quantities/counted_cost.py`) and the systems of
 equations that do (`planning/arithmetic.py`), and nothing else of the model. `tests/unit/test_growth.py` holds the
@@ -101,6 +102,11 @@ def table(points: list[Point]) -> str:
     return "\n".join([*slopes, "", *lines])
 
 
+def page(points: list[Point]) -> str:
+    """docs/scale.md."""
+    return f"{HEAD}{table(points)}\n{note_on(PAGE)}{FOOT}"
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("--only", default="", help="part of a series' name")
@@ -122,7 +128,7 @@ def main() -> None:
             order = {name: number for number, name in enumerate(SERIES)}
             known.sort(key=lambda p: (order[p["series"]], p["size"]))
             OUT.write_text(json.dumps({"points": known}, indent=1) + "\n")
-    PAGE.write_text(HEAD + table(known) + FOOT)
+    PAGE.write_text(page(known))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,10 @@ from prunekit.roles import ROLES, Role, told_by
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """One labelled axis of a state tensor, with the owners (length, n) of its coordinates."""
+    """One labelled axis of a state tensor, with the owners (length, n) of its coordinates.
+
+    Axes whose coordinates are alike hold the very same arrays, so that what follows from them is found once.
+    """
 
     tensor: str
     axis: int
@@ -108,25 +112,30 @@ def _read(coupler: Coupler) -> set[str]:
 
 def _state_axes(coupler: Coupler, fates: Fates) -> list[_Axis]:
     found = []
+    alike: dict[bytes, tuple[Vector, Vector]] = {}
     for name, ref in coupler.trace.state.items():
         for k, vector in enumerate(coupler.of(ref)):
             if vector is not None:
                 classes = fates.fate[vector]
-                found.append(_Axis(name, k, ref.kind == "buffer", classes, fates.owners[classes]))
+                key = hashlib.blake2b(classes.tobytes(), digest_size=16).digest()
+                if key not in alike:
+                    alike[key] = classes, fates.owners[classes]
+                found.append(_Axis(name, k, ref.kind == "buffer", *alike[key]))
     return found
 
 
-def _mix(a: int, b: Vector) -> Vector:
-    """A 64-bit hash of (axis number, count), so that footprints can be summed without Python loops."""
+def _mix(numbers: Sequence[int], b: Vector) -> Vector:
+    """The sum of 64-bit hashes of (axis number, count), so that footprints can be summed without Python loops."""
+    starts = np.array([(a + 1) * 0xBF58476D1CE4E5B9 % 2**64 for a in numbers], dtype=np.uint64).reshape(-1, 1)
     with np.errstate(over="ignore"):
-        x = b.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64((a + 1) * 0xBF58476D1CE4E5B9 % 2**64)
+        x = b.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + starts
         x = (x ^ (x >> np.uint64(31))) * np.uint64(0x94D049BB133111EB)
-        return (x ^ (x >> np.uint64(29))).astype(np.int64)
+        return np.asarray((x ^ (x >> np.uint64(29))).astype(np.int64).sum(0), dtype=np.int64)
 
 
-def _mixed(number: int, counts: Vector) -> Vector:
+def _mixed(numbers: Sequence[int], counts: Vector) -> Vector:
     """``_mix``, once where all counts are the same."""
-    return _mix(number, counts[:1]) if (counts == counts[0]).all() else _mix(number, counts)
+    return _mix(numbers, counts[:1]) if (counts == counts[0]).all() else _mix(numbers, counts)
 
 
 def _occurrences(units: Vector) -> tuple[Vector, Vector, Vector]:
@@ -143,20 +152,23 @@ def _footprints(axes: list[_Axis], fates: Fates) -> tuple[Vector, Vector]:
     count = fates.frozen.size
     signature = np.zeros(count, dtype=np.int64)
     order = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)
-    offset = 0
+    offsets = np.cumsum([0, *(axis.labels.size for axis in axes)]).tolist()
+    alike: dict[int, list[int]] = {}
     for number, axis in enumerate(axes):
-        for k in range(axis.owners.shape[1]):
-            column = axis.owners[:, k]
+        alike.setdefault(id(axis.owners), []).append(number)
+    for numbers in alike.values():
+        owners = axes[numbers[0]].owners
+        for k in range(owners.shape[1]):
+            column = owners[:, k]
             held = np.nonzero(column >= 0)[0]
             if held.size == 0:
                 continue
             units, first, counts = _occurrences(column[held])
-            signature[units] += _mixed(number, counts)
-            order[units] = np.minimum(order[units], offset + held[first])
-        offset += axis.labels.size
+            signature[units] += _mixed(numbers, counts)
+            order[units] = np.minimum(order[units], offsets[numbers[0]] + held[first])
     used = order != np.iinfo(np.int64).max
     with np.errstate(over="ignore"):
-        signature[used] += _mix(-1, fates.family[used])
+        signature[used] += _mix([-1], fates.family[used])
     signature[used & (signature == 0)] = 1
     signature[~used] = 0
     return signature, order
@@ -202,18 +214,24 @@ def _axes_by_unit(axes: list[_Axis], units: list[int], count: int) -> dict[int, 
     found: dict[int, list[_Axis]] = {unit: [] for unit in units}
     wanted = np.zeros(count + 1, dtype=bool)
     wanted[units] = True
+    held: dict[int, set[int]] = {}
     for axis in axes:
-        for unit in set(axis.owners[wanted[axis.owners]].tolist()):
+        if id(axis.owners) not in held:
+            held[id(axis.owners)] = set(axis.owners[wanted[axis.owners]].tolist())
+        for unit in held[id(axis.owners)]:
             found[unit].append(axis)
     return found
 
 
 def _group(size: int, axes: list[_Axis], position: Vector, role: Role, normalised: bool, names: set[str]) -> Group:
     members = []
+    units: dict[int, torch.Tensor] = {}
     for axis in axes:
-        unit_of = position[axis.owners]
-        unit_of = unit_of[:, 0] if unit_of.shape[1] == 1 else unit_of.max(axis=1)  # one owner at most is of this group
-        members.append(Member(axis.tensor, axis.axis, torch.from_numpy(unit_of), axis.is_buffer))
+        if id(axis.owners) not in units:
+            unit_of = position[axis.owners]  # of its owners one at most is of this group
+            unit_of = unit_of[:, 0] if unit_of.shape[1] == 1 else unit_of.max(axis=1)
+            units[id(axis.owners)] = torch.from_numpy(unit_of)
+        members.append(Member(axis.tensor, axis.axis, units[id(axis.owners)], axis.is_buffer))
     first = _namesake(members)
     name = f"{first.tensor}:{first.axis}"
     if role.startswith("attention.") or name in names:

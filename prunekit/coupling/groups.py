@@ -17,7 +17,8 @@ class Member:
     """One axis of one parameter or buffer that a group runs through.
 
     ``unit_of`` has shape (axis length,), int64: the unit that owns each coordinate, or -1 where the
-    group does not reach. A tied tensor appears once, under its first state name.
+    group does not reach; axes that are alike share it, so it is read only. A tied tensor appears once, under its first
+    state name.
     """
 
     tensor: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,12 @@ class Op:
 
 def packet(op: Op) -> str:
     """``aten.add`` for ``aten.add.Tensor``; the in-place variant ``aten.add_`` reads as ``aten.add``."""
-    name = str(op.func.overloadpacket)
+    return _packet_of(op.func)
+
+
+@functools.cache
+def _packet_of(func: Any) -> str:
+    name = str(func.overloadpacket)
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 

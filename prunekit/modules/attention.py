@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from prunekit.modules.walk import named_modules
 
 
 class NarrowAttention(nn.MultiheadAttention):
@@ -149,9 +147,9 @@ def widen(module: nn.Module, before: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def free_inner_widths(model: nn.Module) -> Iterator[None]:
-    """Inside the context every plain attention module of ``model`` has an inner width of its own."""
-    plain = [m for _, m in named_modules(model) if type(m) is nn.MultiheadAttention]
+def free_inner_widths(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[None]:
+    """Inside the context every plain attention module among ``modules`` has an inner width of its own."""
+    plain = [m for _, m in modules if type(m) is nn.MultiheadAttention]
     kept = [narrow(module) for module in plain]
     try:
         yield

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
-
-from prunekit.modules.walk import named_modules
 
 _NUMBERED = re.compile(r"(.*?)(\d+)$")
 
 
-def containers_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
+def containers_of(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, tuple[str, ...]]:
     """The names of the entries of every ``ModuleList`` and ``Sequential`` by its path; "" is the model itself."""
     return {
         path: tuple(module._modules)
-        for path, module in named_modules(model)
+        for path, module in modules
         if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module._modules) > 1
     }
 

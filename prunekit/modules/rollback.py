@@ -19,10 +19,11 @@ def standing(model: nn.Module) -> Callable[[], None]:
     It puts references back and copies nothing: values that are written over inside a tensor are no part of it
     (``kept_as_is`` has these). torch's random state is. It may be called again where it was interrupted.
     """
-    modules = [(module, type(module), dict(module.__dict__)) for _, module in named_modules(model)]
+    walked = named_modules(model)
+    modules = [(module, type(module), dict(module.__dict__)) for _, module in walked]
     held = {id(value): value for _, _, known in modules for value in known.values() if isinstance(value, _CONTAINERS)}
     contents = [(value, _contents_of(value)) for value in held.values()]
-    flags = [(t, t.requires_grad, t.grad) for t in state_tensors(model).values() if t.is_leaf]
+    flags = [(t, t.requires_grad, t.grad) for t in state_tensors(model, walked).values() if t.is_leaf]
     random = torch.get_rng_state()
 
     def restore() -> None:

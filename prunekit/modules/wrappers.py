@@ -31,9 +31,10 @@ def unwrap(model: nn.Module) -> nn.Module:
     while (inner := _inner(model)) is not None:
         logger.warning("pruning the %s inside the %s", type(inner).__name__, type(model).__name__)
         model = inner
-    for path, module in named_modules(model):
+    modules = named_modules(model)
+    for path, module in modules:
         _check_module(path, module)
-    for name, tensor in state_tensors(model).items():
+    for name, tensor in state_tensors(model, modules).items():
         _check_tensor(name, tensor)
     return model
 

@@ -17,10 +17,12 @@ NAMES = ("include", "exclude", "ratio", "min_ratio", "max_ratio", "align")
 
 def by_name(options: Options, model: nn.Module) -> Options:
     """``options`` with the paths of modules of ``model`` in the place of the modules. Raises InputError for others."""
-    paths: dict[int, str] = {id(module): path for path, module in model.named_modules()}
+    paths: dict[int, str] = {}
 
     def named(value: Any, where: str) -> Any:
         if isinstance(value, nn.Module):
+            if not paths:
+                paths.update((id(module), path) for path, module in model.named_modules())
             if not paths.get(id(value)):
                 raise InputError(
                     f"{type(value).__name__} is no module inside the model", where=where, hint="pass one of its modules"

@@ -19,6 +19,7 @@ from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.registry import criterion
 from prunekit.scorers import Magnitude, Scorer, Statistics
 from prunekit.scorers.calibrate import to_model
+from prunekit.scorers.needs import WEIGHTS
 from prunekit.scorers.undisturbed import untouched
 
 logger = logging.getLogger(__name__)
@@ -75,19 +76,30 @@ def scores_of(
 ) -> dict[str, Tensor]:
     """A score a unit, by group name; what ``scorer`` needs is drawn from ``data``, or generated with ``seed``."""
     statistics = statistics_of(model, structure, chosen, scorer, data, seed, progress)
-    if not is_meta(model):
+    real = not is_meta(model)
+    # a scorer that reads no weights would not notice one that is NaN; of others only what they left out is looked at
+    later = real and getattr(scorer, "needs", None) == WEIGHTS
+    if real:
         _check_buffers(model, chosen)
-        for name in statistics.names:  # a scorer that reads no weights would not notice one that is NaN
-            statistics.parameter(name)
+        _refuse_unsound(statistics, () if later else statistics.names)
     try:
-        return {g.name: scorer.score(g, statistics) for g in chosen}
-    except (RuntimeError, NotImplementedError) as error:
-        if is_meta(model):
+        found = {g.name: scorer.score(g, statistics) for g in chosen}
+        _refuse_unsound(statistics, statistics.names if later else ())
+        return found
+    except Exception as error:
+        _refuse_unsound(statistics, statistics.names if later else ())  # the first that is not finite is named instead
+        if is_meta(model) and isinstance(error, RuntimeError):
             raise ScorerError(
                 f"{scorer!r} reads weights, and the model is on the meta device and has none",
                 hint="pass a scorer that reads none, such as prunekit.Random(seed=0), or build the model on a device",
             ) from error
         raise
+
+
+def _refuse_unsound(statistics: Statistics, names: Iterable[str]) -> None:
+    """Raises ScorerError for the first of these weights that is not finite."""
+    for name in names:
+        statistics.parameter(name)
 
 
 def statistics_of(

@@ -51,7 +51,7 @@ def _shown_by_state(
 ) -> list[Edit]:
     found = []
     cut = {(c.tensor, c.axis): (c.size, len(c.kept)) for c in cuts}
-    first_name = {id(tensor): name for name, tensor in state_tensors(model).items()}  # of tied tensors
+    first_name = {id(tensor): name for name, tensor in state_tensors(model, modules).items()}  # of tied tensors
     cut_tensors = {tensor for tensor, _ in cut}
     for path, module in sorted(modules, key=lambda item: item[0]):
         # not by getattr: a parametrized weight would be computed, which in training may change the model

@@ -255,11 +255,15 @@ def _permutations(groups: Sequence[Group], seed: int) -> dict[tuple[str, int], T
     found: dict[tuple[str, int], Any] = {}  # of numpy: members are many and short
     for group in groups:
         order = _cycle(group.size, generator).numpy()
+        known: dict[int, tuple[Any, Any]] = {}  # of members that share their units
         for member in group.members:
-            unit_of = member.unit_of.cpu().numpy()
-            by_unit = unit_of.argsort(kind="stable")[int((unit_of < 0).sum()) :].reshape(group.size, -1)
-            index = found.setdefault((member.tensor, member.axis), np.arange(len(unit_of)))
-            index[by_unit] = index[by_unit[order]]
+            if id(member.unit_of) not in known:
+                unit_of = member.unit_of.cpu().numpy()
+                by_unit = unit_of.argsort(kind="stable")[int((unit_of < 0).sum()) :].reshape(group.size, -1)
+                known[id(member.unit_of)] = by_unit, by_unit[order]
+            to, taken = known[id(member.unit_of)]
+            index = found.setdefault((member.tensor, member.axis), np.arange(len(member.unit_of)))
+            index[to] = index[taken]
     return {key: torch.from_numpy(index) for key, index in found.items()}
 
 

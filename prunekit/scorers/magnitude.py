@@ -45,6 +45,7 @@ class Magnitude:
             found = powers(weight, axis, self.p)
             if not bool(torch.isfinite(found).all()):  # it has seen every element, so no other pass looks for NaN
                 finite(weight, f"the weight {name} is not finite", name)
+            statistics.is_sound(name)
             return found
 
         known = statistics.lines(("magnitude", self.p))

@@ -8,10 +8,12 @@ parameters is the group reduction of SlimSAM (arXiv 2312.05284, section 3).
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
@@ -85,7 +87,8 @@ def rows(
         raise RegistryError.unknown("reduction within a parameter", within, ("mean", "sum"))
     if not group.parameters:
         raise ScorerError(f"group {group.name} owns no parameter", where=group.name, hint="score it by other means")
-    gathered = []
+    gathered: list[NDArray[np.float64]] = []
+    shared: dict[int, _Units] = {}
     for member in group.parameters:
         tensor = values(member.tensor)
         if member.axis >= tensor.ndim or tensor.shape[member.axis] != len(member.unit_of):
@@ -103,17 +106,33 @@ def rows(
             if known is not None:
                 known[key] = per_coordinate
         # Summed on the CPU: atomic adds on a GPU would make equal runs differ.
-        unit_of = member.unit_of.cpu().numpy()
-        owned = unit_of >= 0
-        units, held = (
-            (unit_of, per_coordinate.numpy()) if owned.all() else (unit_of[owned], per_coordinate.numpy()[owned])
-        )
-        sums = torch.from_numpy(np.bincount(units, weights=held, minlength=group.size))
-        count = np.bincount(units, minlength=group.size)
-        elements = torch.from_numpy(count) * (tensor.numel() // len(member.unit_of))
-        reached = sums if within == "sum" else sums / elements
-        gathered.append(torch.where(elements > 0, reached, torch.nan))
-    stacked = torch.stack(gathered)
-    if bool(stacked.isnan().all(0).any()):
+        if id(member.unit_of) not in shared:
+            shared[id(member.unit_of)] = _Units.of(member.unit_of, group.size)
+        units = shared[id(member.unit_of)]
+        held = per_coordinate.numpy() if units.whole else per_coordinate.numpy()[units.owned]
+        sums = np.bincount(units.of_owned, weights=held, minlength=group.size)
+        elements = units.count * (tensor.numel() // len(member.unit_of))
+        over = elements if within == "mean" else 1
+        gathered.append(np.divide(sums, over, out=np.full(group.size, np.nan), where=elements > 0))
+    stacked = np.stack(gathered)
+    if np.isnan(stacked).all(0).any():
         raise ScorerError(f"a unit of group {group.name} owns no parameter element", where=group.name)
-    return stacked
+    return torch.from_numpy(stacked)
+
+
+@dataclass(frozen=True, eq=False)
+class _Units:
+    """What several members of a group have in common: the units of their coordinates, and how many each owns."""
+
+    owned: NDArray[np.bool_]
+    whole: bool
+    of_owned: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, unit_of: Tensor, size: int) -> _Units:
+        numbers = unit_of.cpu().numpy()
+        owned = numbers >= 0
+        whole = bool(owned.all())
+        of_owned = numbers if whole else numbers[owned]
+        return cls(owned, whole, of_owned, np.bincount(of_owned, minlength=size))

@@ -88,6 +88,10 @@ class Statistics:
             self._finite.add(name)
         return weight
 
+    def is_sound(self, name: str) -> None:
+        """Notes that every element of a weight has been seen, and is finite."""
+        self._finite.add(name)
+
     def lines(self, owner: Hashable) -> dict[tuple[str, int], Tensor]:
         """Where a scorer keeps what it summed for (parameter, axis): groups that share an axis ask for it again."""
         return self._lines.setdefault(owner, {})

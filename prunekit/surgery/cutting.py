@@ -143,13 +143,14 @@ def carry_out_plan(
     try:
         remember(model, plan, steps)
         dead([*old, *gone], steps)
-        for _, module in named_modules(model):
+        modules = named_modules(model)
+        for _, module in modules:
             _replace(module, replacements, steps)
         for edit in plan.edits:
             _edit(model, edit, steps)
-        for _, module in named_modules(model):
+        for _, module in modules:
             recompute(module, steps)
-        narrow_attention(model, steps)
+        narrow_attention(modules, steps)
         leave_out(model, plan, steps, samples)
         remove(model, plan, steps)
         new = [replacements[id(tensor)] for tensor in old]
@@ -208,6 +209,7 @@ def _replacements(
     for cut in plan.cuts:
         by_tensor.setdefault(cut.tensor, []).append(cut)
     found: dict[int, Tensor] = {}
+    indices: dict[int, Tensor] = {}  # of what many tensors keep alike
     for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds), *renewed, *added]):
         tensor = state.get(name)
         if tensor is None:
@@ -217,7 +219,9 @@ def _replacements(
             length = new.shape[cut.axis] if cut.axis < new.ndim else None
             if length != cut.size:
                 raise PlanError(f"axis {cut.axis} of {name} has length {length}, not {cut.size}")
-            new = new.index_select(cut.axis, torch.tensor(cut.kept, dtype=torch.long, device=new.device))
+            if (index := indices.get(id(cut.kept))) is None or index.device != new.device:
+                index = indices[id(cut.kept)] = torch.tensor(cut.kept, dtype=torch.long, device=new.device)
+            new = new.index_select(cut.axis, index)
         for fold in (f for f in plan.folds if f.tensor == name):
             if fold.axis >= new.ndim or max(fold.rows, default=0) >= new.shape[fold.axis]:
                 raise PlanError(f"{name} has no axis {fold.axis} with the rows that are multiplied", hint="plan again")

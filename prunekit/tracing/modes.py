@@ -35,6 +35,11 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = recording
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing compiles this: torch would import its compiler to be told so, which takes seconds."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not torch._C._len_torch_function_stack():
             return self._dispatched(func, args, kwargs)
@@ -45,19 +50,11 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         r = self.recording
         r.check_budget()
         inputs: list[Ref] = []
-
-        def to_meta(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor):
-                return leaf
-            leaf = r.to_meta(leaf)
-            inputs.append(r.ref(leaf))
-            return leaf
-
-        args, kwargs = mapped(args, to_meta), mapped(kwargs or {}, to_meta)
-        stripped = r.strip(args), r.strip(kwargs)
+        (args, told), (kwargs, named) = r.taken_in(args, inputs), r.taken_in(kwargs or {}, inputs)
+        stripped = told, named
         known = self._evaluate(func, *stripped, inputs)
         real = MISSING if r.numbers is None else r.numbers.evaluate(func, args, kwargs)
-        dynamic = torch.Tag.dynamic_output_shape in func.tags  # it may be: an index of numbers keeps its shape
+        dynamic = _is_dynamic(func)  # it may be: an index of numbers keeps its shape
         if func in READS:
             if r.call is None or r.call.name != "__getitem__":  # an index: the rule of the selection sees it
                 r.trace.reads += inputs
@@ -184,6 +181,11 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except (RuntimeError, NotImplementedError, TypeError, IndexError):
             return None  # no kernel for this constant: it stays unknown, and what needs it is refused by name
         return None if sum(t.numel() for t in of_type(result, Tensor)) > VALUE_LIMIT else result
+
+
+@functools.cache
+def _is_dynamic(func: Any) -> bool:
+    return torch.Tag.dynamic_output_shape in func.tags
 
 
 def _runs_on_meta(func: Any, args: Any, kwargs: Any) -> bool:

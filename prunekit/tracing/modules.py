@@ -62,7 +62,7 @@ def module_calls(r: Recording) -> Iterator[None]:
         finally:
             r.stack.pop()
         if not r.brief:
-            leaf = next(module.children(), None) is None
+            leaf = not any(child is not None for child in module._modules.values())
             inputs = tuple([r.ref(t) for t in meta_tensors(args[:1])])
             outputs = tuple([r.ref(t) for t in meta_tensors(output)])
             whole = leaf and not kwargs and len(args) == 1

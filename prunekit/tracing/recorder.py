@@ -125,7 +125,7 @@ def _recorded(
                 where=f"{recording.failed_in} {_innermost(error)}".strip(),
                 hint="check that model(*example_inputs) runs, or pass other example_inputs",
             ) from error
-    trace.containers = {} if recording.brief else containers_of(model)
+    trace.containers = {} if recording.brief else containers_of(recording.modules)
     found = named_outputs(result)
     trace.outputs, trace.places = tuple(recording.ref(t) for _, t in found), tuple(path for path, _ in found)
     if not trace.outputs:
@@ -138,8 +138,9 @@ def _enter(
 ) -> None:
     """Everything that forward runs in: on stand-ins, without gradients, on the meta device, seen by the modes."""
     trace, brief = recording.trace, recording.brief
-    scope.enter_context(free_inner_widths(recording.model))
-    trace.attributes = scope.enter_context(stand_in(recording.model, recording.state, attributes, is_traced=not brief))
+    scope.enter_context(free_inner_widths(recording.modules))
+    standing = stand_in(recording.model, recording.state, attributes, is_traced=not brief, modules=recording.modules)
+    trace.attributes = scope.enter_context(standing)
     scope.enter_context(python_functionals_open())
     scope.enter_context(module_calls(recording))
     scope.enter_context(torch.no_grad())

@@ -35,14 +35,18 @@ def _traced(
 
 
 @contextlib.contextmanager
-def swapped(model: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+def swapped(
+    model: nn.Module,
+    replace: Callable[[str, Tensor], Tensor],
+    modules: Sequence[tuple[str, nn.Module]] | None = None,
+) -> Iterator[None]:
     """Inside the context the model holds ``replace(name, tensor)`` for each state tensor and is in eval mode.
 
     On leaving, every module's ``__dict__`` is what it was, whatever forward did to it: tensors, caches, counters,
     training mode, hooks that it registered; the global random state as well. What functions of the model's classes
-    remember is forgotten before and after.
+    remember is forgotten before and after. ``modules`` are the model's ``named_modules``, where they are known.
     """
-    modules = named_modules(model)
+    modules = named_modules(model) if modules is None else modules
     with forgotten(model, modules):
         yield from _swapped(modules, {id(t): n for n, t in state_tensors(model, modules).items()}, replace)
 
@@ -58,7 +62,7 @@ def _swapped(
         for _, module in modules:
             saved.append((module, dict(module.__dict__)))
             own = module.__dict__
-            contents += [(own[name], dict(own[name])) for name in _CONTAINERS if name in own]
+            contents += [(own[name], dict(own[name]) if own[name] else _EMPTY) for name in _CONTAINERS if name in own]
             for store in (module._parameters, module._buffers):
                 for name, tensor in store.items():
                     if tensor is None:
@@ -82,6 +86,7 @@ def _swapped(
         torch.set_rng_state(rng)
 
 
+_EMPTY: dict[str, Any] = {}  # what most of the containers of a module hold
 _MUTABLE = (dict, list, set)
 _STRUCTURE = ("_parameters", "_buffers", "_modules")
 _CONTAINERS = (
@@ -107,15 +112,18 @@ def stand_in(
     replace: Callable[[str, Tensor], Tensor],
     values: Mapping[AttributeKey, float],
     is_traced: bool = True,
+    modules: Sequence[tuple[str, nn.Module]] | None = None,
 ) -> Iterator[dict[AttributeKey, int]]:
     """``swapped``, and every int attribute remembers where it came from; ``values`` overrides some.
 
     Yields the attributes that were replaced, with their values. Without ``is_traced`` only the overrides are put in.
     """
     seen: dict[AttributeKey, int] = {}
-    with swapped(model, replace):
-        for path, module in named_modules(model):
-            if isinstance(module, torch.jit.ScriptModule):
+    modules = named_modules(model) if modules is None else modules
+    with swapped(model, replace, modules):
+        named = {path for path, _, _ in values}
+        for path, module in modules if is_traced or named else ():
+            if isinstance(module, torch.jit.ScriptModule) or not (is_traced or path in named):
                 continue
             for name, value in module.__dict__.items():
                 if type(value) is float and (path, name, None) in values:
@@ -123,7 +131,7 @@ def stand_in(
                 elif type(value) is int or (type(value) in (tuple, list) and any(type(v) is int for v in value)):
                     if is_traced:
                         module.__dict__[name] = _traced(path, name, value, seen, values)
-                    elif values:
+                    else:
                         module.__dict__[name] = _overridden(path, name, value, values)
         yield seen
 

@@ -19,6 +19,7 @@ from prunekit.graph.tree import mapped
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.tracing.numbers import Numbers, Replay
 
+_TREES = (Tensor, tuple, list, dict)
 VALUE_LIMIT = 1 << 20  # elements; larger constants are not worth evaluating
 OWN_FOLDERS = (torch.__path__[0] + "/", __file__.rsplit("/", 2)[0] + "/")
 _NUMBERS = itertools.count(1)  # never reused: a model may keep a tensor of one trace in a cache and read it in the next
@@ -68,8 +69,9 @@ class Recording:
         self.max_ops, self.deadline, self.max_seconds = max_ops, time.monotonic() + max_seconds, max_seconds
         self.call: Call | None = None
         self.stack: list[str] = []
-        self.paths = {id(m): n for n, m in named_modules(model)}
-        self.real = state_tensors(model)
+        self.modules = named_modules(model)  # walked once: nothing that a trace does adds or takes one
+        self.paths = {id(m): n for n, m in self.modules}
+        self.real = state_tensors(model, self.modules)
         self.foreign: dict[int, Tensor] = {}
         self.keep: list[Any] = []
         self.stale: set[int] = set()  # storages of known values that an unknown value was written into
@@ -133,6 +135,27 @@ class Recording:
     def _number(self, meta: Tensor, real: Tensor) -> None:
         if self.numbers is not None and not real.is_meta:
             self.numbers.attach(meta, real.detach())
+
+    def taken_in(self, tree: Any, inputs: list[Ref]) -> tuple[Any, Any]:
+        """``tree`` with meta tensors, and with their Refs in the place of tensors; the Refs go to ``inputs`` too."""
+        if isinstance(tree, Tensor):
+            ref = getattr(tree, "_prunekit_ref", None)
+            if not (isinstance(ref, Ref) and tree.is_meta):
+                tree = self.to_meta(tree)
+                ref = self.ref(tree)
+            inputs.append(ref)
+            return tree, ref
+        if isinstance(tree, dict):
+            pairs = {key: self.taken_in(value, inputs) for key, value in tree.items()}
+            return {key: meta for key, (meta, _) in pairs.items()}, {key: ref for key, (_, ref) in pairs.items()}
+        if not isinstance(tree, (tuple, list)):
+            return tree, tree
+        metas, refs = [], []
+        for leaf in tree:
+            meta, ref = self.taken_in(leaf, inputs) if isinstance(leaf, _TREES) else (leaf, leaf)
+            metas.append(meta)
+            refs.append(ref)
+        return (metas, refs) if isinstance(tree, list) else (tuple(metas), tuple(refs))
 
     def strip(self, tree: Any) -> Any:
         """Tensors of a tree replaced by their Refs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import prunekit
 from prunekit.coupling import structure as structures
+from prunekit.errors import ScorerError
+from prunekit.modules.walk import named_modules
 from prunekit.selection.ratio import nearest
 
 
@@ -66,3 +70,73 @@ def test_depth_is_looked_for_where_a_role_asks_for_it_and_once(residual, monkeyp
 )
 def test_the_nearest_width_is_found_without_trying_all(allowed, width):
     assert nearest(allowed, Fraction(width), "nearest") == min(allowed, key=lambda w: (abs(w - width), -w))
+
+
+class Counted:
+    """Stands for a function wherever prunekit imported it, and counts its calls."""
+
+    def __init__(self, monkeypatch, function):
+        self.calls, self.function = 0, function
+        for name, module in list(sys.modules.items()):
+            if name.startswith("prunekit.") and getattr(module, function.__name__, None) is function:
+                monkeypatch.setattr(module, function.__name__, self)
+
+    def __call__(self, *given, **named):
+        self.calls += 1
+        return self.function(*given, **named)
+
+
+def test_a_model_is_walked_a_few_times_a_call_and_not_at_every_step(residual, monkeypatch):
+    model, x = residual
+    prunekit.prune(model, x, ratio=0.25, scorer="magnitude").undo()  # what is imported late is there
+    walks = Counted(monkeypatch, named_modules)
+    prunekit.prune(model, x, ratio=0.5, scorer="magnitude", verify="shapes").undo()
+    plain, walks.calls = walks.calls, 0
+    prunekit.prune(model, x, ratio=0.5, scorer="magnitude", verify="full")
+    assert plain <= 14
+    assert walks.calls <= plain + 2  # one for each run of the check
+
+
+def test_a_weight_is_read_once_to_be_scored_and_found_finite(residual):
+    model, x = residual
+    structure = prunekit.trace(model, x)
+    names = {member.tensor for group in structure.groups for member in group.parameters}
+    weights = sum(p.numel() for name, p in model.named_parameters() if name in names)
+    with Summed() as summed:
+        prunekit.plan(model, x, structure=structure, ratio=0.5, scorer="magnitude", verify="shapes")
+    assert summed.elements < weights / 2  # norms of its rows tell whether one is finite
+
+
+def test_the_first_weight_that_is_not_finite_is_named_whatever_scores(residual):
+    model, x = residual
+    with torch.no_grad():
+        for name in ("last.weight", "blocks.0.1.weight"):
+            model.get_parameter(name)[0, 0] = torch.nan
+    said = set()
+    for scorer in ("magnitude", "random", "lamp", "group_norm"):
+        with pytest.raises(ScorerError) as raised:
+            prunekit.plan(model, x, ratio=0.5, scorer=scorer, verify="shapes")
+        said.add(str(raised.value))
+    assert len(said) == 1
+    assert "blocks.0.1.weight" in said.pop()
+
+
+class Summed(TorchDispatchMode):
+    """Elements of real tensors of which one sum is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.sum.default and not args[0].is_meta:
+            self.elements += args[0].numel()
+        return func(*args, **(kwargs or {}))
+
+
+def test_axes_that_are_alike_share_their_units():
+    """Of a convolution, its norm and what reads them: found once, held once."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    (group,) = prunekit.trace(model, torch.randn(1, 3, 8, 8)).groups
+    assert len(group.members) == 7
+    assert len({id(member.unit_of) for member in group.members}) == 1

@@ -21,22 +21,32 @@ LARGEST_RATIO = 16.0  # of two widths; temperatures and bases of rotations are a
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Sizes by tensor and axis, and int and float attributes by module and name."""
+    """Sizes by tensor and axis, int and float attributes by module and name, and the names of all tensors."""
 
     sizes: Mapping[Place, int]
     numbers: Mapping[tuple[str, str], float]
+    tensors: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, model: nn.Module) -> Blueprint:
-        tensors = [*model.named_parameters(), *model.named_buffers()]
-        sizes = {(name, axis): size for name, tensor in tensors for axis, size in enumerate(tensor.shape)}
+        modules = list(model.named_modules())
+        tensors: dict[str, torch.Tensor] = {}
+        for store in ("_parameters", "_buffers"):  # one of several names of a tensor counts, the first: as torch tells
+            seen: set[int] = set()
+            for path, module in modules:
+                prefix = f"{path}." if path else ""
+                for name, tensor in getattr(module, store).items():
+                    if tensor is not None and id(tensor) not in seen:
+                        seen.add(id(tensor))
+                        tensors[prefix + name] = tensor
+        sizes = {(name, axis): size for name, tensor in tensors.items() for axis, size in enumerate(tensor.shape)}
         numbers = {
             (path, name): value
-            for path, module in model.named_modules()
+            for path, module in modules
             for name, value in vars(module).items()
             if type(value) in (int, float) and not name.startswith("_")
         }
-        return cls(sizes, numbers)
+        return cls(sizes, numbers, frozenset(tensors))
 
     def apart(self, other: Blueprint) -> set[Place]:
         """Places whose sizes differ, or that only one of the two has."""

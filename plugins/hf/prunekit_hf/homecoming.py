@@ -14,13 +14,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from prunekit.inputs import Inputs
 from prunekit.plugins import Settlement, Spoken, Words
 from prunekit_hf.blueprint import Blueprint, Entry, Number, built, changed, get, put
-from prunekit_hf.layers import layer_edits
+from prunekit_hf.layers import layer_edits, tensor_names
 from prunekit_hf.saying import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-5  # of the largest value of an output
 ATTEMPTS = 8  # configurations of the right shapes whose values are compared
+LEARNT = 4  # classes and configurations of which it is kept what they build, for the next model of theirs
 
 
 def recognises(model: nn.Module) -> bool:
@@ -43,11 +44,30 @@ def vocabulary(model: PreTrainedModel) -> Vocabulary:
     """Kept with the model, and found anew where its configuration, or the number of its layers, has changed."""
     written = model.config.to_json_string(), sum(1 for _ in model.parameters())
     if _VOCABULARIES.get(model, (("", 0), None))[0] != written:
-        _VOCABULARIES[model] = written, Vocabulary(type(model), model.config, layer_edits(model))
+        _VOCABULARIES[model] = written, _learnt(model, written[0])
     return _VOCABULARIES[model][1]
 
 
 _VOCABULARIES: WeakKeyDictionary[nn.Module, tuple[tuple[str, int], Vocabulary]] = WeakKeyDictionary()
+
+
+def _learnt(model: PreTrainedModel, written: str) -> Vocabulary:
+    """What the class makes of the configuration: of two models that hold all their layers it is one and the same."""
+    key = type(model), written, str(model.config._attn_implementation_internal)
+    known = _LEARNT.pop(key, None)
+    try:
+        known = known or Vocabulary(type(model), model.config)
+    except Exception as error:  # it may still build what is left of it
+        logger.debug("%s does not build from its config as it is: %s", type(model).__name__, error)
+    if known is None or known.original.tensors != tensor_names(model):
+        return Vocabulary(type(model), model.config, layer_edits(model))
+    _LEARNT[key] = known
+    while len(_LEARNT) > LEARNT:
+        del _LEARNT[next(iter(_LEARNT))]
+    return known
+
+
+_LEARNT: dict[tuple[type, str, str], Vocabulary] = {}  # the latest last
 
 
 def settle(model: nn.Module, inputs: Inputs) -> Settlement:

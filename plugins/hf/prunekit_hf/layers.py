@@ -21,7 +21,7 @@ def layer_edits(model: PreTrainedModel) -> Mapping[Entry, Number]:
     Empty where it does so as it is, or where none is found. An entry counts layers if a lower number in it brings the
     class nearer; those of an encoder and a decoder are found one after the other.
     """
-    wanted = _tensor_names(model)
+    wanted = tensor_names(model)
     edits: dict[Entry, Number] = {}
     nearest = _distance(model, edits, wanted)
     builds = 0
@@ -41,14 +41,15 @@ def layer_edits(model: PreTrainedModel) -> Mapping[Entry, Number]:
     return edits
 
 
-def _tensor_names(model: nn.Module) -> set[str]:
+def tensor_names(model: nn.Module) -> set[str]:
+    """Of all parameters and buffers."""
     return {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
 
 
 def _distance(model: PreTrainedModel, edits: Mapping[Entry, Number], wanted: set[str]) -> float:
     """How many names the class builds too many or too few; infinite where it refuses."""
     try:
-        return len(_tensor_names(built(type(model), changed(model.config, edits))) ^ wanted)
+        return len(tensor_names(built(type(model), changed(model.config, edits))) ^ wanted)
     except Exception as error:  # the class refuses these numbers, in its own words
         logger.debug("%s refuses %s: %s", type(model).__name__, dict(edits), error)
         return float("inf")

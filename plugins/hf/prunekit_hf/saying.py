@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -18,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 TRIALS = 120  # configurations that are built at most for one answer
 QUICK_TRIALS = 16  # while plans are compared: the first choices are right, or none is
+KEPT = 64  # answers, and configurations that were built
 CANDIDATES = 4  # values that are tried for one entry
+_OF_ALL = frozenset(vars(PreTrainedConfig()))  # what every configuration has, such as ``dtype``, gives no width
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Vocabulary:
         """
         found: dict[Entry, tuple[Number, Blueprint]] = {}
         sizes = {self.original.sizes[place] for place in differing if place in self.original.sizes}
-        for entry in [entry for entry, value in entries(self.config) if value is None]:
+        for entry in [entry for entry, value in entries(self.config) if value is None and entry[-1] not in _OF_ALL]:
             for size in sorted(sizes):
                 if (entry, size) not in self._opened:
                     self._opened[entry, size] = self._built({entry: 2 * size})
@@ -91,6 +94,7 @@ class Vocabulary:
         if key not in self._answers:
             first = self.wordings(Blueprint(sizes, {}), QUICK_TRIALS)
             self._answers[key] = next(first)  # there is one at least: the nearest
+            _forget_first(self._answers)
         answer = self._answers[key]
         return Spoken(answer.blueprint.numbers, answer.wrong)
 
@@ -119,9 +123,12 @@ class Vocabulary:
 
     def _built(self, edits: Mapping[Entry, Number]) -> Blueprint | None:
         """What the class builds with these numbers, None where it refuses; built once, since that takes its time."""
+        if not edits:
+            return self.original
         key = frozenset(edits.items())
         if key not in self._made:
             self._made[key] = self._tried(edits)
+            _forget_first(self._made)
         return self._made[key]
 
     def _tried(self, edits: Mapping[Entry, Number]) -> Blueprint | None:
@@ -138,7 +145,7 @@ class Vocabulary:
         became wherever a module keeps it.
         """
         votes: Counter[Number] = Counter()
-        for place in differing:
+        for place in sorted(differing):  # of equal votes the first wins, whatever order a set is in
             before, after = self.original.sizes.get(place), wanted.sizes.get(place)
             if before is None or after is None or moved.sizes.get(place) == before:
                 continue
@@ -152,6 +159,12 @@ class Vocabulary:
                 votes[type(value)(became)] += 1
         found = [new for new, _ in votes.most_common(CANDIDATES) if new > 0 and new != value]
         return [*found, value] if found else []
+
+
+def _forget_first(known: dict[Any, Any]) -> None:
+    """Of much that was found out the latest is kept: what is forgotten is found out again."""
+    while len(known) > KEPT:
+        del known[next(iter(known))]
 
 
 def _combined(values: Mapping[Entry, Sequence[Number]]) -> Iterator[dict[Entry, Number]]:
