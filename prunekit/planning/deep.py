@@ -15,19 +15,21 @@ from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, SelectionError
 from prunekit.options import Options
-from prunekit.planning.depth_bounds import least_of, left_out, most_of, too_few
+from prunekit.planning.depth_bounds import caps_of, least_of, left_out, most_of, too_few
 from prunekit.planning.scoring import statistics_of
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
-from prunekit.plans.contents import Plan
+from prunekit.plans.contents import Plan, Width
 from prunekit.quantities.gauge import Baseline, Gauge
+from prunekit.quantities.limits import parse_target
 from prunekit.registry import criterion
 from prunekit.removal.branch_plans import BranchRemover
 from prunekit.removal.certificate import Certificate, Rerun
+from prunekit.removal.covering import Cover, Unit, is_joint
+from prunekit.removal.joint_plans import JointRemover
 from prunekit.removal.largest_set import Certifying, RefusedError, largest_certified
 from prunekit.removal.maps import MapRemover
-from prunekit.removal.ranking import Order, Unit, scores_blocks
+from prunekit.removal.ranking import Order, scores_blocks
 from prunekit.removal.removal_plans import Remover, hooked
-from prunekit.roles import BLOCK
 from prunekit.scorers import BlockInfluence, Damage, DisturbedTaylor, Scorer
 from prunekit.selection.ratio import check_keys, ratios
 
@@ -46,14 +48,19 @@ class Deep:
 
 @dataclass(eq=False)
 class _Choice:
-    """Blocks while they are chosen."""
+    """Blocks and branches while they are chosen."""
 
     groups: Sequence[Group]
     remover: Certifying
+    cover: Cover
     never: set[Unit] = field(default_factory=set)
     refused: list[Frozen] = field(default_factory=list)
 
     def kept(self, gone: Sequence[Unit]) -> dict[str, Tensor]:
+        """What is left of every group that loses some, what goes along counted."""
+        return self._kept(self.cover.closed(gone))
+
+    def _kept(self, gone: Sequence[Unit]) -> dict[str, Tensor]:
         left = {g.name: [u for u in range(g.size) if (g.name, u) not in gone] for g in self.groups}
         touched = {name for name, _ in gone}
         return {name: torch.tensor(units, dtype=torch.int64) for name, units in left.items() if name in touched}
@@ -61,17 +68,20 @@ class _Choice:
     def certified(self, gone: Sequence[Unit]) -> tuple[Plan, Certificate] | None:
         """The plan without these blocks; None where some cannot go, which from now on stay."""
         try:
-            plan, certificate, refused = largest_certified(self.remover, self.groups, self.kept(gone))
+            outermost = self._kept(self.cover.outermost(gone))
+            plan, certificate, refused = largest_certified(self.remover, self.groups, outermost)
         except RefusedError as error:
             if not error.refused:
                 raise
             refused, plan = error.refused, None
         if not refused:
             assert plan is not None
-            return plan, certificate
+            roles = {group.name: group for group in self.groups}
+            widths = [Width(at, roles[at].role, roles[at].size, tuple(u.tolist())) for at, u in self.kept(gone).items()]
+            return replace(plan, widths=tuple(widths)), certificate
         self.refused += refused
-        places = {g.places[u]: (g.name, u) for g in self.groups for u in range(g.size)}
-        self.never |= {places[frozen.name] for frozen in refused}
+        names = {frozen.name for frozen in refused}
+        self.never |= {(g.name, u) for g in self.groups for u in range(g.size) if g.places[u] in names}
         return None
 
 
@@ -107,7 +117,9 @@ def deep_steps(
     """
     choice, order, asked = _begun(model, structure, options, data, progress)
     pool = frozenset(group.name for group in choice.groups)
-    for count in range(1, sum(group.size for group in choice.groups) + 1):
+    every, count = sum(group.size for group in choice.groups), 0
+    while count < every:
+        count += 1
         try:
             plan, certificate, gone = _settled_blocks(
                 choice, order, structure, options, _Until(choice.groups, {pool: count}, None)
@@ -116,8 +128,9 @@ def deep_steps(
             if count == 1:
                 raise
             return
-        if len(gone) < count:
+        if len(choice.cover.closed(gone)) < count:
             return
+        count = len(choice.cover.closed(gone))
         yield _as_deep(choice, plan, certificate, gone, asked)
 
 
@@ -138,18 +151,23 @@ def _begun(
     for name in ("min_ratio", "max_ratio"):
         if isinstance(bound := getattr(options.scope, name), Mapping):
             check_keys(bound, (*structure.groups, *structure.depth.groups), name)
-    choice = _Choice(groups, _remover(trial, groups, options))
+    limits = parse_target(options.scope.target) if options.scope.target is not None else ()
+    quantity = limits[0].quantity if limits else "params"
+    cover = Cover.of(structure, groups, caps_of(groups, structure, options), quantity)
+    choice = _Choice(groups, _remover(trial, groups, options), cover)
     for frozen in (each for group in groups for each in hooked(model, group)):
         choice.refused.append(frozen)
         choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
-    choice.never |= left_out(structure, groups, options)
+    choice.never |= left_out(structure, groups, options, cover)
     statistics = statistics_of(model, structure, (), asked, data, options.choice.seed, progress)
-    return choice, Order(groups, asked, statistics), asked
+    return choice, Order(groups, asked, statistics, cover), asked
 
 
 def _remover(trial: Rerun, groups: Sequence[Group], options: Options) -> Certifying:
     """What makes the plans. Raises InputError for maps and a target, which does not count them."""
     if options.cutting.replace is None:
+        if is_joint(groups):
+            return JointRemover.of(trial)
         return BranchRemover.of(trial) if groups[0].branches else Remover.of(trial)
     if options.scope.target is not None:
         raise InputError(
@@ -161,16 +179,9 @@ def _remover(trial: Rerun, groups: Sequence[Group], options: Options) -> Certify
 
 
 def _groups_asked(structure: Structure, options: Options) -> tuple[Group, ...]:
-    """The groups of the roles that are asked for. Raises InputError for blocks and branches within them."""
+    """The groups of the roles that are asked for."""
     roles = options.scope.roles or ()
-    found = tuple(group for group in structure.depth.groups if group.role in roles)
-    if any(group.branches for group in found) and BLOCK in roles:
-        raise InputError(
-            "whole blocks and branches within them are asked for in one call",
-            where="roles",
-            hint="prune blocks first, and then branches of what is left",
-        )
-    return found
+    return tuple(group for group in structure.depth.groups if group.role in roles)
 
 
 def _as_deep(choice: _Choice, plan: Plan, certificate: Certificate, gone: Sequence[Unit], asked: Scorer) -> Deep:
@@ -261,11 +272,11 @@ def _settled_blocks(
         gone: list[Unit] = []
         for name, count in least.items():
             gone += order.taken(gone, choice.never, {at: count if at == name else 0 for at in most})
-            if sum(at == name for at, _ in gone) < count or count > most[name]:
+            if sum(at == name for at, _ in choice.cover.closed(gone)) < count or count > most[name]:
                 raise too_few(name, count, choice.refused)
         for pool in enough.pools:
             upcoming = order.taken(gone, choice.never, {name: most[name] if name in pool else 0 for name in most})
-            while not enough(pool, gone, choice.kept(gone)):
+            while not enough(pool, choice.cover.closed(gone), choice.kept(gone)):
                 unit = next(upcoming, None)
                 if unit is None:
                     break
@@ -275,7 +286,7 @@ def _settled_blocks(
         done = choice.certified(gone)
         if done is None:
             continue
-        if enough.gauge is not None and not enough(enough.pools[0], gone, choice.kept(gone)):
+        if enough.gauge is not None and not enough.gauge.met(enough.gauge.exactly(choice.kept(gone))):
             raise _out_of_reach(choice, gone, enough.gauge)
         return (*done, gone)
 

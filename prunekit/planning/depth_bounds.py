@@ -12,30 +12,34 @@ from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, SelectionError
 from prunekit.options import Options
-from prunekit.removal.ranking import Unit
+from prunekit.removal.covering import Cover, Unit
 from prunekit.selection.ratio import narrowed, ratios
 
 
-def left_out(structure: Structure, groups: Sequence[Group], options: Options) -> set[Unit]:
-    """Units that include does not admit or exclude names. Raises InputError for a pattern that matches nothing."""
-    scope = options.scope
-    units = {path: (g.name, u) for g in groups for u, path in enumerate(g.places)}
-    names = {path: _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
+def left_out(structure: Structure, groups: Sequence[Group], options: Options, cover: Cover) -> set[Unit]:
+    """Units that include does not admit or exclude names, and what these would go along with.
 
-    def matched(patterns: Any, where: str) -> set[str]:
-        found: set[str] = set()
+    Raises InputError for a pattern that matches nothing.
+    """
+    scope = options.scope
+    places = {(g.name, u): path for g in groups for u, path in enumerate(g.places)}
+    names = {(g.name, u): _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
+
+    def matched(patterns: Any, where: str) -> set[Unit]:
+        found: set[Unit] = set()
         for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
-            hits = {path for path, own in names.items() if any(fnmatchcase(name, pattern) for name in own)}
+            hits = {unit for unit, own in names.items() if any(fnmatchcase(name, pattern) for name in own)}
             if not hits:
-                known = ", ".join(list(units)[:6])
+                known = ", ".join(list(places.values())[:6])
                 raise InputError(f"{pattern!r} matches no block", where=where, hint=f"blocks: {known}")
             found |= hits
         return found
 
     stay = matched(scope.exclude, "exclude") if scope.exclude is not None else set()
+    stay |= {unit for unit in places if stay & cover.inside.get(unit, frozenset())}
     if scope.include is not None:
-        stay |= units.keys() - matched(scope.include, "include")
-    return {units[path] for path in stay}
+        stay |= places.keys() - matched(scope.include, "include")
+    return stay
 
 
 def _named_by(path: str, group: Group, unit: int, structure: Structure) -> set[str]:
@@ -47,15 +51,20 @@ def _named_by(path: str, group: Group, unit: int, structure: Structure) -> set[s
 
 
 def most_of(groups: Sequence[Group], structure: Structure, options: Options) -> dict[str, int]:
-    """How many units of each group may go: one entry stays in every container, and what ``max_ratio`` says."""
+    """How many units of each group are taken at most: of those that may go, where a ratio says something of them."""
     shares = ratios(groups, options.scope.share) if options.scope.target is None else {}
+    most = caps_of(groups, structure, options)
+    return {name: 0 if shares and shares[name] is None else count for name, count in most.items()}
+
+
+def caps_of(groups: Sequence[Group], structure: Structure, options: Options) -> dict[str, int]:
+    """How many units of each group may go: one entry stays in every container, and what ``max_ratio`` says."""
     caps = {} if options.scope.max_ratio is None else ratios(groups, narrowed(options.scope.max_ratio, groups) or {})
     found = {}
     for group in groups:
         entries = group.size if group.branches else len(structure.trace.containers[group.block]) - 1
         cap = caps.get(group.name)
-        most = min(group.size, entries, group.size if cap is None else math.floor(cap * group.size))
-        found[group.name] = 0 if shares and shares[group.name] is None else most
+        found[group.name] = min(group.size, entries, group.size if cap is None else math.floor(cap * group.size))
     return found
 
 

@@ -38,7 +38,7 @@ class BranchRemover:
         what the model computes they are numbered anew. Raises VerificationError or TraceError where neither gives the
         model with the branches silenced.
         """
-        gone = list(self._branches(kept))
+        gone = self.gone(kept)
         return self.certified(kept, [each for branch in gone for each in branch.modules], gone)
 
     def certified(
@@ -46,8 +46,8 @@ class BranchRemover:
     ) -> tuple[Plan, Certificate]:
         """The plan in which ``modules`` go, against the model with ``branches`` silenced and ``blocks`` passed by."""
         first: Exception | None = None
-        for edits in dict.fromkeys([(), tuple(self._numbered_anew(modules))]):
-            plan = self._plan(kept, modules, edits)
+        for edits in dict.fromkeys([(), tuple(self.numbered_anew([each.module for each in modules]))]):
+            plan = self.made(kept, modules, edits)
             try:
                 return plan, self.trial.certify(plan, branches, blocks)
             except (VerificationError, TraceError, PlanError) as error:
@@ -56,12 +56,13 @@ class BranchRemover:
         assert first is not None
         raise first
 
-    def _branches(self, kept: Kept) -> Iterator[Branch]:
-        for name, units in kept.items():
-            group = self.trial.structure.depth.group(name)
-            yield from (group.branches[unit] for unit in units_gone(group, units))
+    def gone(self, kept: Kept) -> list[Branch]:
+        """The branches that go when each named group keeps these units."""
+        groups = [(self.trial.structure.depth.group(name), units) for name, units in kept.items()]
+        return [group.branches[unit] for group, units in groups for unit in units_gone(group, units)]
 
-    def _plan(self, kept: Kept, modules: Sequence[Absence], edits: tuple[Edit, ...]) -> Plan:
+    def made(self, kept: Kept, modules: Sequence[Absence], edits: tuple[Edit, ...]) -> Plan:
+        """The plan in which ``modules`` go and numbers change as ``edits`` say; nothing is tried."""
         structure = self.trial.structure
         groups = {name: structure.depth.group(name) for name in kept}
         widths = [Width(name, groups[name].role, groups[name].size, tuple(u.tolist())) for name, u in kept.items()]
@@ -69,16 +70,16 @@ class BranchRemover:
         made = fingerprint(self.trial.model)
         return Plan(made, tuple(widths), (), edits, (), frozen, absences=tuple(modules))
 
-    def _numbered_anew(self, modules: Sequence[Absence]) -> Iterator[Edit]:
-        """Numbers in the modules that are left, those alike in the entries of a container counted without a gap."""
+    def numbered_anew(self, absent: Sequence[str]) -> Iterator[Edit]:
+        """Numbers in the modules that are left when those at the paths ``absent`` are not: those alike in the entries
+        of a container counted without a gap."""
         containers = self.trial.structure.trace.containers
         for container, held in self.held.items():
             entries = [place(container, name) for name in containers[container]]
-            absent = {each.module for each in modules}
             for index in held:
                 inner = index.module.removeprefix(entries[index.place])
-                if is_inside(index.module, list(absent)):
+                if is_inside(index.module, absent):
                     continue
-                before = sum(is_inside(f"{entry}{inner}", list(absent)) for entry in entries[: index.place])
+                before = sum(is_inside(f"{entry}{inner}", absent) for entry in entries[: index.place])
                 if before:
                     yield Edit(index.module, index.attribute, None, index.value, index.value - before)

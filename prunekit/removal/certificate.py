@@ -110,7 +110,7 @@ class Rerun:
             )
         worst = 0.0
         for (at, a), (_, b) in zip(left, shallow, strict=True):
-            worst = max(worst, _difference(at, a, b))
+            worst = worst if at in own else max(worst, _difference(at, a, b))
         return worst
 
 

@@ -33,6 +33,8 @@ class MapRemover(BranchRemover):
             for name, units in kept.items()
             for u in units_gone(structure.depth.group(name), units)
         ]
+        order = {call.module: at for at, call in enumerate(structure.trace.modules)}
+        gone.sort(key=lambda each: order.get(each[0].places[each[1]], 0))  # of the model: maps are fitted so
         found = [_mapped(group, unit, structure) for group, unit in gone]
         for each in found:
             if isinstance(each, Frozen):

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
-from prunekit.scorers import Scorer, Statistics
+from prunekit.removal.covering import Cover, Unit
+from prunekit.scorers import Random, Scorer, Statistics
 from prunekit.scorers.passed_by import Passage
-
-Unit = tuple[str, int]  # group name and unit
 
 
 @runtime_checkable
@@ -28,15 +27,20 @@ class Rescoring(Protocol):
 class Order:
     """Blocks one after another, the least important of all first; equal scores go by their order in the model.
 
-    Where the criterion is greedy, the others are scored again after every one that was taken.
+    Where the criterion is greedy, the others are scored again after every one that was taken. Where blocks stand
+    against branches, which are a part of them, a score is held against what goes; chance is left as it falls.
     """
 
-    def __init__(self, groups: Sequence[Group], scorer: Scorer, statistics: Statistics) -> None:
-        self.groups, self.scorer, self.statistics = groups, scorer, statistics
+    def __init__(self, groups: Sequence[Group], scorer: Scorer, statistics: Statistics, cover: Cover) -> None:
+        self.groups, self.scorer, self.statistics, self.cover = groups, scorer, statistics, cover
+        self.saved = {} if isinstance(scorer, Random) else cover.saved
         self.scores: dict[str, Tensor] = {g.name: _as_numbers(scorer.score(g, statistics)) for g in groups}
 
     def taken(self, gone: Collection[Unit], never: Collection[Unit], most: Mapping[str, int]) -> Iterator[Unit]:
-        """The next blocks when ``gone`` are taken already and ``never`` stay; at most so many a group in all."""
+        """The next units when ``gone`` are taken already and ``never`` stay; at most so many a group in all.
+
+        What goes along with a unit is gone too, and counts.
+        """
         gone = list(gone)
         while True:
             unit = self._next(gone, never, most)
@@ -46,13 +50,14 @@ class Order:
             gone.append(unit)
 
     def _next(self, gone: Sequence[Unit], never: Collection[Unit], most: Mapping[str, int]) -> Unit | None:
-        scores = self._scores_after(gone)
+        scores, closed = self._scores_after(gone), self.cover.closed(gone)
         free = [
-            (float(scores[g.name][unit]), at, (g.name, unit))
+            (float(scores[g.name][unit]) / max(self.saved.get((g.name, unit), 1.0), 1.0), at, (g.name, unit))
             for at, g in enumerate(self.groups)
-            if sum(name == g.name for name, _ in gone) < most[g.name]
+            if sum(name == g.name for name, _ in closed) < most[g.name]
             for unit in range(g.size)
-            if (g.name, unit) not in gone and (g.name, unit) not in never
+            if (g.name, unit) not in closed and (g.name, unit) not in never
+            if self.cover.admits((g.name, unit), closed)
         ]
         return min(free)[2] if free else None
 
@@ -60,7 +65,7 @@ class Order:
         if not gone or not (isinstance(self.scorer, Rescoring) and self.scorer.greedy):
             return self.scores
         places = {g.name: g.passages for g in self.groups}
-        paths = tuple(places[name][unit] for name, unit in gone)
+        paths = tuple(places[name][unit] for name, unit in self.cover.outermost(gone))
         return {g.name: self.scorer.score_after(g, self.statistics, paths) for g in self.groups}
 
 

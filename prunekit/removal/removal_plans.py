@@ -44,8 +44,8 @@ class Remover:
         passed by.
         """
         first: Exception | None = None
-        for level, counters in self._ways(kept):
-            plan = self._plan(kept, level, counters)
+        for level, counters in self.ways(kept):
+            plan = self.made(kept, level, counters)
             try:
                 return plan, self.trial.certify(plan)
             except (VerificationError, TraceError, PlanError) as error:
@@ -54,7 +54,7 @@ class Remover:
         assert first is not None
         raise first
 
-    def _ways(self, kept: Kept) -> Iterator[tuple[int, tuple[Counter, ...]]]:
+    def ways(self, kept: Kept) -> Iterator[tuple[int, tuple[Counter, ...]]]:
         """What is taken along: how far what may be chance is followed, and which numbers of all blocks are."""
         groups = {group.name: group for group in self.trial.structure.depth.groups}
         mine = [self.numbering[groups[name].block] for name in kept]
@@ -67,7 +67,8 @@ class Remover:
         for chosen in itertools.islice(itertools.product(*singles), 2 * _COUNTERS):
             yield from ((level, chosen) for level in levels[:2])
 
-    def _plan(self, kept: Kept, level: int, counters: Sequence[Counter]) -> Plan:
+    def made(self, kept: Kept, level: int, counters: Sequence[Counter]) -> Plan:
+        """The plan by one of the ``ways``; nothing is tried."""
         model, structure = self.trial.model, self.trial.structure
         removals, edits, shortenings, widths = [], list[Edit](), list[Shortening](), []
         for name, units in kept.items():
