@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunekit.allocation.sites import Site
+from prunekit.coupling.blocks import is_inside
+from prunekit.coupling.cost import CostTerm, measure_ops
 from prunekit.coupling.structure import Structure
-from prunekit.quantities.gauge import Allowance, Gauge
+from prunekit.quantities.counted_cost import CountedCost
+from prunekit.quantities.gauge import Allowance, Gauge, fields_of
 
 Values = NDArray[np.float64]
 PAIR_CELLS = 60_000  # variables that pairs may take; with more, only the sites' own costs are counted
@@ -86,12 +89,44 @@ def _sharing(structure: Structure, sites: Sequence[Site]) -> list[tuple[int, int
     site_of = {structure.numbers[name]: number for number, site in enumerate(sites) for name in site.groups}
     found: set[tuple[int, int]] = set()
     for term in structure.terms:
-        here: set[int] = set()
-        for ref, k in term.axes:
-            axes = structure.coupler.axes.get(ref.id)
-            axis = axes[k] if axes else None
-            if axis is not None:
-                row = structure.rows.all[structure.rows.number(axis)]
-                here.update(site_of[g] for g in row.groups if g in site_of)
-        found.update(combinations(sorted(here), 2))
+        found.update(combinations(sorted(_sites_of(term, structure, site_of)), 2))
     return sorted(found)
+
+
+def _sites_of(term: CostTerm, structure: Structure, site_of: Mapping[int, int]) -> set[int]:
+    """The sites, by group, whose widths a term of the cost is a product of."""
+    here: set[int] = set()
+    for ref, k in term.axes:
+        axes = structure.coupler.axes.get(ref.id)
+        axis = axes[k] if axes else None
+        if axis is not None:
+            row = structure.rows.all[structure.rows.number(axis)]
+            here.update(site_of[g] for g in row.groups if g in site_of)
+    return here
+
+
+def with_dropped(costs: Costs, structure: Structure, sites: Sequence[Site], places: Sequence[Sequence[str]]) -> Costs:
+    """``costs``, and those of further sites of two variants each: whole, or without the modules at ``places[d]``.
+
+    What goes with these modules goes once: a width in them spares nothing more, nor does what lies in others that go.
+    Latency is no sum over modules, and is not known here.
+    """
+    site_of = {structure.numbers[name]: number for number, site in enumerate(sites) for name in site.groups}
+    inside = [[term for term in structure.terms if is_inside(term.module, paths)] for paths in places]
+    single = {q: list(rows) for q, rows in costs.single.items()}
+    pairs = dict(costs.pairs)
+    for d, terms in enumerate(inside):
+        counted, here = CountedCost(structure, terms), len(sites) + d
+        whole = fields_of(counted({}))
+        for q, rows in single.items():
+            rows.append(np.array([0.0, -whole[q]]))
+        for s in sorted({s for term in terms for s in _sites_of(term, structure, site_of)}):
+            each = [fields_of(counted(variant.counts)) for variant in sites[s].variants]
+            counted({name: structure.group(name).size for name in sites[s].groups})
+            pairs[s, here] = {q: np.array([[0.0, whole[q] - cost[q]] for cost in each]) for q in single}
+        for e in range(d):
+            twice = [term for term in terms if any(term is other for other in inside[e])]
+            if twice:
+                both = fields_of(measure_ops(tuple(twice), {}))
+                pairs[len(sites) + e, here] = {q: np.array([[0.0, 0.0], [0.0, both[q]]]) for q in single}
+    return Costs(costs.whole, single, pairs)

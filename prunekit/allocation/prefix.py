@@ -88,14 +88,16 @@ class Prefix:
             if over:
                 return go()
             number = place
-            if number >= len(calls) or calls[number].module != id(module):
+            if number >= len(calls):
                 raise Astray
             call = calls[number]
-            if call.start >= self.tick:
+            if call.start >= self.tick:  # from here on other modules may run, as where a block is gone
                 over = True
                 if stop is not None:
                     raise _Enough
                 return go()
+            if call.module != id(module):
+                raise Astray
             place += 1
             if inside:
                 if number not in inner:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,7 @@ def solved_program(
     *,
     without: Sequence[tuple[int, ...]] = (),
     apart: int = 1,
+    caps: Sequence[tuple[Sequence[int], int]] = (),
     nodes: int = 200,
     hubs: int = 2,
 ) -> Solution | None:
@@ -72,18 +74,20 @@ def solved_program(
         damages: (variants,) for each site, >= 0; infinite for one that must not be taken.
         limits: quantity -> the most, in the units of ``costs``.
         without: choices that the found one must differ from in at least ``apart`` sites each.
+        caps: sites of which so many at most are their last variant: of things that may be dropped.
         nodes: of each search tree, at most.
     """
     centre = _hub(costs) if hubs else None
     if centre is None:
-        return _solved_as_one(damages, costs, limits, without, apart, nodes)
+        return _solved_as_one(damages, costs, limits, without, apart, caps, nodes)
     found: list[Solution] = []
     for variant in range(len(damages[centre])):
         if np.isfinite(damages[centre][variant]):
             only = list(damages)
             only[centre] = np.where(np.arange(len(only[centre])) == variant, only[centre], np.inf)
             left = _with_fixed(costs, centre, variant)
-            made = solved_program(only, left, limits, without=without, apart=apart, nodes=nodes, hubs=hubs - 1)
+            asked: Any = {"without": without, "apart": apart, "caps": caps, "nodes": nodes}
+            made = solved_program(only, left, limits, **asked, hubs=hubs - 1)
             found += [] if made is None else [made]
     if not found:
         return None
@@ -119,6 +123,7 @@ def _solved_as_one(
     limits: Mapping[str, float],
     without: Sequence[tuple[int, ...]],
     apart: int,
+    caps: Sequence[tuple[Sequence[int], int]],
     nodes: int,
 ) -> Solution | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -140,6 +145,8 @@ def _solved_as_one(
         rows.add([c for c, _ in spent[q]], [x / scale for _, x in spent[q]], -np.inf, room)
     for choice in without:
         rows.add([int(starts[s]) + v for s, v in enumerate(choice)], [1.0] * len(choice), -np.inf, len(choice) - apart)
+    for some, count in caps:
+        rows.add([int(starts[s]) + len(damages[s]) - 1 for s in some], [1.0] * len(some), -np.inf, count)
     flat = np.concatenate(damages)
     worth = float(np.abs(flat[np.isfinite(flat)]).max(initial=0.0)) or 1.0
     goal = np.zeros(total)

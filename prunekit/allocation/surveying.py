@@ -63,15 +63,24 @@ class Survey:
         stood = {(e.module, e.attribute, e.index): e.after for e in base.edits} if base else {}
         differ = {key[0] for key in moved.keys() | stood.keys() if moved.get(key) != stood.get(key)}
         ticks += [self.first_call.get(module, 0) for module in differ]
+        gone, went = _modules_gone(plan), _modules_gone(base)
+        ticks += [self.first_call.get(module, 0) for module in gone ^ went]
         ticks += [0] if _changes_more(plan, base) else []
         return min(ticks, default=0)
 
 
-_FOLLOWED = ("fingerprint", "widths", "cuts", "edits", "folds", "frozen")
+_FOLLOWED = ("fingerprint", "widths", "cuts", "edits", "folds", "frozen", "removals", "absences")
+
+
+def _modules_gone(plan: Plan | None) -> set[str]:
+    """The modules that go; what stays of a container comes before or after them, as it did."""
+    if plan is None:
+        return set()
+    return {path for removal in plan.removals for path in removal.gone} | {each.module for each in plan.absences}
 
 
 def _changes_more(plan: Plan, base: Plan | None) -> bool:
-    """Whether a plan says something that is not followed here, such as modules that go: then all may differ."""
+    """Whether a plan says something that is not followed here, such as lists that go with blocks: all may differ."""
     others = [each.name for each in fields(plan) if each.name not in _FOLLOWED]
     return any((getattr(plan, name) or None) != (getattr(base, name, None) or None) for name in others)
 

@@ -100,38 +100,80 @@ def deep_draft(
     Raises NothingToPruneError where none can go, SelectionError for a target out of reach, PlanError for a model
     without weights, ScorerError for a criterion of widths.
     """
-    choice, order, asked = _begun(model, structure, options, data, progress)
-    enough = _enough(model, structure, options, baseline, sizes)
-    plan, certificate, gone = _settled_blocks(choice, order, structure, options, enough)
-    for each in choice.refused:
+    search = DepthSearch.of(model, structure, options, data=data, progress=progress)
+    made = search.settled(baseline, sizes)
+    for each in search.choice.refused:
         logger.warning("%s is left alone: %s", each.name, each.reason)
-    return _as_deep(choice, plan, certificate, gone, asked)
+    return made
 
 
-def deep_steps(
-    model: nn.Module, structure: Structure, options: Options, *, data: Iterable[Any] | None, progress: Any = None
-) -> Iterator[Deep]:
-    """The plan without one block, without two, and so on as far as blocks may go; what is measured is measured once.
+@dataclass(eq=False)
+class DepthSearch:
+    """Blocks and branches that may go, and the order in which they do: what is measured for it is measured once."""
 
-    Raises what ``deep_draft`` raises, but for a target.
-    """
-    choice, order, asked = _begun(model, structure, options, data, progress)
-    pool = frozenset(group.name for group in choice.groups)
-    every, count = sum(group.size for group in choice.groups), 0
-    while count < every:
-        count += 1
-        try:
-            plan, certificate, gone = _settled_blocks(
-                choice, order, structure, options, _Until(choice.groups, {pool: count}, None)
-            )
-        except NothingToPruneError:
-            if count == 1:
-                raise
-            return
-        if len(choice.cover.closed(gone)) < count:
-            return
-        count = len(choice.cover.closed(gone))
-        yield _as_deep(choice, plan, certificate, gone, asked)
+    model: nn.Module
+    structure: Structure
+    options: Options
+    choice: _Choice
+    order: Order
+    scorer: Scorer
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, structure: Structure, options: Options, *, data: Iterable[Any] | None, progress: Any
+    ) -> DepthSearch:
+        """Raises what ``deep_draft`` raises, but for a target or ratio."""
+        choice, order, asked = _begun(model, structure, options, data, progress)
+        return cls(model, structure, options, choice, order, asked)
+
+    def settled(self, baseline: Baseline | None = None, sizes: Mapping[str, int] | None = None) -> Deep:
+        """As many units gone as the options' ratio or target says. Raises what ``deep_draft`` raises."""
+        return self._until(_enough(self.model, self.structure, self.options, baseline, sizes))
+
+    def steps(self) -> Iterator[Deep]:
+        """The plan without one unit, without two, and so on as far as they may go.
+
+        Raises NothingToPruneError where none can.
+        """
+        pool = frozenset(group.name for group in self.choice.groups)
+        every, count = sum(group.size for group in self.choice.groups), 0
+        while count < every:
+            count += 1
+            try:
+                made = self._until(_Until(self.choice.groups, {pool: count}, None))
+            except NothingToPruneError:
+                if count == 1:
+                    raise
+                return
+            gone = sum(width.before - width.after for width in made.plan.widths)
+            if gone < count:
+                return
+            count = gone
+            yield made
+
+    def alone(self) -> Iterator[tuple[Unit, Plan]]:
+        """Every unit that may go, with the certified plan in which it alone does."""
+        most = caps_of(self.choice.groups, self.structure, self.options)
+        for group in self.choice.groups:
+            for unit in range(group.size if most[group.name] else 0):
+                if (group.name, unit) in self.choice.never:
+                    continue
+                done = self.choice.certified([(group.name, unit)])
+                if done is not None:
+                    yield (group.name, unit), done[0]
+
+    def without(self, gone: Sequence[Unit]) -> Deep | None:
+        """The plan without these units; None where some of them cannot go together, or more than may."""
+        most = caps_of(self.choice.groups, self.structure, self.options)
+        closed = self.choice.cover.closed(gone)
+        if any(sum(at == name for at, _ in closed) > count for name, count in most.items()):
+            return None
+        done = self.choice.certified(gone)
+        return None if done is None else _as_deep(self.choice, *done, gone, self.scorer)
+
+    def _until(self, enough: _Until) -> Deep:
+        plan, certificate, gone = _settled_blocks(self.choice, self.order, self.structure, self.options, enough)
+        return _as_deep(self.choice, plan, certificate, gone, self.scorer)
 
 
 def _begun(

@@ -14,25 +14,28 @@ from prunekit.allocation.measuring import Meter
 from prunekit.compensation.settings import as_compensation
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
-from prunekit.errors import InputError
+from prunekit.errors import InputError, NothingToPruneError
 from prunekit.graph.nodes import packet
 from prunekit.operators import TABLE
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.options.types import Ratio
 from prunekit.planning.candidates import choose, nothing_to_prune
-from prunekit.planning.deep import Deep, deep_draft, deep_steps, for_blocks, for_widths
+from prunekit.planning.deep import Deep, DepthSearch, deep_draft, for_blocks, for_widths
+from prunekit.planning.depth_bounds import caps_of, least_of
+from prunekit.planning.dropping import Dropping, Proposal, carried
 from prunekit.planning.folds import Note
 from prunekit.planning.liked_widths import with_liked_widths
 from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
-from prunekit.planning.mixing import Mixing
+from prunekit.planning.mixing import Mixing, is_met
 from prunekit.planning.on_the_clock import Timing, met_on_the_clock
 from prunekit.planning.parting import Parted, parted
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at, settled_within
 from prunekit.planning.symmetry_check import Symmetry, check_symmetry
-from prunekit.planning.targeted import select_for_target
+from prunekit.planning.targeted import filled_up, select_for_target
 from prunekit.planning.uniform_widths import uniform_draft
+from prunekit.planning.variants import Attainable
 from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.plugins.homes import Words
@@ -153,17 +156,95 @@ def _shared_target(
     baseline = baseline or Baseline.of(model, structure, target, widths.cutting.latency)
     inputs = measured_inputs(structure, data, how, choice.seed)
     mixing = Mixing(Meter.of(model, how, inputs), as_compensation(widths.cutting.compensate), inputs)
-
-    def whole(deep: Deep | None, measuring: bool) -> Draft:
-        asked = widths if measuring else widths.replaced(allocation="ranked")
-        if deep is None:
-            return draft(model, structure, for_widths(asked), data=data, progress=progress, baseline=baseline)
-        return _widths_after(model, structure, deep, asked, data, progress, baseline)
-
-    steps = deep_steps(model, structure, for_blocks(depth, how.samples), data=data, progress=progress)
-    best = mixing.best(steps, whole)
+    try:
+        search = DepthSearch.of(model, structure, for_blocks(depth, how.samples), data=data, progress=progress)
+    except NothingToPruneError as error:  # then the widths alone meet the target, or say that they cannot
+        logger.warning("no block goes: %s", error.what)
+        return draft(model, structure, for_widths(widths), data=data, progress=progress, baseline=baseline)
+    shared = _Shared(model, structure, search, widths, data, progress, baseline)
+    mixing.one_after_another(search.steps(), shared.ranked)
+    mixing.add("depth alone", None, shared.depth_alone)
+    dropping = shared.dropping() if any(mix.deep for mix in mixing.tried) else None
+    mixing.add("measured widths alone", None, partial(shared.measured, dropping))
+    for each in () if dropping is None else dropping.proposals:
+        if (deep := search.without(each.gone)) is not None:
+            mixing.add(each.name, deep, partial(shared.as_proposed, each, dropping.scores if dropping else {}))
+    best = mixing.best()
+    if best.steps and not is_met(best):
+        mixing.add(f"{best.gone}, widths measured", best.deep, partial(shared.measured, None))
+        best = mixing.best()
     made: Draft = best.made
-    return replace(made, remarks=(*mixing.remarks(best), *made.remarks), damage=best.damage)
+    told = () if dropping is None else dropping.told
+    return replace(made, remarks=(*mixing.remarks(best, told), *made.remarks), damage=best.damage)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """Whole plans within one target over depth and widths, in the ways in which they are made."""
+
+    model: nn.Module
+    structure: Structure
+    search: DepthSearch
+    widths: Options
+    data: Sequence[Any] | None
+    progress: Any
+    baseline: Baseline
+
+    def ranked(self, deep: Deep | None) -> Draft:
+        """Widths by their scores, after ``deep``."""
+        return self._after(deep, self.widths.replaced(allocation="ranked"))
+
+    def measured(self, dropping: Dropping | None, deep: Deep | None) -> Draft:
+        """Widths by what each damages, after ``deep``; ``dropping`` is told what was measured."""
+        if deep is not None:
+            return self._after(deep, self.widths)
+        asked = for_widths(self.widths)
+        _check_allocation(asked, self.structure)
+        known = (self.model, self.structure, self.data, self.progress, self.baseline)
+        return _one_draft(*known, None, asked, _More(dropping=dropping))
+
+    def depth_alone(self, deep: Deep | None) -> Draft:
+        """The target met without any width."""
+        found = self.search.settled(self.baseline)
+        return Draft(found.plan, found.kept, self.structure, None, (), found.scorer, found.certificate)
+
+    def dropping(self) -> Dropping:
+        """What may be dropped beside widths; nothing where so much of it has to go that a program is no help."""
+        options, choice = self.search.options, self.search.choice
+        most = caps_of(choice.groups, self.structure, options)
+        drops = [] if any(least_of(choice.groups, options).values()) else list(self.search.alone())
+        return Dropping(drops, choice.cover, most)
+
+    def as_proposed(self, proposal: Proposal, known: Mapping[str, Tensor], deep: Deep | None) -> Draft:
+        """What a program chose, in the model that is left; by ranking there where its groups are other ones."""
+        assert deep is not None
+        with applied(self.model, deep.plan):
+            left = traced_again(self.model, self.structure)
+            kept, scores = carried(left, self.structure, deep.plan, proposal.kept, known)
+            if all(group.name in scores for group in choose(left, self.widths.scope)):
+                scorer = criterion(for_widths(self.widths).choice.scorer)
+                asked = for_widths(self.widths).replaced(allocation="ranked", scorer=Scored(scores, scorer))
+                made = _one_draft(self.model, left, None, self.progress, self.baseline, None, asked, _More(wanted=kept))
+                made = replace(made, scorer=scorer)
+                return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)
+        return self.ranked(deep)
+
+    def _after(self, deep: Deep | None, asked: Options) -> Draft:
+        given: Any = {"data": self.data, "progress": self.progress, "baseline": self.baseline}
+        if deep is None:
+            return draft(self.model, self.structure, for_widths(asked), **given)
+        return _widths_after(self.model, self.structure, deep, asked, **given)
+
+
+@dataclass(frozen=True, eq=False)
+class _More:
+    """What a draft of widths is made with where depth goes too.
+
+    ``wanted`` are units to keep, in the place of a choice; ``dropping`` is told what was measured.
+    """
+
+    wanted: Mapping[str, Tensor] | None = None
+    dropping: Dropping | None = None
 
 
 def _widths_after(
@@ -197,6 +278,7 @@ def _one_draft(
     baseline: Baseline | None,
     sizes: Mapping[str, int] | None,
     options: Options,
+    more: _More = _More(),
 ) -> Draft:
     chosen = choose(structure, options.scope)
     candidates = len(chosen)
@@ -222,8 +304,11 @@ def _one_draft(
             samples = measured_inputs(structure, data, how, choice.seed)
             refit = as_compensation(options.cutting.compensate)
             asked = Choosing(model, structure, scores, gauge, words, how, refit, samples)
-            measured = MeasuredAim(asked, Meter.of(model, how, samples), remarks, progress)
+            measured = MeasuredAim(asked, Meter.of(model, how, samples), remarks, progress, dropping=more.dropping)
             found, refused = _within_target(model, structure, chosen, scores, conditions, measured, words)
+        elif more.wanted is not None:
+            aim = partial(_as_wanted, structure, gauge, scores, more.wanted)
+            found, refused = _within_target(model, structure, chosen, scores, conditions, aim, words)
         else:
             timed = _is_timed(structure, options, baseline)
             fixed = _Fixed(model, structure, chosen, scores, conditions, words)
@@ -337,6 +422,22 @@ def _ranked(
     structure: Structure, gauge: Gauge, scores: Mapping[str, Tensor], groups: Sequence[Group], conditions: Conditions
 ) -> dict[str, Tensor]:
     return select_for_target(structure, groups, scores=scores, gauge=gauge, conditions=conditions)
+
+
+def _as_wanted(
+    structure: Structure,
+    gauge: Gauge,
+    scores: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    groups: Sequence[Group],
+    conditions: Conditions,
+) -> dict[str, Tensor]:
+    """The wanted units of ``groups``, widened as far as the limits allow; by ranking where they do not meet them."""
+    widths = Attainable.of(structure, groups, scores, conditions)
+    kept = widths.agreed({group.name: wanted[group.name] for group in groups if group.name in wanted})
+    if not gauge.met(gauge.exactly(kept)):
+        return _ranked(structure, gauge, scores, groups, conditions)
+    return filled_up(structure, kept, widths.allocations, scores, gauge)
 
 
 def _nothing_asked(ratio: Ratio) -> bool:

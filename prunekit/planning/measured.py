@@ -22,6 +22,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError, PrunekitError, TraceError, VerificationError
 from prunekit.inputs import Inputs, as_samples, generated
 from prunekit.options.measured import Measured
+from prunekit.planning.dropping import Dropping
 from prunekit.planning.settling import planned
 from prunekit.planning.targeted import filled_up, select_for_target, unreachable
 from prunekit.planning.variants import Attainable, sites_of
@@ -67,7 +68,8 @@ class Candidate:
 class MeasuredAim:
     """Chooses units within the target for ever fewer groups, as the model's own code refuses some.
 
-    ``remarks`` say what the last choice was made of, ``damage`` what it damages as a whole.
+    ``remarks`` say what the last choice was made of, ``damage`` what it damages as a whole. ``dropping`` is what may go
+    beside widths: it is told what was measured, and makes proposals of its own.
     """
 
     asked: Choosing
@@ -75,6 +77,7 @@ class MeasuredAim:
     remarks: list[str] = field(default_factory=list)
     progress: Progress | None = None
     damage: float | None = None
+    dropping: Dropping | None = None
 
     def __call__(self, groups: Sequence[Group], conditions: Conditions) -> Kept:
         """Kept units of ``groups``. Raises BudgetError where the narrowest widths are too much."""
@@ -86,6 +89,9 @@ class MeasuredAim:
         sites = self._reaching(widths)
         damages = self._damages(sites, None)
         found, solution = self._sets(widths, sites, damages, conditions)
+        if self.dropping is not None:
+            asked = self.asked
+            self.dropping.propose(widths, sites, damages, asked.gauge, asked.how, self.meter, self.progress)
         best = min(found, key=lambda candidate: candidate.damage)
         for _ in range(self.asked.how.rounds):
             nearer = self._around(widths, best)

@@ -1,15 +1,15 @@
-"""One target for blocks and widths: how many blocks go is decided by what is left of the outputs."""
+"""One target for depth and widths: whole sets of what goes, however each was found, and the one that damages least."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from prunekit.allocation.measuring import Meter
 from prunekit.compensation.settings import Compensation
-from prunekit.errors import NothingToPruneError, PrunekitError, SelectionError
+from prunekit.errors import NothingToPruneError, PlanError, PrunekitError, SelectionError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.planning.deep import Deep
 from prunekit.plans.contents import Plan
@@ -17,6 +17,7 @@ from prunekit.plans.contents import Plan
 logger = logging.getLogger(__name__)
 
 _WORSE = 2  # sets in a row that damage more than the best one, after which no more blocks are tried
+_NO_SET = (SelectionError, NothingToPruneError, PlanError, VerificationError)
 
 
 class HasPlan(Protocol):
@@ -26,76 +27,93 @@ class HasPlan(Protocol):
     def plan(self) -> Plan: ...
 
 
-D = TypeVar("D", bound=HasPlan)
+Widths = Callable[[Deep | None], HasPlan]
 
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """Blocks that go, then widths to the target: one plan, and what it damages."""
+    """Blocks and branches that go, then widths to the target: one plan, and what it damages.
 
-    blocks: int
+    ``steps`` is how many units of depth went where they went one after another, None where something else chose.
+    """
+
+    name: str
     deep: Deep | None
     made: Any
     damage: float
+    steps: int | None = None
+
+    @property
+    def gone(self) -> int:
+        """Units of depth that go."""
+        widths = self.made.plan.widths
+        return sum(width.before - width.after for width in widths if width.role.startswith("depth."))
 
 
 @dataclass(eq=False)
 class Mixing:
-    """Tries the target with no block gone, with one, with two, ... and measures every whole.
+    """Whole sets within one target, each measured.
 
     Attributes:
         meter: damage of plans on the original.
         refit: what is done to the layers that are left, counted in.
         inputs: what the refit sees.
         tried: every mix so far.
+        refused: why the last one that was none is none.
     """
 
     meter: Meter
     refit: Compensation | None
     inputs: Sequence[Inputs]
     tried: list[Mix] = field(default_factory=list)
+    refused: PrunekitError | None = None
 
-    def best(self, steps: Iterable[Deep], widths: Callable[[Deep | None, bool], D]) -> Mix:
-        """The mix with the least damage.
+    def one_after_another(self, steps: Iterable[Deep], widths: Widths) -> None:
+        """Tries the target with nothing of depth gone, with one unit, with two, and so on: as long as it gets better.
 
-        ``widths`` makes the whole plan that meets the target when these blocks are gone, by ranking or, where its
-        second argument says so, by measuring every width; it is measured for the best number of blocks alone.
-        Raises SelectionError where no number of blocks lets the widths meet the target.
+        ``widths`` makes the whole plan that meets the target when these are gone, by ranking.
         """
-        refused: PrunekitError | None = None
         for deep in _none_first(steps):
-            try:
-                self._try(deep, widths(deep, False))
-            except (SelectionError, NothingToPruneError) as error:
-                refused = error
+            gone = 0 if deep is None else sum(width.before - width.after for width in deep.plan.widths)
+            if not self.add(f"{gone}", deep, widths, gone):
                 continue
-            if self._worse_in_a_row() >= _WORSE or _is_met(self.tried[-1]):
+            if self._worse_in_a_row() >= _WORSE or is_met(self.tried[-1]):
                 break
-        if not self.tried:
-            assert refused is not None
-            raise refused
-        best = min(self.tried, key=lambda mix: mix.damage)
-        if not _is_met(best):
-            self._try(best.deep, widths(best.deep, True))
-        return min(self.tried, key=lambda mix: mix.damage)
 
-    def _try(self, deep: Deep | None, made: D) -> None:
-        blocks = 0 if deep is None else sum(width.before - width.after for width in deep.plan.widths)
+    def add(self, name: str, deep: Deep | None, widths: Widths, steps: int | None = None) -> bool:
+        """Measures the whole that ``widths`` makes; False where it makes none that meets the target."""
+        try:
+            made = widths(deep)
+        except _NO_SET as error:
+            logger.info("%s: no set, %s", name, error.what)
+            self.refused = error
+            return False
         damage = self.meter.whole(made.plan, self.refit, self.inputs)
-        logger.info("without %d blocks: damage %.6g", blocks, damage)
-        self.tried.append(Mix(blocks, deep, made, damage))
+        logger.info("%s: damage %.6g", name, damage)
+        self.tried.append(Mix(name, deep, made, damage, steps))
+        return True
+
+    def best(self) -> Mix:
+        """The mix with the least damage so far. Raises what stood in the way where there is none."""
+        if not self.tried:
+            assert self.refused is not None
+            raise self.refused
+        return min(self.tried, key=lambda mix: mix.damage)
 
     def _worse_in_a_row(self) -> int:
         least = min(range(len(self.tried)), key=lambda n: self.tried[n].damage)
         return len(self.tried) - 1 - least
 
-    def remarks(self, best: Mix) -> list[str]:
+    def remarks(self, best: Mix, told: Sequence[str]) -> list[str]:
         """What was tried, for the report."""
-        told = ", ".join(f"{mix.blocks} {mix.damage:.4g}" for mix in self.tried)
+        steps = ", ".join(f"{mix.name} {mix.damage:.4g}" for mix in self.tried if mix.steps is not None)
+        others = ", ".join(f"{mix.name} {mix.damage:.4g} ({mix.gone})" for mix in self.tried if mix.steps is None)
         passes = self.meter.bill.passes
         return [
-            f"blocks and widths within one target: damage by blocks gone: {told}; {best.blocks} are taken, "
-            f"{passes:.1f} forward passes over {len(self.inputs)} inputs"
+            f"depth and widths within one target: damage by units of depth gone: {steps}; other sets (units gone): "
+            f"{others or 'none'}; {best.gone} are taken, of {best.name!r}, which damages {best.damage:.4g}; "
+            f"{passes:.1f} forward passes over {len(self.inputs)} inputs",
+            *told,
         ]
 
 
@@ -107,6 +125,6 @@ def _none_first(steps: Iterable[Deep]) -> Iterable[Deep | None]:
         logger.warning("no block goes: %s", error.what)
 
 
-def _is_met(mix: Mix) -> bool:
-    """Whether blocks alone meet the target: no width went."""
+def is_met(mix: Mix) -> bool:
+    """Whether depth alone meets the target: no width went."""
     return mix.deep is not None and not mix.made.plan.cuts

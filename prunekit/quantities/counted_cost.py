@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from prunekit.coupling.cost import Cost
+from prunekit.coupling.cost import Cost, CostTerm
 from prunekit.coupling.structure import Structure
 
 FIELDS = ("params", "macs", "layer_macs", "memory")
@@ -16,17 +16,17 @@ class CountedCost:
 
     A change costs what the terms cost that read the changed groups, however large the rest of the model is. Where the
     units of a group own different numbers of coordinates of an axis (``exact`` is False) it is the cost of the first
-    units of each group.
+    units of each group. ``terms`` are what is counted: all that the structure has, or some of it.
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, terms: Iterable[CostTerm] | None = None) -> None:
         self.exact = True
         self._lengths = structure.lengths({})
         self._sums = dict.fromkeys(FIELDS, 0)
         self._readers: dict[int, list[int]] = {}
         rows = structure.rows
         merged: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
-        for term in structure.terms:
+        for term in structure.terms if terms is None else terms:
             constant, moving = term.factor, []
             for ref, k in term.axes:
                 axes = structure.coupler.axes.get(ref.id)

@@ -35,11 +35,11 @@ class Net(nn.Module):
 
 
 @torch.no_grad()
-def idle_blocks(net: Net, which: tuple[int, ...]) -> Net:
+def idle_blocks(net: Net, which: tuple[int, ...], share: float = 1e-3) -> Net:
     """Of these blocks nothing is missed."""
     for number in which:
-        net.blocks[number].down.weight.mul_(1e-3)
-        net.blocks[number].down.bias.mul_(1e-3)
+        net.blocks[number].down.weight.mul_(share)
+        net.blocks[number].down.bias.mul_(share)
     return net
 
 
@@ -100,7 +100,7 @@ def test_where_no_block_can_go_the_widths_alone_meet_the_target(caplog):
 
 def test_blocks_alone_may_meet_the_target():
     torch.manual_seed(0)
-    net = idle_blocks(Net(), (0, 2, 3))
+    net = idle_blocks(Net(), (0, 2, 3), 0.0)
     result = pruned(net, target="params<=75%", scorer="wanda")
     assert len(net.blocks) == 4
     assert not result.plan.cuts
