@@ -92,9 +92,13 @@ MLP_BRANCH = Role(
 )
 OTHER_BRANCH = Role("depth.branch", "residual branches of any other kind", default_step=False, counted=True)
 
+EXPERT_IN_LIST = Role(
+    "depth.expert", "experts of a mixture that are entries of a list of modules", default_step=False, counted=True
+)
+
 # No operator's use tells them: they are found among the modules and sums of a trace
 BRANCHES: tuple[Role, ...] = (ATTENTION_BRANCH, MLP_BRANCH, OTHER_BRANCH)
-DEPTH: tuple[Role, ...] = (BLOCK, *BRANCHES)
+DEPTH: tuple[Role, ...] = (BLOCK, *BRANCHES, EXPERT_IN_LIST)
 
 CHANNELS = Role("channels", "channels between convolutions", use="conv", settled=2, preferred=3)
 HIDDEN = Role("mlp.hidden", "hidden features between linear layers", settled=1, preferred=2)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prunekit.modules.absent import AFFINE, GIVEN, STREAM
 from prunekit.modules.silencing import Addend
+from prunekit.modules.unrouting import Route
 from prunekit.roles import Role, named
 
 
@@ -85,6 +86,7 @@ class Group:
         least: fewest units that may be left: as many as forward chooses among, and one at least.
         places: of a group of whole modules the path of each unit; empty for widths.
         branches: of a group of residual branches what each unit is.
+        routes: of a group of experts that are entries of a list how each is chosen.
     """
 
     name: str
@@ -97,14 +99,15 @@ class Group:
     stacks: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     branches: tuple[Branch, ...] = ()
+    routes: tuple[Route, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", named(self.role))
 
     @property
-    def passages(self) -> tuple[str | Addend, ...]:
-        """What is passed by without each unit of a group of depth: a block by its path, or a term of a sum."""
-        return tuple(branch.term for branch in self.branches) or self.places
+    def passages(self) -> tuple[str | Addend | Route, ...]:
+        """What is passed by without each unit of depth: a block by its path, a term of a sum, a way to an expert."""
+        return self.routes or tuple(branch.term for branch in self.branches) or self.places
 
     @property
     def parameters(self) -> tuple[Member, ...]:

@@ -18,6 +18,7 @@ from prunekit.coupling.blocks import Depth, find_depth, is_inside
 from prunekit.coupling.branches import find_branches
 from prunekit.coupling.cost import Cost, CostTerm, by_module, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
+from prunekit.coupling.expert_lists import find_expert_lists, routers_narrowed
 from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
 from prunekit.coupling.lengths import Lengths
@@ -95,7 +96,10 @@ class Structure:
         own = [place for place in trace.places if any(fnmatchcase(place, pattern) for pattern in inner)]
         blocks = find_depth(trace)
         branches, left = find_branches(trace, self.coupler, own, [group.name for group in blocks.groups])
-        return Depth((*blocks.groups, *branches), (*blocks.frozen, *left))
+        experts, unled = find_expert_lists(trace, [group.block for group in blocks.groups])
+        entries = [path for group in experts for path in group.places]
+        stay = [each for each in (*blocks.frozen, *left, *unled) if each.name not in entries]
+        return Depth((*blocks.groups, *branches, *experts), tuple(stay))
 
     def gone(self, kept: Mapping[str, Tensor]) -> tuple[str, ...]:
         """Paths of the modules that are removed when each named group keeps the given units."""
@@ -166,7 +170,12 @@ class Structure:
         """Terms of what is left when blocks are gone, and shapes that change when widths are."""
         gone = self.gone(kept)
         parts = tuple(term for term in self.terms if not is_inside(term.module, gone)) if gone else self.terms
-        return parts, self.shapes(kept) if kept.keys() - self._of_depth(kept) else {}
+        deep = self._of_depth(kept)
+        shapes = self.shapes(kept) if kept.keys() - deep else {}
+        for group in (self.depth.group(name) for name in kept if name in deep):
+            if group.routes:
+                shapes |= routers_narrowed(group, len(kept[group.name]), parts, shapes)
+        return parts, shapes
 
     @cached_property
     def _deep(self) -> frozenset[str]:

@@ -15,7 +15,7 @@ from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, SelectionError
 from prunekit.options import Options
-from prunekit.planning.depth_bounds import caps_of, least_of, left_out, most_of, too_few
+from prunekit.planning.depth_bounds import caps_of, check_enough_are_left, least_of, left_out, most_of, too_few
 from prunekit.planning.scoring import statistics_of
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.plans.contents import Plan, Width
@@ -298,6 +298,7 @@ def _enough(
     counts = {}
     for share in dict.fromkeys(shares[g.name] or 0 for g in groups):
         pool = [g for g in groups if (shares[g.name] or 0) == share]
+        check_enough_are_left(pool, share)
         asked = float(share) * sum(whole[g.name] for g in pool)
         earlier = sum(whole[g.name] - g.size for g in pool)
         count = math.floor(asked + (0.5 if options.choice.rounding == "nearest" else 0)) - earlier
@@ -322,7 +323,7 @@ def _settled_blocks(
                 unit = next(upcoming, None)
                 if unit is None:
                     break
-                gone.append(unit)
+                gone.append(_last_or(unit, gone, choice, order, enough, most))
         if not gone:
             raise _nothing_goes(choice, structure, options)
         done = choice.certified(gone)
@@ -331,6 +332,20 @@ def _settled_blocks(
         if enough.gauge is not None and not enough.gauge.met(enough.gauge.exactly(choice.kept(gone))):
             raise _out_of_reach(choice, gone, enough.gauge)
         return (*done, gone)
+
+
+def _last_or(
+    unit: Unit, gone: Sequence[Unit], choice: _Choice, order: Order, enough: _Until, most: Mapping[str, int]
+) -> Unit:
+    """``unit``, or where it meets the target and is larger than it need be, the one that damages least of such."""
+    gauge = enough.gauge
+    if gauge is None or not choice.cover.inside:
+        return unit
+
+    def ends(other: Unit) -> bool:
+        return gauge.met(gauge.exactly(choice.kept([*gone, other])))
+
+    return (order.last(gone, choice.never, most, ends) if ends(unit) else None) or unit
 
 
 def _nothing_goes(choice: _Choice, structure: Structure, options: Options) -> NothingToPruneError:

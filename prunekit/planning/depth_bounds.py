@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from typing import Any
 
 from prunekit.coupling.blocks import is_inside
@@ -63,6 +64,7 @@ def caps_of(groups: Sequence[Group], structure: Structure, options: Options) -> 
     found = {}
     for group in groups:
         entries = group.size if group.branches else len(structure.trace.containers[group.block]) - 1
+        entries = min(entries, group.size - group.least) if group.routes else entries
         cap = caps.get(group.name)
         found[group.name] = min(group.size, entries, group.size if cap is None else math.floor(cap * group.size))
     return found
@@ -82,3 +84,16 @@ def too_few(name: str, count: int, refused: Sequence[Frozen]) -> SelectionError:
         where="min_ratio",
         hint="lower min_ratio for it, or raise max_ratio",
     )
+
+
+def check_enough_are_left(pool: Sequence[Group], share: float | Fraction) -> None:
+    """Raises SelectionError where a share of experts alone leaves fewer than forward chooses among."""
+    if not pool or not all(group.routes for group in pool):
+        return
+    size, may_go = sum(group.size for group in pool), sum(group.size - group.least for group in pool)
+    if float(share) * size > may_go + 0.5:
+        raise SelectionError(
+            f"so many experts are chosen for a token that {may_go} of {size} may go at most",
+            where=f"ratio={float(share):g}",
+            hint=f"a ratio of {may_go / size:.4g} at most",
+        )

@@ -16,9 +16,8 @@ from prunekit.coupling.groups import Branch
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PrunekitError, VerificationError
 from prunekit.inputs import Inputs
-from prunekit.modules.bypassing import bypassed
 from prunekit.modules.perturbing import noise_of, perturbed_state
-from prunekit.modules.silencing import Addend, silenced
+from prunekit.modules.setting_aside import Passage, set_aside
 from prunekit.plans.contents import Plan
 from prunekit.surgery.cutting import apply_unfitted
 from prunekit.tracing.recorder import named_outputs
@@ -48,7 +47,9 @@ class Rerun:
     is_perturbed: bool
 
     def certify(self, plan: Plan, branches: Sequence[Branch] = (), blocks: Sequence[str] = ()) -> Certificate:
-        """Runs the model with the blocks that go passed by and ``branches`` silenced, and then as ``plan`` leaves it.
+        """Runs the model with what goes set aside, and then as ``plan`` leaves it.
+
+        Blocks are passed by, ``branches`` silenced, experts never chosen.
 
         ``blocks`` are those that ``plan`` does not take out of their containers. Twice each where it returns something
         that it takes again, as a cache. Raises VerificationError where a run fails or the two differ; the model is as
@@ -57,15 +58,19 @@ class Rerun:
         passed_by = [*blocks, *(path for removal in plan.removals for path in removal.gone)]
         gone = [*passed_by, *(each.module for each in plan.absences)]
         own = {place for branch in branches for place in branch.kept}
-        reference = self._runs(plan, passed_by, [branch.term for branch in branches])
-        found = self._runs(plan, None, ())
+        experts = {
+            path: way for g in self.structure.depth.groups for path, way in zip(g.places, g.routes, strict=False)
+        }
+        aside: list[Passage] = [experts.get(path, path) for path in passed_by]
+        reference = self._runs(plan, [*aside, *(branch.term for branch in branches)])
+        found = self._runs(plan, None)
         if len(found) < len(reference):
             raise VerificationError("what it returns cannot be given to it again without the block", where=gone[0])
         pairs = zip(reference, found, strict=False)
         error = max(self._apart(dense, shallow, gone, own) for dense, shallow in pairs)
         return Certificate(error, len(reference) > 1)
 
-    def _runs(self, plan: Plan, passed_by: Collection[str] | None, terms: Sequence[Addend]) -> list[Outputs]:
+    def _runs(self, plan: Plan, aside: Collection[Passage] | None) -> list[Outputs]:
         noise = noise_of(self.seed) if self.is_perturbed else None
 
         def replace(name: str, tensor: Tensor) -> Tensor:
@@ -73,8 +78,8 @@ class Rerun:
 
         with swapped(self.model, replace), torch.no_grad():
             torch.manual_seed(self.seed)
-            if passed_by is not None:
-                with bypassed(self.model, passed_by), silenced(self.model, terms):
+            if aside is not None:
+                with set_aside(self.model, aside):
                     return _once_and_again(self.model, self.structure.inputs)
             undo = apply_unfitted(self.model, plan)
             try:

@@ -61,8 +61,8 @@ class Cover:
 
 
 def is_joint(groups: Sequence[Group]) -> bool:
-    """Whether blocks stand beside branches."""
-    return len({bool(group.branches) for group in groups}) > 1
+    """Whether blocks, branches and experts stand beside one another."""
+    return len({(bool(group.branches), bool(group.routes)) for group in groups}) > 1
 
 
 def _paths_of(group: Group, unit: int) -> list[str]:

@@ -64,7 +64,7 @@ class JointRemover:
         absent = [each.module for each in absences]
         edits = tuple(edit for edit in shallow.edits if not is_inside(edit.module, absent))
         made = self.branches.made(of_branches, absences, edits)
-        joined = replace(made, widths=(*shallow.widths, *made.widths), removals=shallow.removals)
+        joined = replace(made, widths=(*shallow.widths, *made.widths), removals=shallow.removals, cuts=shallow.cuts)
         joined = replace(joined, shortenings=shallow.shortenings)
         anew: dict[tuple[str, str], Edit] = {(edit.module, edit.attribute): edit for edit in edits}
         anew |= {(e.module, e.attribute): e for e in self.branches.numbered_anew([*blocks, *absent])}

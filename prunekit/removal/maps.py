@@ -50,6 +50,8 @@ def _mapped(group: Group, unit: int, structure: Structure) -> tuple[Absence, ...
     if group.branches:
         return _of_branch(group.branches[unit], structure)
     path = group.places[unit]
+    if group.routes:
+        return Frozen(path, 1, "it is an expert, which no map stands for: tokens are sent to the others")
     (call,) = _calls(structure, path)
     axis = _stream_axis(call, structure)
     rest = [ref for ref in call.outputs[1:] if _is_read(ref, path, structure)]

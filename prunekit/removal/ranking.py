@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
+from prunekit.modules.setting_aside import Passage
 from prunekit.removal.covering import Cover, Unit
 from prunekit.scorers import Random, Scorer, Statistics
-from prunekit.scorers.passed_by import Passage
 
 
 @runtime_checkable
@@ -49,17 +49,31 @@ class Order:
             yield unit
             gone.append(unit)
 
+    def last(
+        self, gone: Sequence[Unit], never: Collection[Unit], most: Mapping[str, int], ends: Callable[[Unit], bool]
+    ) -> Unit | None:
+        """Of the next units that end it the one of the least score: what more it would spare is not asked for."""
+        ending = [(score, at, unit) for score, at, unit in self._free(gone, never, most) if ends(unit)]
+        return min(ending)[2] if ending else None
+
     def _next(self, gone: Sequence[Unit], never: Collection[Unit], most: Mapping[str, int]) -> Unit | None:
+        free = self._free(gone, never, most)
+        held = [(score / max(self.saved.get(unit, 1.0), 1.0), at, unit) for score, at, unit in free]
+        return min(held)[2] if held else None
+
+    def _free(
+        self, gone: Sequence[Unit], never: Collection[Unit], most: Mapping[str, int]
+    ) -> list[tuple[float, int, Unit]]:
+        """Units that may go next: score, place of their group, and which."""
         scores, closed = self._scores_after(gone), self.cover.closed(gone)
-        free = [
-            (float(scores[g.name][unit]) / max(self.saved.get((g.name, unit), 1.0), 1.0), at, (g.name, unit))
+        return [
+            (float(scores[g.name][unit]), at, (g.name, unit))
             for at, g in enumerate(self.groups)
             if sum(name == g.name for name, _ in closed) < most[g.name]
             for unit in range(g.size)
             if (g.name, unit) not in closed and (g.name, unit) not in never
             if self.cover.admits((g.name, unit), closed)
         ]
-        return min(free)[2] if free else None
 
     def _scores_after(self, gone: Sequence[Unit]) -> Mapping[str, Tensor]:
         if not gone or not (isinstance(self.scorer, Rescoring) and self.scorer.greedy):

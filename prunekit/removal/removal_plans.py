@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.errors import PlanError, TraceError, VerificationError
 from prunekit.modules.containers import place
-from prunekit.plans.contents import Edit, Plan, Removal, Shortening, Width, fingerprint
+from prunekit.modules.walk import state_tensors
+from prunekit.plans.contents import Cut, Edit, Plan, Removal, Shortening, Width, fingerprint
 from prunekit.removal.certificate import Certificate, Rerun
 from prunekit.removal.largest_set import Kept, units_gone
 from prunekit.removal.numbering import Counter, Numbering, numberings
@@ -71,6 +72,7 @@ class Remover:
         """The plan by one of the ``ways``; nothing is tried."""
         model, structure = self.trial.model, self.trial.structure
         removals, edits, shortenings, widths = [], list[Edit](), list[Shortening](), []
+        cuts: list[Cut] = []
         for name, units in kept.items():
             group = structure.depth.group(name)
             names = structure.trace.containers[group.block]
@@ -80,6 +82,8 @@ class Remover:
             widths.append(Width(name, group.role, group.size, tuple(units.tolist())))
             removals.append(Removal(group.block, names, left))
             mine = self.numbering[group.block]
+            cuts += _rows_that_route(model, group, units)
+            edits += _rows_counted(model, group, len(left))
             for index in mine.indices:
                 if index.place in left and (index.is_sure or level == _ALL):
                     now = index.value - index.place + left.index(index.place)
@@ -93,7 +97,7 @@ class Remover:
         return Plan(
             fingerprint(model),
             tuple(widths),
-            (),
+            tuple(cuts),
             tuple(dict.fromkeys(edits)),
             (),
             frozen,
@@ -106,6 +110,21 @@ def _places_left(group: Group, names: Sequence[str], units: Tensor) -> tuple[int
     """Places among all entries of the container that stay, where the group keeps ``units``."""
     gone = {group.places[unit] for unit in units_gone(group, units)}
     return tuple(at for at, name in enumerate(names) if place(group.block, name) not in gone)
+
+
+def _rows_that_route(model: nn.Module, group: Group, units: Tensor) -> Iterator[Cut]:
+    """What chooses among experts keeps the rows of those that are left."""
+    if not group.routes:
+        return
+    route, state = group.routes[0], state_tensors(model)
+    for name in (f"{route.router}.weight", f"{route.router}.bias", *route.beside):
+        if name in state:
+            yield Cut(name, 0, group.size, tuple(units.tolist()))
+
+
+def _rows_counted(model: nn.Module, group: Group, left: int) -> Iterator[Edit]:
+    if group.routes and getattr(model.get_submodule(group.routes[0].router), "out_features", None) == group.size:
+        yield Edit(group.routes[0].router, "out_features", None, group.size, left)
 
 
 def hooked(model: nn.Module, group: Group) -> list[Frozen]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
+from prunekit.modules.setting_aside import Passage
 from prunekit.scorers.needs import Needs
-from prunekit.scorers.passed_by import Passage
 from prunekit.scorers.statistics import Statistics
 
 

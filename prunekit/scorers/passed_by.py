@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
-from prunekit.modules.bypassing import bypassed, watched
-from prunekit.modules.silencing import Addend, overheard, silenced
+from prunekit.modules.bypassing import watched
+from prunekit.modules.setting_aside import Passage, set_aside
+from prunekit.modules.silencing import Addend, overheard
+from prunekit.modules.unrouting import Route
 from prunekit.scorers.calibrate import Progress, to_model
 from prunekit.scorers.undisturbed import untouched
 from prunekit.tracing.recorder import named_outputs
 
-Passage = str | Addend  # a block by its path, or what a branch adds
 Distance = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
 _LOGITS = "logits"
 _OUTER = 2  # parts of a place; further inside lies what a model keeps for itself, such as a cache
@@ -45,8 +46,7 @@ def damages(
             dense = outputs()
             how = _kl if distance == "kl" or (distance == "auto" and _named_logits(dense)) else _mse
             for at, gone in enumerate(sets):
-                blocks = [each for each in gone if isinstance(each, str)]
-                with bypassed(model, blocks), silenced(model, [each for each in gone if isinstance(each, Addend)]):
+                with set_aside(model, gone):
                     sums[at] += _finite(how(dense, outputs()), number)
             if progress is not None:
                 progress(number + 1, len(samples))
@@ -60,6 +60,12 @@ def influences(model: nn.Module, samples: Sequence[Sample], places: Sequence[Pas
     """
     sums = dict.fromkeys(places, 0.0)
 
+    if any(isinstance(each, Route) for each in places):
+        raise ScorerError(
+            "an expert is on no stream of its own: what it is given and gives has no influence to measure",
+            where="scorer",
+            hint="damage, damage_greedy or random",
+        )
     blocks = [each for each in places if isinstance(each, str)]
     terms = [each for each in places if isinstance(each, Addend)]
 

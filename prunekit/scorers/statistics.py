@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
+from prunekit.modules.setting_aside import Passage
 from prunekit.offloading import relieve
 from prunekit.scorers.accumulate import accumulation as accumulation_named
 from prunekit.scorers.calibrate import Progress, finite, products
@@ -19,7 +20,7 @@ from prunekit.scorers.contributions import Contributions, added_by_experts
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
 from prunekit.scorers.needs import Objective
-from prunekit.scorers.passed_by import Passage, damages, influences
+from prunekit.scorers.passed_by import damages, influences
 
 
 class Passing(Protocol):

@@ -175,6 +175,16 @@ def test_a_branch_that_must_stay_keeps_no_block_from_going():
     assert sum(w.before - w.after for w in plan.widths if w.role == "depth.block") == 1
 
 
+def test_no_block_goes_where_a_branch_is_enough():
+    torch.manual_seed(0)
+    model = Stack(4).eval()
+    asked = {"roles": BOTH, "scorer": "damage", "data": [X[:1], X[1:]]}
+    for target in ("params<=99%", "params<=92%"):
+        plan = prunekit.plan(model, X, target=target, **asked)
+        assert [w.role for w in plan.widths if w.before - w.after] != []
+        assert "depth.block" not in {w.role for w in plan.widths}
+
+
 def test_a_target_counts_what_goes_once():
     model = Stack(4).eval()
     before = bits(model)

@@ -1,0 +1,157 @@
+"""Experts that are entries of a list: what is left is the model whose router never chooses what went."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import prunekit
+from prunekit.errors import NothingToPruneError, ScorerError, SelectionError
+
+X = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+OTHER = torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(1))
+
+
+class Expert(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x):
+        return self.down(F.silu(self.up(x)))
+
+
+class Mixture(nn.Module):
+    """Routed in the ways in which people write it; ``banned`` are experts that the router is kept from choosing."""
+
+    def __init__(self, dice: random.Random, width: int = 6) -> None:
+        super().__init__()
+        self.num_experts, self.top_k = dice.randint(4, 7), dice.randint(1, 2)
+        self.way = dice.choice(["where", "all", "hit"])
+        self.gates = dice.choice(["softmax", "after", "sigmoid"])
+        self.router = nn.Linear(width, self.num_experts, bias=dice.random() < 0.5)
+        if self.gates == "sigmoid":
+            self.register_buffer("correction", 0.1 * torch.randn(self.num_experts))
+        self.experts = nn.ModuleList(Expert(width, 8) for _ in range(self.num_experts))
+        self.shared = Expert(width, 4) if dice.random() < 0.5 else None
+        self.banned: list[int] = []
+
+    def routed(self, x):
+        logits = self.router(x)
+        logits[:, self.banned] = -1e9
+        if self.gates == "softmax":
+            return torch.topk(logits.softmax(-1), self.top_k)
+        if self.gates == "after":
+            best, at = torch.topk(logits, self.top_k)
+            return best.softmax(-1), at
+        chances = logits.sigmoid()
+        ranked = chances + self.correction
+        ranked[:, self.banned] = -1e9
+        at = torch.topk(ranked, self.top_k, sorted=False)[1]
+        return chances.gather(1, at), at
+
+    def forward(self, given):
+        x = given.reshape(-1, given.shape[-1])
+        gates, at = self.routed(x)
+        out = torch.zeros_like(x) if self.shared is None else self.shared(x)
+        if self.way == "all":
+            for number, expert in enumerate(self.experts):
+                out = out + ((at == number) * gates).sum(-1, keepdim=True) * expert(x)
+            return out.reshape(given.shape)
+        mask = F.one_hot(at, num_classes=self.num_experts).permute(2, 1, 0)
+        hit = range(self.num_experts) if self.way == "where" else (mask.sum((-1, -2)) > 0).nonzero().flatten().tolist()
+        for number in hit:
+            place, row = torch.where(mask[number])
+            out = out.index_add(0, row, self.experts[number](x[row]) * gates[row, place, None])
+        return out.reshape(given.shape)
+
+
+class Net(nn.Module):
+    def __init__(self, seed: int, layers: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.norms = nn.ModuleList(nn.LayerNorm(6) for _ in range(layers))
+        self.mixtures = nn.ModuleList(Mixture(random.Random(seed)) for _ in range(layers))
+
+    def forward(self, x):
+        x = self.first(x)
+        for norm, mixture in zip(self.norms, self.mixtures, strict=True):
+            x = x + mixture(norm(x))
+        return self.last(x)
+
+
+def bits(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(model: nn.Module, before: dict[str, torch.Tensor]) -> bool:
+    now = model.state_dict()
+    return list(now) == list(before) and all(torch.equal(now[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_left_never_chose_what_went(seed):
+    model = Net(seed).eval()
+    dense, before = copy.deepcopy(model), bits(model)
+    result = prunekit.prune(model, X, roles=["depth.expert"], ratio=0.25, scorer=prunekit.Random(seed=seed))
+    assert len(result.plan.removals) >= 1
+    for width in result.plan.widths:
+        mixture = dense.get_submodule(width.group.rpartition(".")[0])
+        mixture.banned = sorted(set(range(width.before)) - set(width.kept))
+        now = model.get_submodule(width.group.rpartition(".")[0])
+        assert now.router.out_features == len(now.router.weight) == len(now.experts) == width.after
+        if now.way == "where":  # where forward follows without it, a number stays
+            assert now.num_experts == width.after
+    assert result.report.params["after"] == sum(p.numel() for p in model.parameters())
+    again = prunekit.Plan.from_json(result.plan.to_json())
+    assert again == result.plan
+    with torch.no_grad():
+        for x in (X, OTHER):
+            torch.testing.assert_close(model(x), dense(x), rtol=1e-5, atol=1e-6)
+        for mixture in dense.mixtures:
+            mixture.banned = []
+        with prunekit.applied(dense, again):
+            assert same(dense, bits(model))
+    result.undo()
+    assert same(model, before)
+
+
+def test_fewer_than_are_chosen_is_refused_and_nothing_has_changed():
+    model = Net(3).eval()
+    before = bits(model)
+    with pytest.raises(SelectionError, match="may go at most"):
+        prunekit.prune(model, X, roles=["depth.expert"], ratio=0.95, scorer="random")
+    with pytest.raises(ScorerError, match="no influence"):
+        prunekit.prune(model, X, roles=["depth.expert"], ratio=0.25, scorer="block_influence", data=[X])
+    assert same(model, before)
+
+
+def test_the_expert_that_is_missed_least_goes_first_and_widths_go_with_it():
+    model = Net(5).eval()
+    experts = model.mixtures[1].experts
+    with torch.no_grad():
+        experts[2].down.weight.zero_()
+        experts[2].down.bias.zero_()
+        model.mixtures[1].router.weight[2] *= 1e-3
+    count = sum(len(mixture.experts) for mixture in model.mixtures)
+    plan = prunekit.plan(model, X, roles=["depth.expert"], ratio=1 / count, scorer="damage", data=[X, OTHER])
+    assert len([path for removal in plan.removals for path in removal.gone]) == 1
+    ratio = {"depth.expert": 0.25, "mlp.hidden": 0.5}
+    result = prunekit.prune(model, X, ratio=ratio, scorer="random")
+    assert {expert.up.out_features for mixture in model.mixtures for expert in mixture.experts} == {4}
+    assert result.report.params["after"] == sum(p.numel() for p in model.parameters())
+
+
+def test_what_cannot_be_followed_says_why():
+    model = Net(1).eval()
+    for mixture in model.mixtures:
+        mixture.other = nn.Linear(6, mixture.num_experts)
+        mixture.register_forward_hook(lambda module, given, made: made + module.other(given[0]).mean())
+    with pytest.raises(NothingToPruneError, match="each has one row for each of its entries"):
+        prunekit.plan(model, X, roles=["depth.expert"], ratio=0.25, scorer="random")
