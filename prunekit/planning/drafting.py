@@ -154,8 +154,15 @@ def _shared_target(
         )
     assert target is not None
     baseline = baseline or Baseline.of(model, structure, target, widths.cutting.latency)
+    refit = as_compensation(widths.cutting.compensate)
+    if refit is not None and refit.in_order:  # said before anything is measured
+        raise InputError(
+            "a refit in order cannot follow blocks that go in the same plan",
+            where="compensate",
+            hint="compensate='ridge' refits in one sweep; or prune blocks by a ratio, then widths to the target",
+        )
     inputs = measured_inputs(structure, data, how, choice.seed)
-    mixing = Mixing(Meter.of(model, how, inputs), as_compensation(widths.cutting.compensate), inputs)
+    mixing = Mixing(Meter.of(model, how, inputs), refit, inputs)
     try:
         search = DepthSearch.of(model, structure, for_blocks(depth, how.samples), data=data, progress=progress)
     except NothingToPruneError as error:  # then the widths alone meet the target, or say that they cannot

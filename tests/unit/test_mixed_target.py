@@ -114,6 +114,8 @@ def test_nothing_measured_or_out_of_reach_is_refused_and_the_model_is_as_it_was(
         pruned(net, allocation="ranked")
     with pytest.raises(SelectionError):
         pruned(net, target="params<=1%")
+    with pytest.raises(InputError, match="refit in order"):
+        pruned(net, compensate="ridge-in-order")
     assert len(net.blocks) == 6
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
 
