@@ -155,3 +155,19 @@ def test_what_cannot_be_followed_says_why():
         mixture.register_forward_hook(lambda module, given, made: made + module.other(given[0]).mean())
     with pytest.raises(NothingToPruneError, match="each has one row for each of its entries"):
         prunekit.plan(model, X, roles=["depth.expert"], ratio=0.25, scorer="random")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_experts_blocks_branches_and_widths_share_one_target(seed):
+    model = Net(seed).eval()
+    before = bits(model)
+    how = prunekit.Measured(samples=2, sets=2, rounds=0, widths=(0.5,))
+    asked = {"roles": ["depth.*", "mlp.hidden"], "target": "params<=60%", "allocation": how, "scorer": "wanda"}
+    result = prunekit.prune(model, X, data=[X, OTHER], align=1, **asked)
+    params = result.report.params
+    assert params["after"] == sum(p.numel() for p in model.parameters()) <= 0.6 * params["before"]
+    assert result.plan.removals
+    assert result.plan.cuts
+    assert "program 1" in result.report.notes[0]
+    result.undo()
+    assert same(model, before)
