@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs examples screenshots wheels newcomer help
+.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs examples screenshots accessible wheels newcomer help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
@@ -24,7 +24,8 @@ help:
 	@echo "make slimsam-table  SlimSAM's tables on sam:tiny, hours, goes on where it was; slimsam-table-quick: under 15 minutes"
 	@echo "make examples  docs/examples, with the libraries that only they need"
 	@echo "make newcomer  README's first steps in a fresh clone, timed (NEWCOMER_FLAGS='--reuse-env': without the long install)"
-	@echo "make docs   build the site strictly into site/; make screenshots  look at report.html in Chromium; make wheels  build and use them"
+	@echo "make docs   build the site strictly into site/; make screenshots  report.html in Chromium as pictures; make wheels  build and use them"
+	@echo "make accessible  axe-core over every kind of report and every page of the documentation, in Chromium"
 	@echo "make zoo    prune every architecture of ../shared/zoo, report in docs/zoo.md (ZOO_FLAGS='--resume --only hf/')"
 
 env: $(STAMP)
@@ -109,10 +110,19 @@ growth: env
 gpu: env
 	$(BIN)/python -m benchmarks.gpu $(GPU_FLAGS)
 
-# report.html in headless Chromium, as pictures under docs/img; axe-core (npm) is asked too where AXE names its file
+# Playwright drives the system's Chromium (apt-get install chromium), and axe-core comes along; no browser is downloaded
+BROWSER := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+
+# report.html and commands, as pictures under docs/img
 screenshots: env
+	$(BROWSER)
 	$(BIN)/python -m benchmarks.screenshots
-	PRUNEKIT_BROWSER=1 PRUNEKIT_AXE=$(AXE) $(BIN)/pytest -q --timeout 0 tests/unit/test_pages_in_a_browser.py
+
+# what axe-core finds in every kind of report and in every page of the documentation
+accessible: env docs
+	$(BROWSER)
+	$(BIN)/python -m benchmarks.accessible
+	$(BIN)/pytest -q tests/unit/test_pages_in_a_browser.py
 
 # lightning is tried with, not depended on
 examples: env

@@ -10,6 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prunekit.quantities.units import milliseconds, unit_for
+
+COUNTED = {"params": "parameters", "macs": "MACs", "layer_macs": "layer MACs"}
+
 
 def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     """The before/after table, and where the files are."""
@@ -28,18 +32,15 @@ def show_counts(console: Console, report: Mapping[str, Any], title: str | None =
     for name in ("", "before", "after", "change"):
         table.add_column(name, justify="left" if not name else "right")
     part = report["part"] or "model"
-    for key, label, unit in (("params", "parameters", 1e6), ("macs", "MACs", 1e9), ("layer_macs", "layer MACs", 1e9)):
-        _row(table, f"{part}: {label}", report[key], unit)
+    for key, label in COUNTED.items():
+        _row(table, f"{part}: {label}", report[key])
     if "whole_params" in report and report["part"]:
-        for key, label, unit in (
-            ("whole_params", "parameters", 1e6),
-            ("whole_macs", "MACs", 1e9),
-            ("whole_layer_macs", "layer MACs", 1e9),
-        ):
-            _row(table, f"whole: {label}", report[key], unit)
+        for key, label in COUNTED.items():
+            _row(table, f"whole: {label}", report[f"whole_{key}"])
     if "latency_ms" in report:
         before, after = report["latency_ms"]["before"], report["latency_ms"]["after"]
-        table.add_row(f"{part}: latency", f"{before:.1f} ms", f"{after:.1f} ms", _change(before, after))
+        unit = milliseconds(max(before, after))
+        table.add_row(f"{part}: latency", unit.said(before), unit.said(after), _change(before, after))
     for name, pair in report.get("metrics", {}).items():
         table.add_row(name, f"{pair['before']:.4f}", f"{pair['after']:.4f}", f"{pair['after'] - pair['before']:+.4f}")
     console.print(table)
@@ -58,10 +59,10 @@ def _asked(report: Mapping[str, Any]) -> str:
     return f"ratio {report['ratio']}" if report["target"] is None else str(report["target"])
 
 
-def _row(table: Table, label: str, pair: Mapping[str, float], unit: float) -> None:
+def _row(table: Table, label: str, pair: Mapping[str, float]) -> None:
     before, after = pair["before"], pair["after"]
-    letter = {1e6: "M", 1e9: "G"}[unit]
-    table.add_row(label, f"{before / unit:.3f} {letter}", f"{after / unit:.3f} {letter}", _change(before, after))
+    unit = unit_for(max(before, after))
+    table.add_row(label, unit.said(before), unit.said(after), _change(before, after))
 
 
 def _change(before: float, after: float) -> str:

@@ -92,8 +92,11 @@ def _show_all(console: Console, told: Mapping[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from prunekit.quantities.units import unit_for
+
     cost = told["cost"]
-    size = f"{cost['params'] / 1e6:.3f} M parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"
+    params, macs = (unit_for(cost[name]).said(cost[name]) for name in ("params", "macs"))
+    size = f"{params} parameters, {macs} multiply-adds"
     title = f"{told['model']}{' / ' + told['part'] if told['part'] else ''}  {size}"
     table = Table(title=escape(title), title_justify="left", box=None, header_style="bold")
     table.add_column("group", overflow="fold")

@@ -18,16 +18,31 @@ def losses_chart(losses: Mapping[str, Sequence[Sequence[float]]], number: int) -
     """Losses by step, a line a stage, on a logarithmic scale; "" without matplotlib or without losses."""
     if not any(losses.values()) or (axes := _plain_axes((6.4, 2.6))) is None:
         return ""
+    from matplotlib.ticker import MaxNLocator
+
     figure, ax = axes
     for place, (stage, points) in enumerate(losses.items()):
         steps, values = [p[0] for p in points], [p[1] for p in points]
         ax.plot(steps, values, color=SERIES[place % len(SERIES)], linewidth=1.4, label=stage)
     if all(p[1] > 0 for points in losses.values() for p in points):
         ax.set_yscale("log")
+        _label_few_decades(ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("step", color=MUTED)
     ax.set_ylabel("loss", color=MUTED)
     ax.legend(fontsize=8, frameon=False, labelcolor=INK)
     return _svg(figure, number)
+
+
+def _label_few_decades(ax: Any) -> None:
+    """Plain numbers on a logarithmic axis, between decades too where it holds less than two of them."""
+    from matplotlib.ticker import LogLocator
+
+    low, high = ax.get_ylim()
+    steps = [1.0] if high / low > 30 else [1.0, 2.0, 5.0] if high / low > 4 else [float(at) for at in range(1, 10)]
+    ax.yaxis.set_major_locator(LogLocator(subs=steps))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    ax.yaxis.set_minor_formatter(lambda value, _: "")
 
 
 def pareto_chart(points: Sequence[tuple[str, float, float]], size: str, metric: str, number: int) -> str:
@@ -62,7 +77,7 @@ def _plain_axes(size: tuple[float, float]) -> tuple[Any, Any] | None:
         return None
     figure: Any = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
-    ax.tick_params(colors=MUTED, labelsize=8)
+    ax.tick_params(which="both", colors=MUTED, labelsize=8)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(LINE)

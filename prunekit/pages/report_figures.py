@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NAMES: Mapping[str, tuple[str, float, str]] = {
-    "params": ("parameters", 1e6, "M"),
-    "macs": ("MACs", 1e9, "G"),
-    "layer_macs": ("layer MACs", 1e9, "G"),
-    "whole_params": ("parameters, whole model", 1e6, "M"),
-    "whole_macs": ("MACs, whole model", 1e9, "G"),
-    "whole_layer_macs": ("layer MACs, whole model", 1e9, "G"),
-    "memory": ("bytes of weights", 2**20, "MiB"),
-    "latency_ms": ("latency", 1.0, "ms"),
+from prunekit.quantities.units import Unit, milliseconds, unit_for
+
+NAMES: Mapping[str, tuple[str, str]] = {
+    "params": ("parameters", "count"),
+    "macs": ("MACs", "count"),
+    "layer_macs": ("layer MACs", "count"),
+    "whole_params": ("parameters, whole model", "count"),
+    "whole_macs": ("MACs, whole model", "count"),
+    "whole_layer_macs": ("layer MACs, whole model", "count"),
+    "memory": ("weights", "bytes"),
+    "latency_ms": ("latency", "ms"),
 }
 Row = dict[str, str]
 
@@ -21,11 +23,11 @@ Row = dict[str, str]
 def figure_rows(report: Mapping[str, Any]) -> list[Row]:
     """label, before, after and change of every figure of ``report``."""
     found = []
-    for name, (label, unit, letter) in NAMES.items():
+    for name, (label, kind) in NAMES.items():
         pair = latency_of_report(report) if name == "latency_ms" else report.get(name)
         doubled = name.startswith("whole_") and not report.get("part")
         if pair and not doubled:
-            found.append(_counted(label, pair, unit, letter))
+            found.append(_counted(label, pair, kind))
     for name, pair in report.get("metrics", {}).items():
         change = f"{pair['after'] - pair['before']:+.4f}"
         found.append(
@@ -46,7 +48,10 @@ def budget_of(report: Mapping[str, Any]) -> str:
     """What was asked to go."""
     if report.get("target") is not None:
         return f"within {report['target']}"
-    return f"at ratio {report['ratio']}" if report.get("ratio") is not None else ""
+    ratio = report.get("ratio")
+    if isinstance(ratio, Mapping):
+        return f"at ratio {', '.join(f'{share} of {role}' for role, share in ratio.items())}"
+    return f"at ratio {ratio}" if ratio is not None else ""
 
 
 def notes_of(report: Mapping[str, Any], story: Mapping[str, Any]) -> list[str]:
@@ -65,7 +70,9 @@ def notes_of(report: Mapping[str, Any], story: Mapping[str, Any]) -> list[str]:
             f"Metrics are means over {val['count']} {kind}; one run, seed {report.get('settings', {}).get('seed', 0)}."
         )
     checks = ", ".join(
-        f"{name.replace('_', ' ')} {_in_short(value)}" for name, value in report.get("verify", {}).items()
+        f"{name.replace('_', ' ')} {_in_short(value)}"
+        for name, value in report.get("verify", {}).items()
+        if value not in ([], None)  # nothing broke
     )
     if checks:
         found.append(f"Checked: {checks}.")
@@ -76,9 +83,13 @@ def _in_short(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
-def _counted(label: str, pair: Mapping[str, float], unit: float, letter: str) -> Row:
+def unit_of(kind: str, largest: float) -> Unit:
+    """The unit for figures of a kind of NAMES whose largest is ``largest``."""
+    return milliseconds(largest) if kind == "ms" else unit_for(largest, in_bytes=kind == "bytes")
+
+
+def _counted(label: str, pair: Mapping[str, float], kind: str) -> Row:
     before, after = pair["before"], pair["after"]
-    digits = 1 if letter == "ms" else 3
     change = f"{100 * (after / before - 1):+.1f} %" if before else ""
-    sides = {side: f"{value / unit:,.{digits}f} {letter}" for side, value in (("before", before), ("after", after))}
-    return {"label": label, **sides, "change": change}
+    unit = unit_of(kind, max(before, after))
+    return {"label": label, "before": unit.said(before), "after": unit.said(after), "change": change}

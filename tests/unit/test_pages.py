@@ -15,6 +15,7 @@ from prunekit.cli.app import run
 from prunekit.pages import comparison_page, model_card, report_page
 from prunekit.pages.charts import front, losses_chart, pareto_chart
 from prunekit.pages.mapping import block_of
+from prunekit.pages.report_figures import budget_of, figure_rows, notes_of
 from prunekit.runs.telling import STEPS, Told
 
 
@@ -62,6 +63,26 @@ def test_every_saved_folder_has_a_page_that_needs_nothing_else(folder):
     assert len(page.ids) == len(set(page.ids))
     assert page.tags.count("h1") == 1
     assert "link" not in page.tags
+
+
+@pytest.mark.parametrize("size", [7, 576, 39_312, 1_021_000, 295_000_000, 4_100_000_000_000])
+def test_a_model_of_any_size_is_told_in_digits_that_say_something(size):
+    pair = {"before": size, "after": max(1, size // 2)}
+    report = {"params": pair, "macs": pair, "memory": pair, "latency": {"before": size / 1e6, "after": size / 2e6}}
+    for row in figure_rows(report):
+        for side in ("before", "after"):
+            number = float(row[side].split()[0].replace(",", ""))
+            assert number > 0, row
+        assert row["before"].partition(" ")[2] == row["after"].partition(" ")[2], row
+    assert " 0.00 " not in Reader(comparison_page({"a": report, "b": report})).text
+
+
+def test_what_was_asked_by_role_is_said_in_words():
+    assert (
+        budget_of({"ratio": {"depth.block": 0.4, "mlp.hidden": 0.5}})
+        == "at ratio 0.4 of depth.block, 0.5 of mlp.hidden"
+    )
+    assert "broken" not in " ".join(notes_of({"verify": {"symmetry": "passed", "symmetry_broken": []}}, {}))
 
 
 def test_names_from_a_model_are_text_and_never_markup(folder):

@@ -1,78 +1,119 @@
-"""report.html in a real browser, where there is one: nothing fetched, no error, no sideways scrolling, both themes."""
+"""Every kind of page in a real browser, where there is one: nothing fetched, no error, nothing too wide, legible."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
-import torch
-from PIL import Image
-from torch import nn
 
-import prunekit
+from benchmarks.browser import THEMES, chromium, lacking, looked_at
+from benchmarks.sample_pages import sample_pages
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-AXE = os.environ.get("PRUNEKIT_AXE", "")  # axe.min.js; make screenshots fetches it
-pytestmark = [
-    pytest.mark.skipif(
-        BROWSER is None or not os.environ.get("PRUNEKIT_BROWSER"),
-        reason="no browser was asked for: make screenshots, or PRUNEKIT_BROWSER=1 with chromium on the PATH",
-    ),
-    pytest.mark.timeout(300),
-]
-PROBE = """<script>
-window.onerror = function (message) { document.body.dataset.error = message };
-addEventListener("load", function () {
-  var root = document.documentElement, body = document.body;
-  body.dataset.wide = root.scrollWidth - root.clientWidth;
-  body.dataset.fetched = performance.getEntriesByType("resource").filter(function (r) {
-    return !r.name.startsWith("data:") }).length;
-  document.querySelector("details.group summary").click();
-  body.dataset.opened = document.querySelector("details.group").open;
-  var before = getComputedStyle(body).backgroundColor;
-  document.getElementById("theme").click();
-  body.dataset.themed = String(before !== getComputedStyle(body).backgroundColor);
-  RUN_AXE
-});
-</script></body>"""
-RUN_AXE = """axe.run().then(function (found) { body.dataset.axe = found.violations.map(function (v) {
-  return v.id + " at " + v.nodes[0].target }).join("; ") || "none" });"""
-
-
-def opened(page: Path, *flags: str) -> str:
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", *flags]
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=290, check=True)
-    return done.stdout
+pytestmark = [pytest.mark.skipif(bool(lacking()), reason=lacking()), pytest.mark.slow]
+KINDS = ("call", "depth", "experts", "run", "photos", "old", "several", "unlike")
+WIDTHS = (1100, 390)  # a desktop, a phone
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    torch.manual_seed(0)
-    model = nn.Sequential(*[layer for _ in range(6) for layer in (nn.Linear(32, 32), nn.ReLU())], nn.Linear(32, 2))
-    result = prunekit.prune(model, torch.randn(1, 32), ratio=0.5, scorer="magnitude")
-    return prunekit.save(result, tmp_path_factory.mktemp("browser") / "slim") / "report.html"
+def browser():
+    with chromium() as started:
+        yield started
 
 
-@pytest.mark.parametrize("width", [390, 1100], ids=["phone", "desktop"])
-def test_the_page_works_and_fetches_nothing(page, width):
-    probe = PROBE.replace("RUN_AXE", RUN_AXE if AXE else "")
-    axe = f"<script>{Path(AXE).read_text()}</script>" if AXE else ""
-    probed = page.with_name(f"probed-{width}.html")
-    probed.write_text(page.read_text().replace("</body>", axe + probe))
-    text = opened(probed, "--dump-dom", f"--window-size={max(width, 500)},900")
-    assert "data-error" not in text
-    for name, value in {"wide": "0", "fetched": "0", "opened": "true", "themed": "true"}.items():
-        assert f'data-{name}="{value}"' in text, name
-    if AXE:
-        assert 'data-axe="none"' in text, text[text.find("data-axe") :][:400]
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    return sample_pages(tmp_path_factory.mktemp("browser"))
 
 
-def test_a_picture_of_it_is_not_blank(page):
-    shot = page.with_name("shot.png")
-    opened(page, f"--screenshot={shot}", "--window-size=1100,1600")
-    with Image.open(shot) as picture:
-        assert picture.size == (1100, 1600)
-        assert len(picture.convert("RGB").getcolors(2**24)) > 20
+def test_every_kind_is_looked_at(pages):
+    assert sorted(pages) == sorted(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_fits_fetches_nothing_and_says_nothing_to_the_console(browser, pages, kind):
+    with looked_at(browser, pages[kind]) as seen:
+        for width in WIDTHS:
+            seen.page.set_viewport_size({"width": width, "height": 900})
+            assert seen.overflow == 0
+            for summary in seen.page.locator("details.group summary").all():
+                summary.hover()
+                assert seen.overflow == 0
+        assert (seen.said, seen.asked) == ([], [])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("kind", ["photos", "several"])
+def test_axe_finds_nothing(browser, pages, kind, theme):
+    """Contrast of every text among others, with everything open; ``make accessible`` asks about every kind."""
+    with looked_at(browser, pages[kind], theme=theme) as seen:
+        seen.page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        assert [(found["id"], found["nodes"][0]["target"]) for found in seen.violations()] == []
+
+
+def test_axe_finds_what_is_wrong(browser, tmp_path):
+    """Else the test above would say nothing."""
+    wrong = tmp_path / "wrong.html"
+    wrong.write_text("<p style='color:#ccc;background:#fff'>pale</p><img src='data:,'>")
+    with looked_at(browser, wrong) as seen:
+        assert {"color-contrast", "image-alt", "html-has-lang"} <= {found["id"] for found in seen.violations()}
+
+
+CONTRAST = """() => {
+  const luminance = colour => { const [r, g, b] = colour.match(/[\\d.]+/g).map(c => { c /= 255;
+    return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4 }); return 0.2126 * r + 0.7152 * g + 0.0722 * b };
+  const paper = luminance(getComputedStyle(document.body).backgroundColor);
+  return [...document.querySelectorAll("svg text")].map(each => { const ink = luminance(getComputedStyle(each).fill);
+    return [each.textContent, (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05)] }) }"""
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("kind", ["run", "several"])
+def test_letters_of_charts_are_legible(browser, pages, kind, theme):
+    """axe does not look into SVG. WCAG 2.2, success criterion 1.4.3: 4.5 to 1."""
+    with looked_at(browser, pages[kind], theme=theme) as seen:
+        letters = seen.page.evaluate(CONTRAST)
+        assert letters
+        assert [(text, ratio) for text, ratio in letters if ratio < 4.5] == []
+
+
+def test_what_the_pointer_shows_the_keyboard_shows(browser, pages):
+    with looked_at(browser, pages["run"]) as seen:
+        tiles = seen.page.locator("details.group")
+        length = "document.documentElement.scrollHeight"
+        for at in range(tiles.count()):
+            tile, more = tiles.nth(at), tiles.nth(at).locator(".more")
+            assert "→" in tile.locator("summary").inner_text()
+            before = seen.page.evaluate(length)
+            tile.hover()
+            assert more.is_visible()
+            pointed = more.inner_text()
+            assert seen.page.evaluate(length) == before  # nothing moves under the pointer
+            seen.page.mouse.move(0, 0)
+            assert not more.is_visible()
+            while not tile.locator("summary").evaluate("each => each === document.activeElement"):
+                seen.page.keyboard.press("Tab")
+                assert seen.page.evaluate("document.activeElement !== document.body"), "Tab went past it"
+            assert more.is_visible()
+            assert more.inner_text() == pointed
+            assert "greatest removed" in pointed
+            seen.page.keyboard.press("Escape")
+            assert not more.is_visible()
+            seen.page.keyboard.press("Enter")
+            assert more.is_visible()  # held
+            seen.page.keyboard.press("Enter")
+            assert not more.is_visible()
+
+
+def test_the_button_changes_the_theme_and_says_so(browser, pages):
+    with looked_at(browser, pages["call"]) as seen:
+        paper = "getComputedStyle(document.body).backgroundColor"
+        before = seen.page.evaluate(paper)
+        button = seen.page.get_by_role("button", name="Light or dark")
+        button.click()
+        assert seen.page.evaluate(paper) != before
+        assert button.get_attribute("aria-pressed") == "true"
+
+
+def test_it_prints(browser, pages):
+    """A printer gets every picture, and dark ink."""
+    with looked_at(browser, pages["photos"], theme="dark") as seen:
+        assert seen.page.pdf().startswith(b"%PDF")
+        assert seen.page.evaluate("[...document.images].every(each => each.complete && each.naturalWidth > 0)")
