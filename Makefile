@@ -124,9 +124,9 @@ accessible: env docs
 	$(BIN)/python -m benchmarks.accessible
 	$(BIN)/pytest -q tests/unit/test_pages_in_a_browser.py
 
-# lightning is tried with, not depended on
+# lightning and ultralytics are tried with, not depended on
 examples: env
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'lightning>=2.5'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'lightning>=2.5' ultralytics==8.4.190
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/unit/test_examples.py
 
 newcomer: env

@@ -39,7 +39,7 @@ def section(name: str, command, sentence: str) -> str:
             "",
             f"`prunekit {name} {words}`".replace(" `", "`"),
             "",
-            "| | |",
+            "| flag | what it does |",
             "|---|---|",
             *rows,
             "",

@@ -23,4 +23,4 @@ for images, labels in loader:
     loss.backward()
     optimizer.step()
 
-prunekit.save(result, "slim")  # with spec="timm:...", prunekit.load builds the model itself
+prunekit.save(result, "slim-finetuned")  # with spec="timm:...", prunekit.load builds the model itself

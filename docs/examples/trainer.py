@@ -18,5 +18,5 @@ print(result)
 
 arguments = TrainingArguments("run", max_steps=2, per_device_train_batch_size=4, report_to=[], use_cpu=True)
 Trainer(model=model, args=arguments, train_dataset=rows).train()
-model.save_pretrained("slim")
-again = BertForSequenceClassification.from_pretrained("slim")
+model.save_pretrained("slim-finetuned")
+again = BertForSequenceClassification.from_pretrained("slim-finetuned")

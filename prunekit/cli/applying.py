@@ -145,7 +145,7 @@ def _show_applied(console: Console, report: dict[str, Any], out: Path) -> None:
 
     show_counts(console, report, title=report["model"])
     changed = [width for width in report["widths"] if width["after"] < width["before"]]
-    console.print(f"{len(changed)} of {len(report['widths'])} groups are smaller", style="dim", highlight=False)
+    console.print(f"{len(changed)} of {len(report['widths'])} groups are smaller", style="dim")
     for line in report["config"]:
-        console.print(line, style="dim", markup=False, highlight=False)
-    console.print(f"kept in {out}", highlight=False)
+        console.print(line, style="dim", markup=False)
+    console.print(f"kept in {out}")

@@ -139,7 +139,7 @@ class _Lines:
             left = (now - since) * (event.total - event.done) / event.done if event.done else 0.0
             more = f"  {left:.0f} s left" if left else ""
             text = f"{_title(event, self._stages)}  {event.done}/{event.total} {event.unit}  {_figures_of(event)}{more}"
-            self._console.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
+            self._console.print(text.rstrip(), markup=False, soft_wrap=True)
 
 
 def _title(event: Event, stages: Sequence[Stage]) -> str:

@@ -39,9 +39,9 @@ def show_comparison(console: Console, found: Comparison, model: str, out: Path |
         table.add_row(*cells(found, line), style=style)
     console.print(table)
     for text in notes(found):
-        console.print(text, style="dim", highlight=False)
+        console.print(text, style="dim")
     if out is not None:
-        console.print(f"kept in {out}", highlight=False)
+        console.print(f"kept in {out}")
 
 
 def title(found: Comparison, model: str) -> str:

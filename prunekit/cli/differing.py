@@ -55,7 +55,8 @@ def _figures_beside(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[st
     """Counts and metrics before pruning, and after in either folder."""
     rows = {}
     for name in COUNTS:
-        if name in one or name in other:
+        doubled = name.startswith("whole_") and not (one.get("part") or other.get("part"))
+        if (name in one or name in other) and not doubled:
             rows[name] = [one.get(name, {}), other.get(name, {})]
     for name in {**one.get("metrics", {}), **other.get("metrics", {})}:
         rows[name] = [report.get("metrics", {}).get(name, {}) for report in (one, other)]
@@ -87,7 +88,9 @@ def _show_both(console: Console, told: Mapping[str, Any]) -> None:
 
     first, second = (escape(name) for name in told["folders"])
     for name, pair in told["asked"].items():
-        console.print(f"{name}: {pair[0]} | {pair[1]}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{name}: {' | '.join('-' if each is None else str(each) for each in pair)}", markup=False, soft_wrap=True
+        )
     table = Table("", "before", first, second, box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -97,9 +100,11 @@ def _show_both(console: Console, told: Mapping[str, Any]) -> None:
     if not told["same_original"]:
         console.print("the originals have other shapes: groups of one name need not be the same", style="yellow")
     if not told["widths"]:
-        console.print("both keep the same units of every group", highlight=False)
+        console.print("both keep the same units of every group")
         return
     table = Table("group", "role", "before", first, second, "in both", box=None, header_style="bold")
+    for column in table.columns[:2]:
+        column.overflow = "fold"  # a name that is cut short names nothing
     for column in table.columns[2:]:
         column.justify = "right"
     for name, row in told["widths"].items():

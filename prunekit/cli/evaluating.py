@@ -65,7 +65,7 @@ def evaluate(
         _show_figures(console, done)
         mention(console, asked["skipped"], f"listed in {out}" if out else "listed by --json")
         if out is not None:
-            console.print(f"kept in {out}", highlight=False)
+            console.print(f"kept in {out}")
 
 
 def _check_asked(models: list[str], checkpoint: Path | None, images: int | None, seed: int, out: Path | None) -> None:
@@ -159,7 +159,7 @@ def _show_figures(console: Console, done: Examined) -> None:
             table.add_row(escape(model), *([prompt] if asked else []), *map(escape, cells))
     console.print(table)
     if done.remark:
-        console.print(done.remark, style="dim", highlight=False)
+        console.print(done.remark, style="dim")
 
 
 def _with_bounds(name: str, figures: Mapping[str, float | int | None]) -> str:

@@ -104,14 +104,14 @@ def show_plan(console: Console, told: Mapping[str, Any]) -> None:
     console.print(table)
     if loudness().verbose:
         for text in told["edits"]:
-            console.print(f"set  {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"set  {text}", markup=False, soft_wrap=True)
     elif told["edits"]:
         console.print(f"{len(told['edits'])} attributes of modules follow (-v lists them)", style="dim")
     if told["folds"]:
         console.print(f"{told['folds']} folds keep the function where a constant follows a width", style="dim")
     for frozen in told["frozen"]:
         line = f"frozen  {frozen['name']} ({frozen['size']}): {frozen['reason']}"
-        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="dim", markup=False, soft_wrap=True)
 
 
 def _show_kept(console: Console, name: str, row: Mapping[str, Any]) -> None:
@@ -120,9 +120,10 @@ def _show_kept(console: Console, name: str, row: Mapping[str, Any]) -> None:
     show_group(console, name, {**row, "size": f"{row['before']} -> {row['after']}"})
     gone = row["removed"]
     shown = ", ".join(map(str, gone[:20])) + (f", and {len(gone) - 20} more" if len(gone) > 20 else "")
-    console.print(f"{'removed':<9}{shown or 'none'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{'removed':<9}{shown or 'none'}", markup=False, soft_wrap=True)
     if score := row.get("score"):
-        line = f"least kept {score['least_kept']:.4g}, greatest removed {score['most_removed']:.4g}"
-        console.print(f"{'scores':<9}{line} ({score['stage']})", markup=False, highlight=False, soft_wrap=True)
+        least = "none" if score["least_kept"] is None else f"{score['least_kept']:.4g}"
+        line = f"least kept {least}, greatest removed {score['most_removed']:.4g}"
+        console.print(f"{'scores':<9}{line} ({score['stage']})", markup=False, soft_wrap=True)
     elif gone:
-        console.print(f"{'scores':<9}were not kept in this folder", style="dim", highlight=False)
+        console.print(f"{'scores':<9}were not kept in this folder", style="dim")

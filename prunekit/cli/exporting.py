@@ -40,7 +40,7 @@ def export(
         console.file.write(json.dumps({**asdict(done), "out": str(out)}, indent=1) + "\n")
     else:
         show_exported(console, done)
-        console.print(f"kept in {out}", highlight=False)
+        console.print(f"kept in {out}")
 
 
 def show_exported(console: Console, done: Exported) -> None:
@@ -54,4 +54,4 @@ def show_exported(console: Console, done: Exported) -> None:
     for found in done.compared:
         table.add_row(found.name, f"{found.difference:.2g}", f"{found.largest:.3g}")
     console.print(table)
-    console.print(f"{', '.join(done.files)}", style="dim", highlight=False)
+    console.print(f"{', '.join(done.files)}", style="dim")

@@ -21,9 +21,7 @@ def list_names(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: name -> description.")] = False,
 ) -> None:
     """List what there is to choose from: scorers, recipes, settings, roles, models, formats or plug-ins."""
-    from rich.markup import escape
-    from rich.table import Table
-
+    from prunekit.cli.glossary import MEANING, show_glossary
     from prunekit.cli.notices import heard
     from prunekit.errors import RegistryError
 
@@ -38,12 +36,8 @@ def list_names(
 
         console.file.write(json.dumps(rows, indent=1) + "\n")
         return
-    columns = COLUMNS.get(kind, ("name", "what it is"))
-    table = Table(*columns, title=kind, title_justify="left", box=None, header_style="bold")
-    for name, row in rows.items():
-        cells = map(str, row.values()) if isinstance(row, dict) else (row,)
-        table.add_row(name, *(escape(cell) for cell in cells))
-    console.print(table)
+    cells = {name: [*map(str, row.values())] if isinstance(row, dict) else [row] for name, row in rows.items()}
+    show_glossary(console, COLUMNS.get(kind, ("name", MEANING)), cells, kind)
 
 
 def _scorer_row(factory: Any) -> dict[str, Any]:

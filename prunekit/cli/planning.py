@@ -142,8 +142,8 @@ def _show_planned(console: Console, made: Plan, told: Mapping[str, Any], checkpo
     from prunekit.cli.tables import show_counts
 
     show_plan(console, plan_rows(made, told["model"]))
-    show_counts(console, told, title=str(told["model"]))
+    show_counts(console, told, title="")
     weights = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
     weights += ["--seed", str(seed)] if seed else []
     line = shlex.join(["prunekit", "apply", told["out"], told["model"], *weights, "--out", "FOLDER"])
-    console.print(f"kept in {told['out']}; next: {line}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"kept in {told['out']}; next: {line}", markup=False, soft_wrap=True)

@@ -127,5 +127,5 @@ def new_plugin(
         written = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
         console.file.write(json.dumps({"folder": str(target), "files": written}, indent=1) + "\n")
         return
-    console.print(f"written to {target}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"next: pip install -e {target} && pytest {target}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written to {target}", markup=False, soft_wrap=True)
+    console.print(f"next: pip install -e {target} && pytest {target}", markup=False, soft_wrap=True)

@@ -46,17 +46,16 @@ def show_recipe(
         console.file.write(json.dumps(told, indent=1, default=repr) + "\n")
         return
     from rich.markup import escape
-    from rich.table import Table
 
-    console.print(f"[bold]{escape(recipe.name)}[/]  {escape(recipe.description)}", highlight=False)
+    from prunekit.cli.glossary import MEANING, show_glossary
+
+    console.print(f"[bold]{escape(recipe.name)}[/]  {escape(recipe.description)}")
     if recipe.model:
-        console.print(f"made for {recipe.model} where no other model is given", style="dim", highlight=False)
+        console.print(f"made for {recipe.model} where no other model is given", style="dim")
     for number, stage in enumerate(told["stages"], 1):
-        console.print(f"{number}. {stage['title']}  [dim]{escape(stage['does'])}[/]", highlight=False)
-    table = Table("setting", "value", "may be", "what it is", box=None, header_style="bold")
-    for key, row in told["settings"].items():
-        table.add_row(key, *(escape(str(cell)) for cell in row.values()))
-    console.print(table)
+        console.print(f"{number}. {stage['title']}  [dim]{escape(stage['does'])}[/]")
+    rows = {key: [*map(str, row.values())] for key, row in told["settings"].items()}
+    show_glossary(console, ("setting", "value", "may be", MEANING), rows)
 
 
 def _settings_of(recipe: Recipe) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def _show_rehearsed(console: Console, told: Mapping[str, Any], scorer: Scorer) -
 
     show_counts(console, told)
     changed = [width for width in told["widths"] if width["after"] < width["before"]]
-    console.print(f"{len(changed)} of {len(told['widths'])} groups shrink; --json lists them", highlight=False)
+    console.print(f"{len(changed)} of {len(told['widths'])} groups shrink; --json lists them")
     table = Table("step", "work", "about", box=None, header_style="bold")
     for number, step in enumerate(told["steps"], 1):
         table.add_row(f"{number}. {step['title']}", f"{step['count']:,} {step['unit']}", duration(step["seconds"]))
@@ -166,11 +166,11 @@ def _show_rehearsed(console: Console, told: Mapping[str, Any], scorer: Scorer) -
     disk = told["disk_bytes"]
     how = told["estimate"]
     within = f"within a factor of {how['factor']:g}, where nothing else runs"
-    console.print(f"time  about {duration(told['seconds'])}, {within}: from {how['how']}", highlight=False)
-    console.print(f"memory  about {told['memory_bytes'] / 2**30:,.1f} GiB beyond Python's own", highlight=False)
+    console.print(f"time  about {duration(told['seconds'])}, {within}: from {how['how']}")
+    console.print(f"memory  about {told['memory_bytes'] / 2**30:,.1f} GiB beyond Python's own")
     beside = disk["while_running"] + disk["teacher_cache_at_most"]
     mib = f"{disk['folder'] / 2**20:,.1f} MiB, and at most {beside / 2**20:,.0f} MiB while it runs"
-    console.print(f"disk  {mib}", highlight=False)
+    console.print(f"disk  {mib}")
     if getattr(scorer, "needs", None) != WEIGHTS:
         console.print("units were chosen on few samples or by chance: the real run may choose others", style="dim")
     console.print("nothing was written", style="dim")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prunekit.pages.report_figures import checks_said
 from prunekit.quantities.units import milliseconds, unit_for
 
 COUNTED = {"params": "parameters", "macs": "MACs", "layer_macs": "layer MACs"}
@@ -18,17 +19,19 @@ COUNTED = {"params": "parameters", "macs": "MACs", "layer_macs": "layer MACs"}
 def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     """The before/after table, and where the files are."""
     show_counts(console, report)
-    checks = ", ".join(f"{name}: {value}" for name, value in report["verify"].items())
-    console.print(f"verified  {checks}", style="dim", highlight=False)
+    console.print(f"verified  {checks_said(report['verify'])}", style="dim", soft_wrap=True)
     console.print("MACs: all multiply-adds; layer MACs: convolution and linear layers only", style="dim")
     mention(console, report["skipped"], "listed in report.json")
-    console.print(f"kept in {out} after {report['seconds']:.0f} s", highlight=False)
+    console.print(f"kept in {out} after {report['seconds']:.0f} s")
 
 
 def show_counts(console: Console, report: Mapping[str, Any], title: str | None = None) -> None:
-    """Counts, latency and metrics before and after; ``title`` says of what, and a report of a recipe knows."""
+    """Counts, latency and metrics before and after; ``title`` says of what, "" where that is said already.
+
+    A report of a recipe knows.
+    """
     said = f"{report['model']}  {report['recipe']} at {_asked(report)}" if title is None else title
-    table = Table(title=escape(said), title_justify="left")
+    table = Table(title=escape(said) or None, title_justify="left")
     for name in ("", "before", "after", "change"):
         table.add_column(name, justify="left" if not name else "right")
     part = report["part"] or "model"
@@ -52,7 +55,7 @@ def mention(console: Console, skipped: Mapping[str, Any], listed: str) -> None:
         first = skipped["items"][0]
         text = first["reason"] if first["name"] in first["reason"] else f"{first['name']}: {first['reason']}"
         line = f"skipped  {skipped['count']} unusable samples, {listed}; the first: {text}"
-        console.print(line, style="yellow", highlight=False, markup=False)
+        console.print(line, style="yellow", markup=False)
 
 
 def _asked(report: Mapping[str, Any]) -> str:

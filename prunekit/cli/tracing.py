@@ -92,6 +92,7 @@ def _show_all(console: Console, told: Mapping[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from prunekit.cli.glossary import ROOM
     from prunekit.quantities.units import unit_for
 
     cost = told["cost"]
@@ -103,19 +104,21 @@ def _show_all(console: Console, told: Mapping[str, Any]) -> None:
     table.add_column("role", overflow="fold")
     table.add_column("units", justify="right")
     table.add_column("axes", justify="right")
-    table.add_column("block", overflow="fold")
+    has_room = console.width >= ROOM
+    if has_room:
+        table.add_column("block", overflow="fold")
     table.add_column("")
     for name, row in told["groups"].items():
         marks = [*(["tied"] if row["ties"] else []), *(["normalised"] if row["normalised"] else [])]
-        cells = (name, row["role"], str(row["size"]), str(len(row["reaches"])), row["block"])
+        cells = (name, row["role"], str(row["size"]), str(len(row["reaches"])), *([row["block"]] if has_room else []))
         table.add_row(*(escape(cell) for cell in cells), ", ".join(marks), style=None)
     console.print(table)
     for frozen in told["frozen"]:
         line = f"frozen  {frozen['name']} ({frozen['size']}): {frozen['reason']}"
-        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="dim", markup=False, soft_wrap=True)
     for name, where in told["unknown"].items():
         line = f"no rule for {name}, met at {where}: docs/operators.md says how to bring one"
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
     console.print("axes: parameter and buffer axes that shrink together; --group NAME lists them", style="dim")
 
 
@@ -132,4 +135,4 @@ def show_group(console: Console, name: str, row: Mapping[str, Any]) -> None:
     for label, text in facts:
         shown = label if label != last else ""
         last = label
-        console.print(f"{shown:<9}{text}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{shown:<9}{text}", markup=False, soft_wrap=True)

@@ -42,13 +42,14 @@ def loudness() -> Voice:
 def speaker(*, silent: bool = False, stderr: bool = False) -> Console:
     """Where people are told things. Nothing is shown when ``silent`` or asked to be quiet; its ``file`` still writes.
 
-    Colours and widths are those of the terminal; NO_COLOR, FORCE_COLOR, COLUMNS and TERM=dumb are followed.
+    Colours and widths are those of the terminal; NO_COLOR, FORCE_COLOR, COLUMNS and TERM=dumb are followed. No number
+    or bracket is coloured by guess.
     """
     from prunekit.cli.pulse import Speaking
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
-    return Speaking(quiet=silent or (loudness().quiet and not stderr), stderr=stderr, width=width)
+    return Speaking(quiet=silent or (loudness().quiet and not stderr), stderr=stderr, width=width, highlight=False)
 
 
 def command_line() -> str:

@@ -28,8 +28,8 @@ def losses_chart(losses: Mapping[str, Sequence[Sequence[float]]], number: int) -
         ax.set_yscale("log")
         _label_few_decades(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("step", color=MUTED)
-    ax.set_ylabel("loss", color=MUTED)
+    ax.set_xlabel("step", color=MUTED, fontsize=9)
+    ax.set_ylabel("loss", color=MUTED, fontsize=9)
     ax.legend(fontsize=8, frameon=False, labelcolor=INK)
     return _svg(figure, number)
 

@@ -69,14 +69,16 @@ def notes_of(report: Mapping[str, Any], story: Mapping[str, Any]) -> list[str]:
         found.append(
             f"Metrics are means over {val['count']} {kind}; one run, seed {report.get('settings', {}).get('seed', 0)}."
         )
-    checks = ", ".join(
-        f"{name.replace('_', ' ')} {_in_short(value)}"
-        for name, value in report.get("verify", {}).items()
-        if value not in ([], None)  # nothing broke
-    )
-    if checks:
+    if checks := checks_said(report.get("verify", {})):
         found.append(f"Checked: {checks}.")
     return found
+
+
+def checks_said(verify: Mapping[str, Any]) -> str:
+    """What the checks of a run found, in one line; lists of what broke are left out where nothing did."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_in_short(value)}" for name, value in verify.items() if value not in ([], None)
+    )
 
 
 def _in_short(value: Any) -> str:

@@ -22,4 +22,13 @@ def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("prunekit.pages", "")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    made.filters["breakable"] = _breakable
+    return made
+
+
+def _breakable(path: Any) -> Any:
+    """A path of modules that a narrow column breaks between its parts, not within one."""
+    from markupsafe import Markup, escape
+
+    return Markup(str(escape(path)).replace(".", ".<wbr>"))  # what is escaped holds no point

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -178,3 +179,16 @@ def test_no_command_is_imported_for_the_help_of_all():
         "left = {'prunekit.cli.pruning', 'prunekit.options', 'torch'} & set(sys.modules); assert not left, left"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+
+
+@pytest.mark.parametrize("columns", ["60", "120"])
+@pytest.mark.parametrize("kind", ["scorers", "settings", "recipes", "roles"])
+def test_no_name_is_cut_short_on_any_terminal(kind, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run(["list", kind, "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)
+    assert run(["list", kind]) == 0
+    text = capsys.readouterr().out
+    assert "…" not in text
+    assert [name for name in names if not re.search(rf"(?m)^ ?{re.escape(name)}(\s|$)", text)] == []
+    assert max(map(len, text.splitlines())) <= int(columns)

@@ -24,11 +24,12 @@ class Reader(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.addresses, self.words, self.tags = [], [], [], []
+        self.ids, self.addresses, self.words, self.tags, self.joined = [], [], [], [], False
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.joined = tag == "wbr"
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value)
@@ -36,7 +37,10 @@ class Reader(HTMLParser):
                 self.addresses.append(value)
 
     def handle_data(self, data):
+        if self.joined:
+            data = self.words.pop() + data
         self.words.append(data)
+        self.joined = False
 
     @property
     def text(self):
