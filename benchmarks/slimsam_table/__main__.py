@@ -51,7 +51,7 @@ def once(line: str, row: Row, ratio: float, seed: int, quick: bool) -> Record:
     if answer.returncode:
         raise SystemExit(f"{row.name} at {ratio}: {answer.stderr or answer.stdout}")
     report = json.loads(answer.stdout)
-    scores = {name.rsplit(" ", 1)[-1]: values for name, values in report["metrics"].items()}
+    scores = {name.removesuffix("_miou"): values for name, values in report["metrics"].items()}
     left = {name: report[name]["after"] / report[name]["before"] for name in ("params", "macs")}
     before = {metric: scores[metric]["before"] for metric in scores}
     after = {metric: scores[metric]["after"] for metric in scores}
