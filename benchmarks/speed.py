@@ -1,14 +1,17 @@
 """``python -m benchmarks.speed``: seconds of a call against Torch-Pruning's, row by row, in one run.
 
-Both tools prune every width by half by the magnitude of weights. A row is a process of its own in which the calls take
-turns: Torch-Pruning, prunekit without and with the check of symmetry, as often as asked. What is told is CPU seconds of
-one thread, and how many times as long Torch-Pruning takes: median, least and most over the turns. The peak resident set
-is of the process in which one tool alone ran once.
+All tools prune every width by half by the magnitude of weights. A row is a process of its own in which the calls take
+turns: Torch-Pruning, torch-kirigami where it is installed, prunekit without and with the check of symmetry, as often as
+asked. What is told is CPU seconds of one thread, and how many times as long Torch-Pruning takes: median, least and most
+over the turns. The peak resident set is of the process in which one tool alone ran once. Rows are written as they come;
+``--resume`` goes on with those that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import importlib.util
 import json
 import logging
 import os
@@ -25,14 +28,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.notes import note_on
+
 OUT = Path("docs/speed.json")
 HEAD = """# Speed of a call
 
 CPU seconds of one thread for a whole call that halves every width by magnitude: Torch-Pruning {version} (build the
-graph, prune), prunekit without a check (`verify="shapes"`) and with the check of symmetry (`verify="full"`);
-Torch-Pruning checks nothing. Every row is a process in which the three take turns; *times* is how many times as long
-Torch-Pruning takes, the median over {turns} turns with the least and the most: above 1 prunekit is faster. Peak
-resident set of a process in which one tool ran once. Images of 128 x 128 or 64 x 64, 16 tokens, random weights.
+graph, prune), torch-kirigami {kirigami} (likewise), prunekit without a check (`verify="shapes"`) and with the check of
+symmetry (`verify="full"`); the others check nothing. Every row is a process in which all take turns; *times* is how
+many times as long Torch-Pruning takes, the median over {turns} turns with the least and the most: above 1 prunekit is
+faster. *Limit* is how many times as long as no call can be without a check: one forward pass on the meta device and one
+copy of the weights that are kept. Peak resident set of a process in which one tool ran once. Images of 128 x 128 or
+64 x 64, 16 tokens, random weights. Imports, and in transformers what is learnt of a class at its first model, lie in
+no median: the first turn of a row has the latter.
 
     make bench-speed
 
@@ -150,7 +158,39 @@ def ours(verify: str) -> Callable[[nn.Module, Any], None]:
     return call
 
 
-TOOLS = {"torch-pruning": theirs, "without": ours("shapes"), "with": ours("full")}
+def kirigami(model: nn.Module, x: Any) -> None:
+    """torch-kirigami: every width down to half by the greatest group norms."""
+    from torch_kirigami import DependencyGraph
+    from torch_kirigami.pruning import ChannelRatio, Greedy, GroupMagnitude, Pruner
+
+    pruner = Pruner(model, graph=DependencyGraph.build(model, args=(x,)))
+    pruner.prune(pruner.discover_candidates(), budget=ChannelRatio(RATIO), strategy=Greedy(GroupMagnitude(p=2)))
+
+
+OTHERS = {"torch-kirigami": kirigami} if importlib.util.find_spec("torch_kirigami") else {}
+TOOLS = {"torch-pruning": theirs, **OTHERS, "without": ours("shapes"), "with": ours("full")}
+PATIENCE = 60.0  # CPU seconds of a call after which a tool has no more turns
+
+
+def limit(pruned: nn.Module, x: Any) -> float | None:
+    """CPU seconds that no call can do without: a forward on the meta device, and a copy of what is kept.
+
+    None for a model that does not run without values.
+    """
+    kept = [tensor.detach() for tensor in (*pruned.parameters(), *pruned.buffers())]
+    start = time.process_time()
+    for tensor in kept:
+        tensor.clone()
+    copied = time.process_time() - start
+    try:
+        stand_in, given = pruned.to("meta"), x.to("meta")
+        with torch.no_grad(), torch.device("meta"):
+            stand_in(given)
+            start = time.process_time()
+            stand_in(given)
+    except (RuntimeError, NotImplementedError):
+        return None
+    return copied + time.process_time() - start
 
 
 def seconds(row: str, tools: list[str], turns: int) -> dict[str, Any]:
@@ -161,9 +201,11 @@ def seconds(row: str, tools: list[str], turns: int) -> dict[str, Any]:
     small = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     found: dict[str, Any] = {}
     for tool in tools:
-        TOOLS[tool](small, torch.randn(2, 4))  # imports; no clock runs
+        TOOLS[tool](copy.deepcopy(small), torch.randn(2, 4))  # imports; no clock runs
     for _ in range(turns):
         for tool in tools:
+            if max(found.get(tool, (0.0,))) > PATIENCE or f"{tool} fails" in found:
+                continue
             torch.manual_seed(0)
             model, x = ROWS[row]()
             start = time.process_time()
@@ -173,6 +215,9 @@ def seconds(row: str, tools: list[str], turns: int) -> dict[str, Any]:
                 found[f"{tool} fails"] = f"{type(error).__name__}: {error}"[:200]
                 continue
             found.setdefault(tool, []).append(round(time.process_time() - start, 4))
+            least = limit(model, x) if tool == "without" else None
+            if least is not None:
+                found.setdefault("limit", []).append(round(least, 5))
     return found | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
 
 
@@ -198,12 +243,13 @@ def main() -> None:
     ask.add_argument("--tools", nargs="+", default=list(TOOLS))
     ask.add_argument("--turns", type=int, default=5)
     ask.add_argument("--only", default="", help="part of a row's name")
+    ask.add_argument("--resume", action="store_true", help="leave rows that are in the record as they are")
     given = ask.parse_args()
     if given.row:
         print(json.dumps(seconds(given.row, given.tools, given.turns)))
         return
     known: dict[str, Any] = json.loads(OUT.read_text())["rows"] if OUT.exists() else {}
-    for row in [row for row in ROWS if given.only in row]:
+    for row in [row for row in ROWS if given.only in row and not (given.resume and row in known)]:
         found = asked_apart(row, list(TOOLS), given.turns)
         found["faster"] = {tool: paired(found, tool) for tool in ("without", "with")}
         found["peak_mb"] = {tool: asked_apart(row, [tool], 1)["peak_mb"] for tool in ("torch-pruning", "with")}
@@ -230,18 +276,27 @@ def page(rows: dict[str, Any]) -> str:
     from importlib.metadata import version
 
     turns = max((len(row.get("with", ())) for row in rows.values()), default=0)
-    lines = [HEAD.format(version=version("torch-pruning"), turns=turns)]
+    other = version("torch-kirigami") if OTHERS else "(not installed where this was measured)"
+    lines = [HEAD.format(version=version("torch-pruning"), kirigami=other, turns=turns)]
     for tool, found in summarised(rows).items():
         middle, least = f"{found['median']:.2f}", f"{found['least']:.2f}"
         lines.append(f"- {tool} verification: {middle} times in the median of {found['rows']} rows, {least} at least")
-    lines += ["", "| row | Torch-Pruning s | without s | with s | times without | times with | peak MB theirs / with |"]
-    lines.append("|" + "---|" * 7)
+    lines += [f"- {len(rows)} of {len(ROWS)} rows are in this record.", ""]
+    names = "| row | Torch-Pruning s | torch-kirigami s | without s | with s | times without | times with"
+    lines += [f"{names} | limit | peak MB theirs / with |", "|" + "---|" * 9]
     for name, row in rows.items():
-        took = [f"{statistics.median(row[tool]):.3f}" if row.get(tool) else "fails" for tool in TOOLS]
+        took = [_took(row, tool) for tool in ("torch-pruning", "torch-kirigami", "without", "with")]
         times = [_times(row["faster"][tool]) for tool in ("without", "with")]
         peaks = " / ".join(str(row["peak_mb"][tool]) for tool in ("torch-pruning", "with"))
-        lines.append(f"| {name} | {' | '.join(took)} | {' | '.join(times)} | {peaks} |")
-    return "\n".join([*lines, ""])
+        far = f"{statistics.median(row['without']) / statistics.median(row['limit']):.1f}" if row.get("limit") else ""
+        lines.append(f"| {name} | {' | '.join(took)} | {' | '.join(times)} | {far} | {peaks} |")
+    return "\n".join([*lines, note_on(OUT.with_suffix(".md"))])
+
+
+def _took(row: dict[str, Any], tool: str) -> str:
+    if row.get(tool):
+        return f"{statistics.median(row[tool]):.3f}"
+    return "fails" if f"{tool} fails" in row else ""
 
 
 def _times(found: dict[str, float] | None) -> str:

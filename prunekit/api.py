@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError, expect
 from prunekit.inputs import infer, normalise
 from prunekit.modules.rollback import standing
-from prunekit.modules.walk import state_tensors
+from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.operators import TABLE, Operator
 from prunekit.options import Options
@@ -31,6 +32,8 @@ from prunekit.quantities.layers import Layer, layer_table, layers_of
 from prunekit.quantities.lines import report_lines
 from prunekit.registry.homes import settled
 from prunekit.registry.rules import coupled
+from prunekit.scorers import OWN
+from prunekit.scorers.needs import NOTHING, WEIGHTS
 from prunekit.surgery.cutting import apply, take_back
 from prunekit.tracing.collector import paused_collector
 from prunekit.tracing.recorder import record
@@ -147,7 +150,7 @@ def plan(
     options.refuse("prunekit.plan", STEPWISE)
     model = unwrap(model)
     options = by_name(options, model)
-    with eager(model):
+    with eager(model), _collector(options, data):
         return draft(model, _given_or_traced(model, example_inputs, structure, options), options, data=data).plan
 
 
@@ -184,10 +187,26 @@ def prune(
     options = (options or Options()).replaced(**keywords)
     model = unwrap(model)
     options = by_name(options, model)
+    with _collector(options, data):
+        return _pruned(model, example_inputs, structure, options, data=data, progress=progress, start=start)
+
+
+def _pruned(
+    model: nn.Module,
+    example_inputs: Any,
+    structure: Structure | None,
+    options: Options,
+    *,
+    data: Iterable[Any] | None,
+    progress: Any,
+    start: float,
+) -> Result:
+    """``prune`` of what ``unwrap`` gave, since ``start``."""
     _check_weights(model)
-    replaced = {id(tensor): (tensor, name) for name, tensor in state_tensors(model).items()}
+    modules = named_modules(model)
+    replaced = {id(tensor): (tensor, name) for name, tensor in state_tensors(model, modules).items()}
     done = Done()
-    back = [standing(model), done.undo]
+    back = [standing(model, modules), done.undo]
     try:
         with eager(model):
             structure = _given_or_traced(model, example_inputs, structure, options)
@@ -209,6 +228,19 @@ def prune(
         raise
 
 
+def _collector(options: Options, data: Any) -> AbstractContextManager[None]:
+    """Paused for a call that reads weights alone, in one step: what it makes is gone or returned when it ends.
+
+    Between the rooms the collector would walk a trace that lives on, and every few calls all objects of the process,
+    which takes longer than the call. What runs on samples may leave much in cycles, and is not to wait.
+    """
+    scorer, cutting = options.choice.scorer, options.cutting
+    needs = getattr(OWN.get(scorer) if isinstance(scorer, str) else scorer, "needs", None)
+    alone = needs in (WEIGHTS, NOTHING) and data is None and isinstance(options.choice.allocation, str)
+    quick = alone and options.choice.allocation == "ranked" and cutting.steps == 1
+    return paused_collector() if quick and cutting.compensate is None and cutting.on_step is None else nullcontext()
+
+
 def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:
     """Traces again with what was known for ``structure``."""
     known: dict[str, Any] = {"operators": structure.brought, "free_outputs": structure.free_outputs}
@@ -216,8 +248,8 @@ def _as(structure: Structure) -> Callable[[nn.Module, Any], Structure]:
 
 
 def _check_weights(model: nn.Module) -> None:
-    names = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-    count = sum(1 for _ in model.parameters())
+    parameters = list(model.named_parameters())
+    names, count = [name for name, parameter in parameters if parameter.is_meta], len(parameters)
     if names and len(names) == count:
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
     if names:

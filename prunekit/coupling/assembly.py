@@ -257,6 +257,6 @@ def _frozen_axes(axes: list[_Axis], fates: Fates) -> list[Frozen]:
             continue
         held = fates.frozen[axis.labels]
         if held.any():
-            reason, where = fates.reasons.get(int(axis.labels[held][0]), ("it is joined with a frozen width", ""))
+            reason, where = fates.reasons.of(int(axis.labels[held][0])) or ("it is joined with a frozen width", "")
             found.append(Frozen(f"{axis.tensor}:{axis.axis}", int(held.sum()), reason, where))
     return found

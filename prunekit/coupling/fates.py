@@ -18,14 +18,27 @@ class Fates:
     what the class with the most of them needs, 1 in a network without heads.
 
     A class is alive iff all its owners are. Frozen classes own nothing and always live. ``family`` keeps the rows
-    and the columns of a grid apart, ``reasons`` says why a class is frozen.
+    and the columns of a grid apart, ``reasons`` say why classes are frozen.
     """
 
     fate: Vector
     owners: Vector
     frozen: NDArray[np.bool_]
     family: Vector
-    reasons: dict[int, tuple[str, str]]
+    reasons: Reasons
+
+
+@dataclass(frozen=True, eq=False)
+class Reasons:
+    """Why classes are frozen: ``which`` (classes,) of the ``told``, each a reason and where it was met; -1 for none."""
+
+    which: Vector
+    told: tuple[tuple[str, str], ...]
+
+    def of(self, number: int) -> tuple[str, str] | None:
+        """Why a class is frozen; None where it is not, or nobody said."""
+        at = int(self.which[number])
+        return self.told[at] if at >= 0 else None
 
 
 def resolve(labels: Labels) -> Fates:
@@ -47,16 +60,18 @@ def resolve(labels: Labels) -> Fates:
     return Fates(fate, owners, frozen, _families(labels, fate), _reasons(frozen_labels, fate))
 
 
-def _reasons(frozen_labels: Freezes, fate: Vector) -> dict[int, tuple[str, str]]:
+def _reasons(frozen_labels: Freezes, fate: Vector) -> Reasons:
     """The first reason for each frozen class; what followed from another freeze tells that one's reason."""
-    found: dict[int, tuple[str, str]] = {}
-    for vector, reason, where, cause in frozen_labels:
-        told = (reason, where)
+    which = np.full(int(fate.max()) + 1, -1, dtype=np.int64)
+    for number, (vector, _, _, cause) in enumerate(frozen_labels):
+        follows = number
         if cause is not None:
-            told = next((found[c] for c in np.unique(fate[cause]).tolist() if c in found), told)
-        for c in np.unique(fate[vector]).tolist():
-            found.setdefault(c, told)
-    return found
+            causes = fate[cause].reshape(-1)
+            causes = causes[which[causes] >= 0]
+            follows = int(which[causes.min()]) if causes.size else number
+        classes = fate[vector]
+        which[classes[which[classes] < 0]] = follows
+    return Reasons(which, tuple((reason, where) for _, reason, where, _ in frozen_labels))
 
 
 def _components(count: int, edges: list[tuple[Vector, Vector]]) -> Vector:

@@ -55,6 +55,8 @@ class Systems:
 def _parts_joined(count: int, sets: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """The places 0 to ``count`` in parts: those that are in one set, or joined by others, are in one part."""
     pairs = np.array([(places[0], other) for places in sets for other in places[1:]], dtype=np.int64).reshape(-1, 2)
+    if not pairs.size:
+        return tuple((place,) for place in range(count))
     graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     parts: dict[int, list[int]] = {}
     for place, part in enumerate(connected_components(graph, directed=False)[1].tolist()):

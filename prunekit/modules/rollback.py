@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,13 +13,14 @@ from prunekit.modules.walk import named_modules, state_tensors
 _CONTAINERS = (dict, list, set)
 
 
-def standing(model: nn.Module) -> Callable[[], None]:
+def standing(model: nn.Module, walked: Sequence[tuple[str, nn.Module]] | None = None) -> Callable[[], None]:
     """A function that makes ``model`` stand as it does now: classes, attributes, hooks, tensors, what needs gradients.
 
     It puts references back and copies nothing: values that are written over inside a tensor are no part of it
-    (``kept_as_is`` has these). torch's random state is. It may be called again where it was interrupted.
+    (``kept_as_is`` has these). torch's random state is. It may be called again where it was interrupted. ``walked`` are
+    the model's ``named_modules``, where they are known.
     """
-    walked = named_modules(model)
+    walked = named_modules(model) if walked is None else walked
     modules = [(module, type(module), dict(module.__dict__)) for _, module in walked]
     held = {id(value): value for _, _, known in modules for value in known.values() if isinstance(value, _CONTAINERS)}
     contents = [(value, _contents_of(value)) for value in held.values()]

@@ -23,6 +23,7 @@ from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
 from prunekit.modules.perturbing import noise_of, perturbed
 from prunekit.modules.soundness import not_finite
+from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.options import Options
 from prunekit.planning.turned import Decisions
 from prunekit.tracing.recorder import output_tensors
@@ -101,6 +102,8 @@ class _Check:
     ) -> None:
         self.reads_values = reads_values
         self.model, self.seed, self.seen, self.dtype = model, seed, seen, dtype
+        self.modules = named_modules(model)  # walked once for all runs, after each of which the model is as it was
+        self.state = state_tensors(model, self.modules)
         self.tolerance = TOLERANCE
         self.inputs = Inputs(map_tensors(inputs.args, self._cast), map_tensors(inputs.kwargs, self._cast))
         self.base: list[Tensor] | None = None
@@ -177,7 +180,7 @@ class _Check:
                 return _moved(self._cast(tensor.detach()), moves).clone()
             return nn.Parameter(_moved(self._perturbed(name, tensor, keep), moves, self.spare), requires_grad=False)
 
-        with swapped(self.model, replace), torch.no_grad():
+        with swapped(self.model, replace, self.modules, self.state), torch.no_grad():
             result = self.model(*self.inputs.args, **self.inputs.kwargs)
         return [_comparable(t.detach()) for t in output_tensors(result)]
 
@@ -306,4 +309,4 @@ def check_symmetry(
 
 def is_meta(model: nn.Module) -> bool:
     """Whether a model has no weights, only their shapes."""
-    return any(t.is_meta for t in model.parameters())
+    return any(t.is_meta for _, module in named_modules(model) for t in module._parameters.values() if t is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from prunekit.plans.checking import as_read, ascending
 from prunekit.plans.lines import width_lines
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 FORMAT = "prunekit.plan/1"
 WITH_REMOVALS = "prunekit.plan/2"  # an earlier prunekit must not carry out half of such a plan
@@ -176,7 +177,11 @@ class Plan:
         return "\n".join(lines)
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Identifies a structure: names and shapes of all parameters and buffers, 16 hex digits."""
-    text = ";".join(f"{n}{tuple(t.shape)}" for n, t in sorted(state_tensors(model).items()))
+def fingerprint(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> str:
+    """Identifies a structure: names and shapes of all parameters and buffers, 16 hex digits.
+
+    ``state`` are the model's ``state_tensors``, where they are known.
+    """
+    held = state_tensors(model) if state is None else state
+    text = ";".join(f"{n}{tuple(t.shape)}" for n, t in sorted(held.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -23,6 +23,7 @@ class Needs:
     labels: bool = False
 
 
+NOTHING = Needs("nothing", "none")
 WEIGHTS = Needs("weights", "one pass through the weights")
 FORWARD = Needs("inputs", "one forward pass a sample")
 BACKWARD = Needs("inputs", "one forward and one backward pass a sample")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Group
-from prunekit.scorers.needs import Needs
+from prunekit.scorers.needs import NOTHING, Needs
 from prunekit.scorers.statistics import Statistics
 
 
@@ -19,7 +19,7 @@ class Random:
     """Uniform in [0, 1). Determined by the seed and the group's name, so the order of groups does not matter."""
 
     of_blocks: ClassVar[bool] = True
-    needs: ClassVar[Needs] = Needs("nothing", "none")
+    needs: ClassVar[Needs] = NOTHING
 
     seed: int = 0
 

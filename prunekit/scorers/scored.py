@@ -11,7 +11,7 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.scorers.contract import Scorer
-from prunekit.scorers.needs import Needs
+from prunekit.scorers.needs import NOTHING, Needs
 from prunekit.scorers.statistics import Statistics
 
 
@@ -19,7 +19,7 @@ from prunekit.scorers.statistics import Statistics
 class Scored:
     """A scorer that has its scores already: (group.size,) by group name. ``scorer`` is where they came from."""
 
-    needs: ClassVar[Needs] = Needs("nothing", "none")
+    needs: ClassVar[Needs] = NOTHING
     needs_samples: ClassVar[bool] = False
 
     scores: Mapping[str, Tensor] = field(repr=False)

@@ -127,23 +127,24 @@ def carry_out_plan(
 
         data = list(data)
         samples = map_inputs(data)
-    if fingerprint(model) != plan.fingerprint:
+    modules = named_modules(model)
+    state = state_tensors(model, modules)
+    if fingerprint(model, state) != plan.fingerprint:
         raise PlanError(
             "the plan was made for a model of another structure",
             hint="build the model exactly as it was when the plan was made, or plan again",
         )
     _check_edits(model, plan.edits)
     check_removals(model, plan)
-    stood = standing(model)
+    stood = standing(model, modules)
     original, added = _seen_before(model, plan, as_compensation(compensate), data)
-    replacements = _replacements(model, plan, original.names if original else (), added)
+    replacements = _replacements(state, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
     gone = removed_parameters(model, plan)
     steps = undo.steps
     try:
         remember(model, plan, steps)
         dead([*old, *gone], steps)
-        modules = named_modules(model)
         for _, module in modules:
             _replace(module, replacements, steps)
         for edit in plan.edits:
@@ -202,9 +203,8 @@ def _bury(tensors: Iterable[Tensor]) -> None:
 
 
 def _replacements(
-    model: nn.Module, plan: Plan, renewed: Collection[str], added: Mapping[str, Tensor]
+    state: Mapping[str, Tensor], plan: Plan, renewed: Collection[str], added: Mapping[str, Tensor]
 ) -> dict[int, Tensor]:
-    state = state_tensors(model)
     by_tensor: dict[str, list[Cut]] = {}
     for cut in plan.cuts:
         by_tensor.setdefault(cut.tensor, []).append(cut)

@@ -120,7 +120,7 @@ class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Writes the operator down, and gives its result."""
         r = self.recording
         outputs = self._outputs(result, known, any(i.kind != "constant" for i in inputs))
-        where = r.call.source if r.call is not None else "" if r.brief else source()
+        where = r.call.source if r.call is not None else "" if r.brief else source(r.entered)
         r.trace.ops.append(Op(func, *stripped, outputs, r.call, r.module, where, tuple(inputs)))
         return result
 
@@ -253,7 +253,9 @@ class CallMode(TorchFunctionMode):
         if func in _MAKES and not any(True for _ in of_type(args, Tensor)):
             return _made_of_numbers(func, args, kwargs, r)
         args = _with_known_lists(func, args, r)
-        call = Call(getattr(func, "__name__", str(func)), r.strip(args), r.strip(kwargs), (), r.module, source())
+        call = Call(
+            getattr(func, "__name__", str(func)), r.strip(args), r.strip(kwargs), (), r.module, source(r.entered)
+        )
         r.call = call
         try:
             result = func(*args, **kwargs)

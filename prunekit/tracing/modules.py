@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from prunekit.errors import PrunekitError, TraceError
 from prunekit.graph.nodes import ModuleCall, Op, Ref
 from prunekit.graph.tree import meta_tensors
 from prunekit.tracing.modes import DataDependentError
-from prunekit.tracing.tape import Recording
+from prunekit.tracing.tape import Entered, Recording
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ def module_calls(r: Recording) -> Iterator[None]:
             return plain(module, *args, **kwargs)
         path = r.paths.get(id(module), r.module)
         r.stack.append(path)
+        if not r.brief:
+            r.entered.append(Entered(sys._getframe()))
         try:
             if path in r.opaque and id(module) in r.paths:
                 output = _from_outside(r, module, path, plain, args, kwargs, "")
@@ -61,6 +64,8 @@ def module_calls(r: Recording) -> Iterator[None]:
             raise
         finally:
             r.stack.pop()
+            if not r.brief:
+                r.entered.pop()
         if not r.brief:
             leaf = not any(child is not None for child in module._modules.values())
             inputs = tuple([r.ref(t) for t in meta_tensors(args[:1])])

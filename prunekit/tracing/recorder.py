@@ -139,7 +139,8 @@ def _enter(
     """Everything that forward runs in: on stand-ins, without gradients, on the meta device, seen by the modes."""
     trace, brief = recording.trace, recording.brief
     scope.enter_context(free_inner_widths(recording.modules))
-    standing = stand_in(recording.model, recording.state, attributes, is_traced=not brief, modules=recording.modules)
+    known: dict[str, Any] = {"modules": recording.modules, "state": recording.real}
+    standing = stand_in(recording.model, recording.state, attributes, is_traced=not brief, **known)
     trace.attributes = scope.enter_context(standing)
     scope.enter_context(python_functionals_open())
     scope.enter_context(module_calls(recording))

@@ -39,16 +39,19 @@ def swapped(
     model: nn.Module,
     replace: Callable[[str, Tensor], Tensor],
     modules: Sequence[tuple[str, nn.Module]] | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Iterator[None]:
     """Inside the context the model holds ``replace(name, tensor)`` for each state tensor and is in eval mode.
 
     On leaving, every module's ``__dict__`` is what it was, whatever forward did to it: tensors, caches, counters,
     training mode, hooks that it registered; the global random state as well. What functions of the model's classes
-    remember is forgotten before and after. ``modules`` are the model's ``named_modules``, where they are known.
+    remember is forgotten before and after. ``modules`` are the model's ``named_modules`` and ``state`` its
+    ``state_tensors``, where they are known.
     """
     modules = named_modules(model) if modules is None else modules
+    state = state_tensors(model, modules) if state is None else state
     with forgotten(model, modules):
-        yield from _swapped(modules, {id(t): n for n, t in state_tensors(model, modules).items()}, replace)
+        yield from _swapped(modules, {id(t): n for n, t in state.items()}, replace)
 
 
 def _swapped(
@@ -113,6 +116,7 @@ def stand_in(
     values: Mapping[AttributeKey, float],
     is_traced: bool = True,
     modules: Sequence[tuple[str, nn.Module]] | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Iterator[dict[AttributeKey, int]]:
     """``swapped``, and every int attribute remembers where it came from; ``values`` overrides some.
 
@@ -120,7 +124,7 @@ def stand_in(
     """
     seen: dict[AttributeKey, int] = {}
     modules = named_modules(model) if modules is None else modules
-    with swapped(model, replace, modules):
+    with swapped(model, replace, modules, state):
         named = {path for path, _, _ in values}
         for path, module in modules if is_traced or named else ():
             if isinstance(module, torch.jit.ScriptModule) or not (is_traced or path in named):

@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
@@ -31,18 +32,35 @@ def is_foreign(file: str) -> bool:
     return not file.startswith(OWN_FOLDERS) and not file.startswith("<")
 
 
-def source() -> str:
-    """``file.py:line`` of the innermost frame outside torch and prunekit."""
+def source(entered: Sequence[Entered] = ()) -> str:
+    """``file.py:line`` of the innermost frame outside torch and prunekit; ``entered`` are the module calls around."""
     frame: FrameType | None = sys._getframe(2)
+    inner, found = len(entered), ""
     while frame is not None:
+        if inner and frame is entered[inner - 1].frame:
+            inner -= 1
+            if entered[inner].source is not None:  # what stands above it stands still while it runs
+                found = entered[inner].source or ""
+                break
         code = frame.f_code
         foreign = _FOREIGN.get(code)
         if foreign is None:
             foreign = _FOREIGN[code] = is_foreign(code.co_filename)
         if foreign:
-            return f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+            found = f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+            break
         frame = frame.f_back
-    return ""
+    for entry in entered[inner:]:
+        entry.source = found
+    return found
+
+
+@dataclass(eq=False)
+class Entered:
+    """A module call that runs: its frame, and the source line that it was reached from, once that is known."""
+
+    frame: FrameType
+    source: str | None = None
 
 
 class Recording:
@@ -69,6 +87,7 @@ class Recording:
         self.max_ops, self.deadline, self.max_seconds = max_ops, time.monotonic() + max_seconds, max_seconds
         self.call: Call | None = None
         self.stack: list[str] = []
+        self.entered: list[Entered] = []
         self.modules = named_modules(model)  # walked once: nothing that a trace does adds or takes one
         self.paths = {id(m): n for n, m in self.modules}
         self.real = state_tensors(model, self.modules)

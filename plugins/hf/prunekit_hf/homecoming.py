@@ -42,7 +42,7 @@ def study(model: nn.Module) -> Words:
 
 def vocabulary(model: PreTrainedModel) -> Vocabulary:
     """Kept with the model, and found anew where its configuration, or the number of its layers, has changed."""
-    written = model.config.to_json_string(), sum(1 for _ in model.parameters())
+    written = model.config.to_json_string(use_diff=False), sum(1 for _ in model.parameters())
     if _VOCABULARIES.get(model, (("", 0), None))[0] != written:
         _VOCABULARIES[model] = written, _learnt(model, written[0])
     return _VOCABULARIES[model][1]
