@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.cost import CostTerm
 from prunekit.coupling.groups import Frozen, Group, Member
-from prunekit.graph.nodes import Ref, Trace, packet
+from prunekit.graph.nodes import Op, Ref, Trace, packet
 from prunekit.modules.containers import place
 from prunekit.modules.unrouting import Route
 from prunekit.roles import EXPERT_IN_LIST
@@ -22,21 +23,22 @@ def find_expert_lists(trace: Trace, blocks: Collection[str]) -> tuple[tuple[Grou
     with the reason. Whether that layer chooses among the entries is for a run to tell.
     """
     groups, frozen = [], []
-    for container, names in trace.containers.items():
-        entries = [place(container, name) for name in names]
-        if container in blocks or len(names) < 2 or not _entries_alike(entries, trace):
+    choices = [op for op in trace.ops if packet(op) == "aten.topk"]
+    lists = {at: [place(at, name) for name in names] for at, names in trace.containers.items() if at not in blocks}
+    tensors = _held_by_entry({path for entries in lists.values() for path in entries}, trace) if choices else {}
+    for container, entries in lists.items():
+        if len(entries) < 2 or not _entries_alike(entries, tensors):
             continue
-        owner = container.rpartition(".")[0]
-        chosen = list(_chosen_at_once(owner, len(names), trace))
+        owner, size = container.rpartition(".")[0], len(entries)
+        chosen = list(_chosen_at_once(owner, size, choices))
         if not chosen:
             continue
-        routers = list(_rows_for(len(names), owner, entries, trace))
-        if len(routers) != 1:
-            reason = "no linear layer beside it" if not routers else f"{' and '.join(routers)} each"
-            frozen.append(Frozen(container, len(names), f"{reason} has one row for each of its entries to choose by"))
+        routers = list(_rows_for(size, owner, entries, trace))
+        if len(routers) == 1:
+            groups.append(_set_of_experts(container, entries, routers[0], max(chosen), tensors, trace))
             continue
-        found = _set_of_experts(container, tuple(entries), routers[0], max(chosen), owner, trace)
-        groups.append(found)
+        reason = f"{' and '.join(routers)} each have" if routers else "no linear layer beside it has"
+        frozen.append(Frozen(container, size, f"{reason} one row for each of its entries to choose by"))
     return tuple(groups), tuple(frozen)
 
 
@@ -44,54 +46,61 @@ def _is_in(path: str, owner: str) -> bool:
     return not owner or is_inside(path, [owner])
 
 
-def _entries_alike(entries: Sequence[str], trace: Trace) -> bool:
+def _held_by_entry(entries: Collection[str], trace: Trace) -> dict[str, dict[str, Ref]]:
+    """The tensors in each entry, by their name within it."""
+    found: dict[str, dict[str, Ref]] = {}
+    for name, ref in trace.state.items():
+        path = name
+        while path := path.rpartition(".")[0]:
+            if path in entries:
+                found.setdefault(path, {})[name[len(path) + 1 :]] = ref
+    return found
+
+
+def _entries_alike(entries: Sequence[str], tensors: Mapping[str, Mapping[str, Ref]]) -> bool:
     """Whether the entries hold tensors of the same names and shapes, and some."""
-    shapes = [
-        {name.removeprefix(f"{path}."): ref.shape for name, ref in trace.state.items() if name.startswith(f"{path}.")}
-        for path in entries
-    ]
+    shapes = [{name: ref.shape for name, ref in tensors.get(path, {}).items()} for path in entries]
     return bool(shapes[0]) and all(each == shapes[0] for each in shapes)
 
 
-def _chosen_at_once(owner: str, count: int, trace: Trace) -> Iterator[int]:
+def _chosen_at_once(owner: str, count: int, choices: Sequence[Op]) -> Iterator[int]:
     """How many are chosen, by every top-k over so many values in the module that owns the list."""
-    for op in trace.ops:
-        if packet(op) == "aten.topk" and _is_in(op.module, owner):
-            base, k = op.args[0], op.args[1]
-            if isinstance(base, Ref) and base.shape and base.shape[-1] == count:
-                yield int(k)
+    for op in choices:
+        base, k = op.args[0], op.args[1]
+        if _is_in(op.module, owner) and isinstance(base, Ref) and base.shape and base.shape[-1] == count:
+            yield int(k)
 
 
 def _rows_for(count: int, owner: str, entries: Sequence[str], trace: Trace) -> Iterator[str]:
     """Linear layers in the module that owns the list, and not in its entries, that give so many values."""
-    for path in dict.fromkeys(call.module for call in trace.modules if call.is_leaf):
+    for path in dict.fromkeys(call.module for call in trace.modules if call.is_leaf and _is_in(call.module, owner)):
         weight = trace.state.get(f"{path}.weight")
-        if weight is None or len(weight.shape) != 2 or weight.shape[0] != count:
-            continue
-        if _is_in(path, owner) and not is_inside(path, entries):
+        is_row = weight is not None and len(weight.shape) == 2 and weight.shape[0] == count
+        if is_row and not is_inside(path, entries):
             yield path
 
 
 def _set_of_experts(
-    container: str, entries: tuple[str, ...], router: str, least: int, owner: str, trace: Trace
+    container: str,
+    entries: Sequence[str],
+    router: str,
+    least: int,
+    tensors: Mapping[str, Mapping[str, Ref]],
+    trace: Trace,
 ) -> Group:
-    size = len(entries)
+    size, owner = len(entries), container.rpartition(".")[0]
     members = [
         Member(ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64), ref.kind == "buffer")
         for unit, path in enumerate(entries)
-        for name, ref in trace.state.items()
-        if ref.shape and name.startswith(f"{path}.")
+        for ref in tensors[path].values()
+        if ref.shape
     ]
     own = (f"{router}.weight", f"{router}.bias")
-    beside = tuple(
-        name
-        for name, ref in trace.state.items()
-        if ref.shape == (size,) and _is_in(name, owner) and not is_inside(name, entries) and name not in own
-    )
+    rows = (name for name, ref in trace.state.items() if ref.shape == (size,) and name not in own)
+    beside = tuple(name for name in rows if _is_in(name, owner) and not is_inside(name, entries))
     routes = tuple(Route(router, unit, beside) for unit in range(size))
-    return Group(
-        container, EXPERT_IN_LIST, size, tuple(members), block=container, least=least, places=entries, routes=routes
-    )
+    known: dict[str, Any] = {"least": least, "places": tuple(entries), "routes": routes}
+    return Group(container, EXPERT_IN_LIST, size, tuple(members), block=container, **known)
 
 
 def routers_narrowed(

@@ -153,7 +153,7 @@ def test_what_cannot_be_followed_says_why():
     for mixture in model.mixtures:
         mixture.other = nn.Linear(6, mixture.num_experts)
         mixture.register_forward_hook(lambda module, given, made: made + module.other(given[0]).mean())
-    with pytest.raises(NothingToPruneError, match="each has one row for each of its entries"):
+    with pytest.raises(NothingToPruneError, match="each have one row for each of its entries"):
         prunekit.plan(model, X, roles=["depth.expert"], ratio=0.25, scorer="random")
 
 
