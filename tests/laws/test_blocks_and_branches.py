@@ -11,6 +11,7 @@ from torch import nn
 
 import prunekit
 from prunekit.modules.absent import Absent
+from prunekit.scorers.needs import Needs
 
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
 OTHER = torch.randn(3, 7, 8, generator=torch.Generator().manual_seed(1))
@@ -175,14 +176,21 @@ def test_a_branch_that_must_stay_keeps_no_block_from_going():
     assert sum(w.before - w.after for w in plan.widths if w.role == "depth.block") == 1
 
 
+class Given:
+    """A whole block is worth little more than a part of it, so by what it spares it is worth least."""
+
+    of_blocks = True
+    needs = Needs("nothing", "none")
+
+    def score(self, group, statistics):
+        return torch.full((group.size,), 1.0 if group.role == "depth.block" else 0.9, dtype=torch.float64)
+
+
 def test_no_block_goes_where_a_branch_is_enough():
-    torch.manual_seed(0)
-    model = Stack(4).eval()
-    asked = {"roles": BOTH, "scorer": "damage", "data": [X[:1], X[1:]]}
-    for target in ("params<=99%", "params<=92%"):
-        plan = prunekit.plan(model, X, target=target, **asked)
-        assert [w.role for w in plan.widths if w.before - w.after] != []
-        assert "depth.block" not in {w.role for w in plan.widths}
+    plan = prunekit.plan(Stack(4).eval(), X, roles=BOTH, scorer=Given(), target="params<=92%")
+    assert "depth.block" not in {w.role for w in plan.widths}
+    plan = prunekit.plan(Stack(4).eval(), X, roles=BOTH, scorer=Given(), target="params<=60%")
+    assert "depth.block" in {w.role for w in plan.widths}
 
 
 def test_a_target_counts_what_goes_once():
