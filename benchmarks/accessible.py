@@ -10,9 +10,13 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from benchmarks.browser import THEMES, chromium, looked_at
@@ -35,9 +39,26 @@ class Violation:
     element: str
 
 
-def found_in(started: Any, name: str, path: Path, theme: str) -> list[Violation]:
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of ``folder``, for this machine alone: a page of what is not found names its parts from the root."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def found_in(started: Any, name: str, at: Path | str, theme: str) -> list[Violation]:
     """What one page breaks in one theme, with everything open; asking the network breaks a rule of ours."""
-    with looked_at(started, path, theme=theme) as seen:
+    with looked_at(started, at, theme=theme) as seen:
         seen.page.evaluate(OPEN)
         asked = [Violation("no-network", "serious", "a page fetches nothing", name, theme, url) for url in seen.asked]
         return asked + [
@@ -65,21 +86,22 @@ def main() -> int:
     parser.add_argument("--site", type=Path, default=ROOT / "site", help="what mkdocs built")
     parser.add_argument("--only", default="", help="pages with this in their names")
     given = parser.parse_args()
+    if not given.site.is_dir():
+        raise RuntimeError(f"there is no {given.site}: make docs builds it")
     demo = ROOT / "out" / "demo" / "report.html"
-    with tempfile.TemporaryDirectory() as folder, chromium() as started:
-        pages = {f"report of {kind}": path for kind, path in sample_pages(Path(folder)).items()}
+    with tempfile.TemporaryDirectory() as folder, served(given.site) as address, chromium() as started:
+        pages: dict[str, Path | str] = {f"report of {kind}": path for kind, path in sample_pages(Path(folder)).items()}
         pages |= {"report of make demo": demo} if demo.is_file() else {}
-        pages |= {f"docs/{path.relative_to(given.site)}": path for path in sorted(given.site.rglob("*.html"))}
+        parts = [str(path.relative_to(given.site)) for path in sorted(given.site.rglob("*.html"))]
+        pages |= {f"docs/{part}": address + part for part in parts}
         pages = {name: path for name, path in pages.items() if given.only in name}
         began, found = time.monotonic(), []
-        for at, (name, path) in enumerate(pages.items(), 1):
-            here = [each for theme in THEMES for each in found_in(started, name, path, theme)]
+        for number, (name, at) in enumerate(pages.items(), 1):
+            here = [each for theme in THEMES for each in found_in(started, name, at, theme)]
             found += here
-            print(f"{at}/{len(pages)}  {name}  {len(here)} violations", flush=True)
+            print(f"{number}/{len(pages)}  {name}  {len(here)} violations", flush=True)
     print("\n".join(lines_of(found)))
     print(f"{len(pages)} pages, {len(THEMES)} themes, {len(found)} violations, {time.monotonic() - began:.0f} s")
-    if not given.site.is_dir():
-        print("the documentation was not looked at: make docs builds it")
     return bool(found)
 
 

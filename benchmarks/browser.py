@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,18 +76,26 @@ class Seen:
 
 @contextmanager
 def looked_at(
-    started: Any, path: Path, *, width: int = 1100, height: int = 900, theme: str = "light"
+    started: Any, at: Path | str, *, width: int = 1100, height: int = 900, theme: str = "light", scale: float = 1
 ) -> Iterator[Seen]:
-    """The page at ``path`` in a window of its own, as one who prefers ``theme`` and no motion gets it."""
+    """The page ``at`` a path or an address, in a window of its own, as one who prefers ``theme`` and no motion gets it.
+
+    ``scale`` pixels of the device make one of the page.
+    """
     window = started.new_context(
-        viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
+        viewport={"width": width, "height": height},
+        color_scheme=theme,
+        reduced_motion="reduce",
+        device_scale_factor=scale,
     )
     try:
         seen = Seen(window.new_page())
         seen.page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
         seen.page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
-        seen.page.on("request", lambda request: request.url.startswith(NOTHING) or seen.asked.append(request.url))
-        seen.page.goto(path.resolve().as_uri())
+        address = at.resolve().as_uri() if isinstance(at, Path) else at
+        own = (*NOTHING, re.sub("(//[^/]*/).*", r"\1", address))  # the server of a site may be asked for its parts
+        seen.page.on("request", lambda request: request.url.startswith(own) or seen.asked.append(request.url))
+        seen.page.goto(address)
         yield seen
     finally:
         window.close()

@@ -31,6 +31,7 @@ def report_page(plan: Plan, report: Mapping[str, Any], story: Mapping[str, Any])
         exhibits=story.get("exhibits", []),
         roles=roles,
         blocks=blocks,
+        whole=_gone_whole(plan),
         frozen=[{"name": f.name, "size": f.size, "reason": f.reason} for f in plan.frozen],
         losses=losses_chart(losses, 1),
         losses_said=said,
@@ -50,6 +51,11 @@ def _summary(report: Mapping[str, Any]) -> str:
     part = f" of {report['part']}" if report.get("part") else ""
     took = f", {report['seconds']:.0f} s" if report.get("seconds") else ""
     return f"{recipe}{part} {budget_of(report)}{took}"
+
+
+def _gone_whole(plan: Plan) -> list[str]:
+    """Blocks that were taken out of their containers, and branches that add nothing any more."""
+    return [*(path for removal in plan.removals for path in removal.gone), *(each.module for each in plan.absences)]
 
 
 def _tiles(figures: list[Row], report: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -28,7 +29,8 @@ def _environment() -> Any:
 
 
 def _breakable(path: Any) -> Any:
-    """A path of modules that a narrow column breaks between its parts, not within one."""
+    """A path of modules or folders that a narrow column breaks between its parts, not within one."""
     from markupsafe import Markup, escape
 
-    return Markup(str(escape(path)).replace(".", ".<wbr>"))  # what is escaped holds no point
+    # what is escaped holds none of these
+    return Markup(re.sub(r"([./]|:(?=[A-Za-z]))(?=[^./:])", r"\1<wbr>", str(escape(path))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,10 +13,12 @@ from torch import nn
 
 import prunekit
 from prunekit.cli.app import run
+from prunekit.coupling.groups import Absence
 from prunekit.pages import comparison_page, model_card, report_page
 from prunekit.pages.charts import front, losses_chart, pareto_chart
 from prunekit.pages.mapping import block_of
 from prunekit.pages.report_figures import budget_of, figure_rows, notes_of
+from prunekit.plans.contents import Removal
 from prunekit.runs.telling import STEPS, Told
 
 
@@ -79,6 +82,17 @@ def test_a_model_of_any_size_is_told_in_digits_that_say_something(size):
             assert number > 0, row
         assert row["before"].partition(" ")[2] == row["after"].partition(" ")[2], row
     assert " 0.00 " not in Reader(comparison_page({"a": report, "b": report})).text
+
+
+def test_blocks_and_branches_that_went_are_named(folder):
+    plan = prunekit.Plan.from_json((folder / "plan.json").read_text())
+    assert "Gone whole" not in report_page(plan, {}, {})
+    less = replace(
+        plan,
+        removals=(Removal("encoder.layer", ("0", "1", "2"), (0, 2)),),
+        absences=(Absence("encoder.layer.2.attn", "tensor", ("",)),),
+    )
+    assert "Gone whole: encoder.layer.1, encoder.layer.2.attn." in Reader(report_page(less, {}, {})).text
 
 
 def test_what_was_asked_by_role_is_said_in_words():
