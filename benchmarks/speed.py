@@ -34,7 +34,7 @@ OUT = Path("docs/speed.json")
 HEAD = """# Speed of a call
 
 CPU seconds of one thread for a whole call that halves every width by magnitude: Torch-Pruning {version} (build the
-graph, prune), torch-kirigami {kirigami} (likewise), prunekit without a check (`verify="shapes"`) and with the check of
+graph, prune), torch-kirigami {kirigami}, prunekit without a check (`verify="shapes"`) and with the check of
 symmetry (`verify="full"`); the others check nothing. Every row is a process in which all take turns; *times* is how
 many times as long Torch-Pruning takes, the median over {turns} turns with the least and the most: above 1 prunekit is
 faster. *Limit* is how many times as long as no call can be without a check: one forward pass on the meta device and one
@@ -276,7 +276,7 @@ def page(rows: dict[str, Any]) -> str:
     from importlib.metadata import version
 
     turns = max((len(row.get("with", ())) for row in rows.values()), default=0)
-    other = version("torch-kirigami") if OTHERS else "(not installed where this was measured)"
+    other = version("torch-kirigami") if OTHERS else "(not installed here)"
     lines = [HEAD.format(version=version("torch-pruning"), kirigami=other, turns=turns)]
     for tool, found in summarised(rows).items():
         middle, least = f"{found['median']:.2f}", f"{found['least']:.2f}"

@@ -253,15 +253,16 @@ class CallMode(TorchFunctionMode):
         if func in _MAKES and not any(True for _ in of_type(args, Tensor)):
             return _made_of_numbers(func, args, kwargs, r)
         args = _with_known_lists(func, args, r)
-        call = Call(
-            getattr(func, "__name__", str(func)), r.strip(args), r.strip(kwargs), (), r.module, source(r.entered)
-        )
+        with torch._C.DisableTorchFunction():  # what looks at tensors here is seen by no mode
+            told = r.strip(args), r.strip(kwargs)
+        call = Call(getattr(func, "__name__", str(func)), *told, (), r.module, source(r.entered))
         r.call = call
         try:
             result = func(*args, **kwargs)
         finally:
             r.call = None
-        call.outputs = tuple([r.ref(t) for t in meta_tensors(result)])
+        with torch._C.DisableTorchFunction():
+            call.outputs = tuple([r.ref(t) for t in meta_tensors(result)])
         r.trace.calls.append(call)
         return result
 

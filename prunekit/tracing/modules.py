@@ -67,12 +67,8 @@ def module_calls(r: Recording) -> Iterator[None]:
             if not r.brief:
                 r.entered.pop()
         if not r.brief:
-            leaf = not any(child is not None for child in module._modules.values())
-            inputs = tuple([r.ref(t) for t in meta_tensors(args[:1])])
-            outputs = tuple([r.ref(t) for t in meta_tensors(output)])
-            whole = leaf and not kwargs and len(args) == 1
-            given = inputs if whole else tuple([r.ref(t) for t in meta_tensors((args, kwargs))])
-            r.trace.modules.append(ModuleCall(path, leaf, inputs, outputs, given, _form(output)))
+            with torch._C.DisableTorchFunction():  # a look at a tensor here is no call of the model's
+                _write_down(r, module, path, args, kwargs, output)
         return output
 
     nn.Module.__call__ = call  # type: ignore[method-assign]
@@ -80,6 +76,15 @@ def module_calls(r: Recording) -> Iterator[None]:
         yield
     finally:
         nn.Module.__call__ = plain  # type: ignore[method-assign]
+
+
+def _write_down(r: Recording, module: nn.Module, path: str, args: Any, kwargs: Any, output: Any) -> None:
+    leaf = not any(child is not None for child in module._modules.values())
+    inputs = tuple([r.ref(t) for t in meta_tensors(args[:1])])
+    outputs = tuple([r.ref(t) for t in meta_tensors(output)])
+    whole = leaf and not kwargs and len(args) == 1
+    given = inputs if whole else tuple([r.ref(t) for t in meta_tensors((args, kwargs))])
+    r.trace.modules.append(ModuleCall(path, leaf, inputs, outputs, given, _form(output)))
 
 
 def _form(output: Any) -> tuple[str, ...]:

@@ -183,3 +183,11 @@ def test_the_collector_waits_for_a_call_that_reads_weights_alone(asked, waits, m
     assert gc.isenabled()
     assert all(Watching.seen) is False  # a trace always waits
     assert any(Watching.seen) is not waits
+
+
+def test_only_calls_of_the_model_are_written_down(residual):
+    """What the trace itself asks of tensors, such as whether one is on the meta device, is no call."""
+    model, x = residual
+    names = {call.name for call in prunekit.trace(model, x).trace.calls}
+    assert names
+    assert "__get__" not in names
