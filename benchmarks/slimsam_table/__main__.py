@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.notes import note_on
 from benchmarks.zoo.runner import write_atomically
 
 from .page import Record, markdown
@@ -107,12 +108,12 @@ def main() -> None:
         with lock:
             told["records"].append(record)
             write_atomically(path, json.dumps(told, indent=1) + "\n")
-            write_atomically(page, markdown(told, given.quick))
+            write_atomically(page, markdown(told, given.quick) + note_on(page))
 
     if not given.render:
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(run, left))
-    write_atomically(page, markdown(told, given.quick))
+    write_atomically(page, markdown(told, given.quick) + note_on(page))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def markdown(told: Mapping[str, Any], quick: bool) -> str:
         "of 4.6 M parameters trained on BSDS500. The students learn from photos of ImageNet without labels; judged by",
         "mean IoU on BSDS500's validation photos. Such a teacher says which way things go, not what real SAM gains.",
         "",
-        f"    make slimsam-table{'-quick' if quick else ''}",
+        f"    make slimsam-table{'-quick' if quick else ''} TABLE_FLAGS='{_flags(records, ratios, seeds)}'",
         "",
         f"Every row: `{told['command']} OPTIONS --ratio RATIO --seed N`. All rows of a ratio see as many images",
         "and train as many steps. Seeds "
@@ -37,7 +37,15 @@ def markdown(told: Mapping[str, Any], quick: bool) -> str:
     for ratio in ratios:
         lines += _table([r for r in records if r["ratio"] == ratio], ratio, teacher, quick)
     lines += ["## Claim by claim", "", *_claims(records, ratios, (*CLAIMS, *OWN_CLAIMS)), ""]
-    return "\n".join([*lines, *_retention(records, ratios, teacher), ""])
+    return "\n".join([*lines, *_retention(records, ratios, teacher), *_loss_gone(records, ratios), ""])
+
+
+def _flags(records: Sequence[Record], ratios: Sequence[float], seeds: Sequence[int]) -> str:
+    """What asks for the runs that are recorded, and for those that are missing among them."""
+    names = {record["row"] for record in records}
+    groups = [group for group, rows in GROUPS.items() if names & {row.name for row in rows}]
+    asked = {"groups": groups, "ratios": ratios, "seeds": seeds}
+    return " ".join(f"--{flag} {' '.join(str(value) for value in values)}" for flag, values in asked.items())
 
 
 def _table(records: Sequence[Record], ratio: float, teacher: Mapping[str, float], quick: bool) -> list[str]:
@@ -118,6 +126,22 @@ def _retention(records: Sequence[Record], ratios: Sequence[float], teacher: Mapp
                     f"- {name} keeps {kept:.1%} of the teacher's one-point mIoU at {ratio:.0%}; the paper's keeps "
                     f"{RETENTION[ratio]:.1%}."
                 )
+    return lines
+
+
+def _loss_gone(records: Sequence[Record], ratios: Sequence[float]) -> list[str]:
+    """Of what the faithful recipe loses against the teacher, how much slimsam-plus does not lose, seed by seed."""
+    lines = []
+    for ratio in ratios:
+        found = {(r["row"], r["seed"]): r for r in records if r["ratio"] == ratio}
+        seeds = sorted(seed for row, seed in found if row == "slimsam-plus" and ("slimsam-paper", seed) in found)
+        cells = []
+        for metric in METRICS if seeds else ():
+            pairs = [(found["slimsam-paper", seed], found["slimsam-plus", seed]) for seed in seeds]
+            lost = [(a["before"][metric] - a[metric], b["before"][metric] - b[metric]) for a, b in pairs]
+            cells.append(f"{metric} {', '.join(f'{a:.4f} to {b:.4f} ({1 - b / a:.0%} of it gone)' for a, b in lost)}")
+        if cells:
+            lines.append(f"- At {ratio:.0%} slimsam-paper loses, and slimsam-plus: {'; '.join(cells)}.")
     return lines
 
 

@@ -61,3 +61,15 @@ def test_the_page_has_the_figures_and_the_retention():
     assert f"| {ALTERNATE} | 2 | 10.0% | 20.0% | 0.405 ± 0.005 | 0.500 ± 0.000 | 81.0% | 67.40 |" in page
     assert "keeps 81.0% of the teacher's one-point mIoU at 77%; the paper's keeps 91.9%" in page
     assert "**cannot be told here** (+0.100, +0.100 / +0.000, +0.000)" in page
+
+
+def test_the_page_says_what_of_the_faithful_loss_is_gone():
+    shared = {"ratio": 0.77, "seed": 0, "before": {"point": 0.5, "box": 0.6}, "params": 0.1, "macs": 0.2, "seconds": 1}
+    records = [
+        {"row": "slimsam-paper", "point": 0.4, "box": 0.5, **shared},
+        {"row": "slimsam-plus", "point": 0.475, "box": 0.58, **shared},
+    ]
+    told = {"records": records, "command": "prunekit prune", "commit": "abc", "versions": {"torch": "2"}}
+    page = markdown(told, True)
+    assert "make slimsam-table-quick TABLE_FLAGS='--groups beyond --ratios 0.77 --seeds 0'" in page
+    assert "point 0.1000 to 0.0250 (75% of it gone); box 0.1000 to 0.0200 (80% of it gone)" in page
