@@ -122,14 +122,14 @@ def trace(
         return _followed_anew(model, example_inputs, operators, free_outputs=free_outputs)
 
 
-@paused_collector()
 def _followed_anew(
     model: nn.Module, example_inputs: Any, operators: Iterable[Operator], *, free_outputs: bool
 ) -> Structure:
     """``trace`` of what ``unwrap`` gave, inside ``eager``."""
     inputs = infer(model) if example_inputs is None else normalise(example_inputs)
     table = TABLE.with_(operators)
-    return coupled(model, record(model, inputs), inputs, table, free_outputs=free_outputs)
+    with paused_collector():
+        return coupled(model, record(model, inputs), inputs, table, free_outputs=free_outputs)
 
 
 @takes_options(without=STEPWISE)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunekit.errors import InputError
-from prunekit.inputs.values import Inputs, Sample, batch_size, map_tensors, tensors_in
+from prunekit.inputs.values import Inputs, Sample, batch_size, map_tensors, outside_inference, tensors_in
 
 TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -55,7 +55,7 @@ def _split(item: Any, like: Inputs, where: str) -> Iterator[Sample]:
         yield item
         return
     inputs, target = _pair_up(item, like, where)
-    inputs, single = _fit(inputs, like, where)
+    inputs, single = _fit(outside_inference(inputs), like, where)
     if single:
         yield Sample(inputs, _collate_one(target))
         return

@@ -144,7 +144,18 @@ def normalise(example_inputs: Any) -> Inputs:
         raise InputError("the example inputs are empty", hint=ASK)
     if bad := [key for key in inputs.kwargs if not isinstance(key, str)]:
         raise InputError(f"keyword {bad[0]!r} of the example inputs is not a string", hint=ASK)
-    return inputs
+    return outside_inference(inputs)
+
+
+def outside_inference(inputs: Inputs) -> Inputs:
+    """``inputs``, with copies of tensors made under ``torch.inference_mode``, which no gradient passes."""
+    if not any(t.is_inference() for t in tensors_in((inputs.args, inputs.kwargs))):
+        return inputs
+
+    def usual(tensor: Tensor) -> Tensor:
+        return tensor.clone() if tensor.is_inference() else tensor
+
+    return Inputs(map_tensors(inputs.args, usual), map_tensors(inputs.kwargs, usual))
 
 
 def batch_size(value: Any) -> int | None:

@@ -92,9 +92,14 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
 
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Compiled parts of ``model`` run eagerly inside: nothing is compiled for a few looks at it."""
-    if any(_is_compiled(m) or m._compiled_call_impl is not None for _, m in named_modules(model)):
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    else:
+    """Compiled parts of ``model`` run eagerly inside: nothing is compiled for a few looks at it.
+
+    A caller's ``torch.inference_mode`` is left meanwhile: under it operators reach a trace in other pieces, and weights
+    that are cut could never be trained again.
+    """
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if any(_is_compiled(m) or m._compiled_call_impl is not None for _, m in named_modules(model)):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

@@ -18,7 +18,7 @@ from prunekit.errors import InputError, PlanError, expect
 from prunekit.inputs import Inputs
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
-from prunekit.modules.wrappers import unwrap
+from prunekit.modules.wrappers import eager, unwrap
 from prunekit.offloading import in_file
 from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
@@ -91,7 +91,9 @@ def apply(
         raise InputError("an affine map is fitted on calibration inputs", where="data", hint="pass data=")
     undo = Undo([])
     try:
-        carry_out_plan(unwrap(model), plan, undo, compensate=compensate, data=data)
+        model = unwrap(model)
+        with eager(model):
+            carry_out_plan(model, plan, undo, compensate=compensate, data=data)
         return undo
     except BaseException:  # an interrupt on the way out too: who gets no way back must find the model as it was
         undo()
@@ -102,7 +104,9 @@ def apply_unfitted(model: nn.Module, plan: Plan) -> Undo:
     """``apply`` with affine maps at zero, where weights are loaded afterwards, or only what goes is looked at."""
     undo = Undo([])
     try:
-        carry_out_plan(unwrap(model), plan, undo)
+        model = unwrap(model)
+        with eager(model):
+            carry_out_plan(model, plan, undo)
         return undo
     except BaseException:
         undo()

@@ -200,6 +200,33 @@ def test_frozen_parameters_inference_tensors_and_modes_stay():
     assert model[2].weight.shape == (5, 4)
 
 
+@pytest.mark.parametrize("how", ["prune", "plan and apply"])
+def test_a_call_under_inference_mode_is_as_outside(how):
+    """Operators, criteria with gradients on the caller's data, and weights that can be trained afterwards."""
+    torch.manual_seed(0)
+    model, outside = mlp(), mlp()
+    outside.load_state_dict(model.state_dict())
+    data = [torch.randn(2, 6) for _ in range(3)]
+    wanted = prunekit.prune(outside, data[0], data=data).plan
+    with torch.inference_mode():
+        given = [x.clone() for x in data]
+        assert given[0].is_inference()
+        if how == "prune":
+            assert prunekit.prune(model, given[0], data=given).plan == wanted
+        else:
+            prunekit.apply(model, prunekit.plan(model, given[0], data=given))
+        assert torch.is_inference_mode_enabled()
+    assert not any(p.is_inference() for p in model.parameters())
+    model(data[0]).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), outside.parameters(), strict=True))
+
+
+def test_what_an_operator_of_a_plain_container_is_called_from_is_the_callers_line():
+    structure = prunekit.trace(mlp(), torch.randn(2, 6))
+    assert all("contextlib" not in call.source for call in structure.trace.calls)
+
+
 def test_gradients_come_back_with_undo():
     torch.manual_seed(0)
     model, x = mlp(), torch.randn(2, 6)
