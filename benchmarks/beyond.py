@@ -2,8 +2,7 @@
 
     python -m benchmarks.beyond --jobs 2 --out docs/slimsam-beyond.json     # .md is written beside it
 
-Rows that the file has are not run again: remove it to start anew. *Masks*: the frozen decoder's masks for drawn prompts
-are a second target. Every row is a `prunekit prune` command at nearly the same multiply-adds (within 3 %), with and
+Rows that the file has are not run again: remove it to start anew. Every row is a `prunekit prune` command at nearly the same multiply-adds (within 3 %), with and
 without its two distillations, once a seed. Mean IoU of 48 generated scenes that no stage reads, with one point and with
 one box.
 """
@@ -33,7 +32,6 @@ ROWS = {
     "one ratio, random": "--ratio 0.75 --scorer random",
     "refit": "--ratio 0.75 --set compensate=ridge-in-order",
     "refit, random": "--ratio 0.75 --set compensate=ridge-in-order --scorer random",
-    "refit, masks": "--ratio 0.75 --set compensate=ridge-in-order --set masks=1",
     "wider embedding": "--ratio embedding=0.625,attention.head_dim=0.8125,mlp.hidden=0.8125",
     "widest embedding": "--ratio embedding=0.5,attention.head_dim=0.85,mlp.hidden=0.85",
     "wider embedding, refit": "--ratio embedding=0.625,attention.head_dim=0.8125,mlp.hidden=0.8125 "

@@ -139,10 +139,15 @@ def _loss_gone(records: Sequence[Record], ratios: Sequence[float]) -> list[str]:
         for metric in METRICS if seeds else ():
             pairs = [(found["slimsam-paper", seed], found["slimsam-plus", seed]) for seed in seeds]
             lost = [(a["before"][metric] - a[metric], b["before"][metric] - b[metric]) for a, b in pairs]
-            cells.append(f"{metric} {', '.join(f'{a:.4f} to {b:.4f} ({1 - b / a:.0%} of it gone)' for a, b in lost)}")
+            cells.append(f"{metric} {', '.join(_lost(a, b) for a, b in lost)}")
         if cells:
             lines.append(f"- At {ratio:.0%} slimsam-paper loses, and slimsam-plus: {'; '.join(cells)}.")
     return lines
+
+
+def _lost(faithful: float, other: float) -> str:
+    gone = f" ({1 - other / faithful:.0%} of it gone)" if faithful >= 0.001 else ""
+    return f"{faithful:.4f} to {other:.4f}{gone}"
 
 
 def _spread(values: Sequence[float]) -> str:
