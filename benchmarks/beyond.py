@@ -2,9 +2,9 @@
 
     python -m benchmarks.beyond --jobs 2 --out docs/slimsam-beyond.json     # .md is written beside it
 
-Rows that the file has are not run again: remove it to start anew. Every row is a `prunekit prune` command at nearly the same multiply-adds (within 3 %), with and
-without its two distillations, once a seed. Mean IoU of 48 generated scenes that no stage reads, with one point and with
-one box.
+Rows that the file has are not run again: remove it to start anew. Every row is a `prunekit prune` command at nearly the
+same multiply-adds (within 3 %), with and without its two distillations, once a seed. Mean IoU of 48 generated scenes
+that no stage reads, with one point and with one box.
 """
 
 from __future__ import annotations

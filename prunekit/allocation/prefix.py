@@ -63,7 +63,7 @@ class Prefix:
 
     def run_from(self, run: Run) -> Any:
         """The result of ``run``, a pass that is the recorded one up to the tick."""
-        return self._pass(run, lambda number, _: self._copy(self._outputs[number]), stop=None, inner={})
+        return self._pass(run, lambda number, _: self._known(number), stop=None, inner={})
 
     @property
     def saved(self) -> float:
@@ -73,6 +73,12 @@ class Prefix:
 
     def _copy(self, value: Any) -> Any:
         return tree_map(lambda t: t.clone() if _is_tensor(t) else t, value)
+
+    def _known(self, number: int) -> Any:
+        """What a call gave before the tick. Raises Astray for one that was not settled then."""
+        if number not in self._outputs:
+            raise Astray
+        return self._copy(self._outputs[number])
 
     def _pass(
         self, run: Run, settle: Callable[[int, Callable[[], Any]], Any], *, stop: int | None, inner: dict[int, Any]
