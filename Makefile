@@ -31,11 +31,11 @@ help:
 env: $(STAMP)
 
 $(STAMP): pyproject.toml plugins/sam/pyproject.toml plugins/hf/pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing what constraints.txt pins: torch is most of it, a few minutes and a few GB the first time"
-	@# pip says nothing for a minute while it unpacks: a line every four seconds until it is done
+	@# venv and pip say nothing for up to a minute while they unpack: a line every four seconds until they are done
 	@s=0; (while sleep 4; do s=$$((s + 4)); echo "  installing, $$s s so far"; done) & beat=$$!; \
 	trap 'kill $$beat 2>/dev/null' EXIT; \
+	echo "making $(VENV)"; test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || exit 1; \
+	echo "installing what constraints.txt pins: torch is most of it, a few minutes and a few GB the first time"; \
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]' -e plugins/sam -e plugins/hf
 	touch $@
 

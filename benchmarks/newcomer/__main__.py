@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.newcomer.path import Step, steps_in
@@ -35,6 +36,7 @@ def main() -> int:
         rows = walk(steps_in((ROOT / "README.md").read_text()), home, asked)
     if asked.out:
         asked.out.write_text(json.dumps(rows, indent=1) + "\n")
+    _tell_imports(home)
     bad = [row for row in rows if row["trouble"]]
     print(f"{len(rows)} steps, {sum(row['seconds'] for row in rows):.0f} s, {len(bad)} in trouble")
     return 1 if bad else 0
@@ -82,6 +84,16 @@ def taken(line: str, home: Path, state: Path, asked: argparse.Namespace) -> dict
     if asked.verbose or seen.code:
         print(seen.output[-20000:], flush=True)
     return row
+
+
+def _tell_imports(home: Path) -> None:
+    """What of a silence is the import of libraries that README's lines need: nothing of ours can speak meanwhile."""
+    python = home / "prunekit" / ".venv" / "bin" / "python"
+    if not python.exists():
+        return
+    started = time.monotonic()
+    subprocess.run([python, "-c", "import timm"], check=True)
+    print(f"{time.monotonic() - started:6.1f} s of each silence of a Python step is `import timm` itself, here and now")
 
 
 def lend_environment(clone: Path) -> None:
