@@ -21,18 +21,21 @@ WAVE_SAMPLES = 16_000
 
 
 def infer(model: nn.Module) -> Inputs:
-    """Example inputs (batch 1) out of what the model says about itself; a notice is logged. Nothing is run.
+    """Example inputs (batch 1) out of what the model says about itself. Nothing is run.
 
     Asked in turn: ``pretrained_cfg``/``default_cfg`` with ``input_size``; ``config`` with ``main_input_name``; an
     int ``img_size``/``image_size``; the first convolution, embedding or linear layer. Raises InputError where none
-    of them answers.
+    of them answers. Sizes that the model states are logged at level INFO; a side guessed for a first layer is a warning.
     """
     for source in (_from_pretrained_cfg, _from_config, _from_image_size, _from_first_layer):
         found = source(model)
         if found is not None:
             inputs, why = found
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in(inputs))
-            logger.warning("example inputs %s were inferred from %s; pass example_inputs to choose others", shapes, why)
+            level = logging.WARNING if source is _from_first_layer else logging.INFO
+            logger.log(
+                level, "example inputs %s were inferred from %s; pass example_inputs to choose others", shapes, why
+            )
             return inputs
     raise InputError("the model says nothing about its inputs", where=type(model).__name__, hint=ASK)
 

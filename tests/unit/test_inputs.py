@@ -112,6 +112,11 @@ class TestInfer:
         assert "(1, 4)" in caplog.text
         assert "Linear '0'" in caplog.text
 
+    def test_sizes_that_the_model_states_are_no_warning(self, caplog):
+        caplog.set_level("INFO")
+        infer(Says(nn.Conv2d(3, 4, 3), pretrained_cfg={"input_size": (3, 96, 64), "first_conv": "stem"}))
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+
     def test_a_meta_model_gets_real_inputs_even_inside_a_meta_context(self):
         with torch.device("meta"):
             x = only(infer(nn.Linear(4, 2)))
