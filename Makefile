@@ -102,6 +102,7 @@ docs:
 	.venv-docs/bin/mkdocs build --strict --site-dir site
 
 bench-speed: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torch-kirigami==0.2.1
 	$(BIN)/python -m benchmarks.speed $(SPEED_FLAGS)
 
 growth: env

@@ -1,10 +1,10 @@
 """``python -m benchmarks.speed``: seconds of a call against Torch-Pruning's, row by row, in one run.
 
 All tools prune every width by half by the magnitude of weights. A row is a process of its own in which the calls take
-turns: Torch-Pruning, torch-kirigami where it is installed, prunekit without and with the check of symmetry, as often as
-asked. What is told is CPU seconds of one thread, and how many times as long Torch-Pruning takes: median, least and most
-over the turns. The peak resident set is of the process in which one tool alone ran once. Rows are written as they come;
-``--resume`` goes on with those that are missing.
+turns: Torch-Pruning, prunekit without and with the check of symmetry, as often as asked. What is told is CPU seconds of
+one thread, and how many times as long Torch-Pruning takes: median, least and most over the turns. torch-kirigami, where
+it is installed, has one call in a process of its own, which is ended after 20 s. The peak resident set is of a process
+in which one tool alone ran once. Rows are written as they come; ``--resume`` goes on with what is missing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import json
 import logging
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,12 @@ OUT = Path("docs/speed.json")
 HEAD = """# Speed of a call
 
 CPU seconds of one thread for a whole call that halves every width by magnitude: Torch-Pruning {version} (build the
-graph, prune), torch-kirigami {kirigami}, prunekit without a check (`verify="shapes"`) and with the check of
-symmetry (`verify="full"`); the others check nothing. Every row is a process in which all take turns; *times* is how
-many times as long Torch-Pruning takes, the median over {turns} turns with the least and the most: above 1 prunekit is
-faster. *Limit* is how many times as long as no call can be without a check: one forward pass on the meta device and one
-copy of the weights that are kept. Peak resident set of a process in which one tool ran once. Images of 128 x 128 or
+graph, prune), torch-kirigami {kirigami} (one call, by group norms and its greedy strategy, ended after {patience} s),
+prunekit without a check (`verify="shapes"`) and with the check of symmetry (`verify="full"`); the others check nothing.
+Every row is a process in which Torch-Pruning and prunekit take turns; *times* is how many times as long
+Torch-Pruning takes, the median over {turns} turns with the least and the most: above 1 prunekit is faster.
+*Limit* is how many times as long as no call can be without a check: one forward pass on the meta device and
+one copy of the weights that are kept. Peak resident set of a process in which one tool ran once. Images of 128 x 128 or
 64 x 64, 16 tokens, random weights. Imports, and in transformers what is learnt of a class at its first model, lie in
 no median: the first turn of a row has the latter.
 
@@ -167,9 +169,10 @@ def kirigami(model: nn.Module, x: Any) -> None:
     pruner.prune(pruner.discover_candidates(), budget=ChannelRatio(RATIO), strategy=Greedy(GroupMagnitude(p=2)))
 
 
-OTHERS = {"torch-kirigami": kirigami} if importlib.util.find_spec("torch_kirigami") else {}
-TOOLS = {"torch-pruning": theirs, **OTHERS, "without": ours("shapes"), "with": ours("full")}
-PATIENCE = 60.0  # CPU seconds of a call after which a tool has no more turns
+KIRIGAMI = "torch-kirigami"
+IN_TURN = ("torch-pruning", "without", "with")
+TOOLS = {"torch-pruning": theirs, KIRIGAMI: kirigami, "without": ours("shapes"), "with": ours("full")}
+PATIENCE = 20  # CPU seconds of a call after which a tool has no more turns, and torch-kirigami is ended
 
 
 def limit(pruned: nn.Module, x: Any) -> float | None:
@@ -193,7 +196,7 @@ def limit(pruned: nn.Module, x: Any) -> float | None:
     return copied + time.process_time() - start
 
 
-def seconds(row: str, tools: list[str], turns: int) -> dict[str, Any]:
+def seconds(row: str, tools: Sequence[str], turns: int) -> dict[str, Any]:
     """CPU seconds of every turn by tool, in this process, and its peak resident set."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -209,6 +212,9 @@ def seconds(row: str, tools: list[str], turns: int) -> dict[str, Any]:
             torch.manual_seed(0)
             model, x = ROWS[row]()
             start = time.process_time()
+            if tool == KIRIGAMI:
+                end = int(start) + PATIENCE
+                resource.setrlimit(resource.RLIMIT_CPU, (end, end + 1))
             try:
                 TOOLS[tool](model, x)
             except Exception as error:  # what a tool cannot prune is said, not hidden
@@ -221,12 +227,19 @@ def seconds(row: str, tools: list[str], turns: int) -> dict[str, Any]:
     return found | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
 
 
-def asked_apart(row: str, tools: list[str], turns: int) -> dict[str, Any]:
+def asked_apart(row: str, tools: Sequence[str], turns: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.speed", "--row", row, "--tools", *tools, "--turns", str(turns)]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode == -signal.SIGXCPU:
+        return {f"{tools[0]} ended": PATIENCE}
+    if done.returncode:
+        raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def of_kirigami(row: str) -> dict[str, Any]:
+    """One call of torch-kirigami: its CPU seconds, why it failed, or that it was ended."""
+    return {name: value for name, value in asked_apart(row, [KIRIGAMI], 1).items() if name.startswith(KIRIGAMI)}
 
 
 def paired(found: dict[str, Any], tool: str) -> dict[str, float] | None:
@@ -240,7 +253,7 @@ def paired(found: dict[str, Any], tool: str) -> dict[str, float] | None:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--row", help="one row, in this process")
-    ask.add_argument("--tools", nargs="+", default=list(TOOLS))
+    ask.add_argument("--tools", nargs="+", default=list(IN_TURN))
     ask.add_argument("--turns", type=int, default=5)
     ask.add_argument("--only", default="", help="part of a row's name")
     ask.add_argument("--resume", action="store_true", help="leave rows that are in the record as they are")
@@ -249,12 +262,20 @@ def main() -> None:
         print(json.dumps(seconds(given.row, given.tools, given.turns)))
         return
     known: dict[str, Any] = json.loads(OUT.read_text())["rows"] if OUT.exists() else {}
-    for row in [row for row in ROWS if given.only in row and not (given.resume and row in known)]:
-        found = asked_apart(row, list(TOOLS), given.turns)
-        found["faster"] = {tool: paired(found, tool) for tool in ("without", "with")}
-        found["peak_mb"] = {tool: asked_apart(row, [tool], 1)["peak_mb"] for tool in ("torch-pruning", "with")}
+    installed = importlib.util.find_spec("torch_kirigami") is not None
+    for row in [row for row in ROWS if given.only in row]:
+        found = known.get(row, {}) if given.resume else {}
+        fresh = not found
+        if fresh:
+            found = asked_apart(row, IN_TURN, given.turns)
+            found["faster"] = {tool: paired(found, tool) for tool in ("without", "with")}
+            found["peak_mb"] = {tool: asked_apart(row, [tool], 1)["peak_mb"] for tool in ("torch-pruning", "with")}
+        if installed and not any(name.startswith(KIRIGAMI) for name in found):
+            found |= of_kirigami(row)
+        elif not fresh:
+            continue
         known[row] = found
-        print(row, json.dumps(found["faster"]), flush=True)
+        print(row, json.dumps(found["faster"]), _took(found, KIRIGAMI), flush=True)
         kept = {row: known[row] for row in ROWS if row in known}  # written after each row: a run may be cut short
         OUT.write_text(json.dumps({"summary": summarised(kept), "rows": kept}, indent=1) + "\n")
         OUT.with_suffix(".md").write_text(page(kept))
@@ -276,8 +297,8 @@ def page(rows: dict[str, Any]) -> str:
     from importlib.metadata import version
 
     turns = max((len(row.get("with", ())) for row in rows.values()), default=0)
-    other = version("torch-kirigami") if OTHERS else "(not installed here)"
-    lines = [HEAD.format(version=version("torch-pruning"), kirigami=other, turns=turns)]
+    other = version(KIRIGAMI) if importlib.util.find_spec("torch_kirigami") else "(not installed here)"
+    lines = [HEAD.format(version=version("torch-pruning"), kirigami=other, patience=PATIENCE, turns=turns)]
     for tool, found in summarised(rows).items():
         middle, least = f"{found['median']:.2f}", f"{found['least']:.2f}"
         lines.append(f"- {tool} verification: {middle} times in the median of {found['rows']} rows, {least} at least")
@@ -296,6 +317,8 @@ def page(rows: dict[str, Any]) -> str:
 def _took(row: dict[str, Any], tool: str) -> str:
     if row.get(tool):
         return f"{statistics.median(row[tool]):.3f}"
+    if f"{tool} ended" in row:
+        return f"over {row[f'{tool} ended']}"
     return "fails" if f"{tool} fails" in row else ""
 
 
