@@ -57,9 +57,12 @@ ABLATIONS = (
 )
 BEYOND = (
     Row("slimsam, sums of matrices", "--recipe slimsam --set within=sum --set reads=matrix"),
+    Row("slimsam, gradients unclipped", "--recipe slimsam --set clip=0"),
     Row("slimsam-paper", "--recipe slimsam-paper"),
     Row("slimsam-plus", "--recipe slimsam-plus"),
     Row("slimsam-plus, random", "--recipe slimsam-plus --scorer random"),
+    Row("slimsam-plus, local", "--recipe slimsam-plus --set ranking=local"),
+    Row("slimsam-plus, local, random", "--recipe slimsam-plus --set ranking=local --scorer random"),
 )
 GROUPS = {"criteria": CRITERIA, "ablations": ABLATIONS, "beyond": BEYOND}
 
@@ -96,6 +99,9 @@ CLAIMS = (
 )
 OWN_CLAIMS = (
     Claim("sums within matrices are better than means of all tensors", "slimsam, sums of matrices", ALTERNATE),
+    Claim("unclipped gradients are better than a norm of at most 1", "slimsam, gradients unclipped", ALTERNATE),
+    Claim("slimsam with one share everywhere is better than with a ranking over all blocks", "local", ALTERNATE),
+    Claim("... slimsam-plus too", "slimsam-plus, local", "slimsam-plus"),
     Claim("slimsam-plus is better than slimsam-paper", "slimsam-plus", "slimsam-paper"),
     Claim("slimsam-plus is better than slimsam", "slimsam-plus", ALTERNATE),
     Claim(
