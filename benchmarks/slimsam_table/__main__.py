@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="commands at a time, one thread each")
     parser.add_argument("--quick", action="store_true", help=f"the criteria at {QUICK_RATIO}, one seed, short training")
     parser.add_argument("--groups", nargs="+", choices=tuple(GROUPS), default=None)
+    parser.add_argument("--rows", nargs="+", default=None, help="no others, by their whole names")
     parser.add_argument("--ratios", nargs="+", type=float, default=None)
     parser.add_argument("--seeds", nargs="+", type=int, default=None)
     parser.add_argument("--render", action="store_true", help="write the page again from the records")
@@ -100,7 +101,9 @@ def main() -> None:
     ratios = given.ratios or ([QUICK_RATIO] if given.quick else list(RATIOS))
     seeds = given.seeds or ([0] if given.quick else list(SEEDS))
     done = {(r["row"], r["ratio"], r["seed"]) for r in told["records"]}
-    left = [run for run in asked_for(groups, ratios, seeds) if (run[0].name, *run[1:]) not in done]
+    wanted = set(given.rows or (row.name for group in groups for row in GROUPS[group]))
+    runs = [run for run in asked_for(groups, ratios, seeds) if run[0].name in wanted]
+    left = [run for run in runs if (run[0].name, *run[1:]) not in done]
     lock = threading.Lock()
 
     def run(task: tuple[Row, float, int]) -> None:
