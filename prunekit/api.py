@@ -30,7 +30,7 @@ from prunekit.plans.renaming import Renaming
 from prunekit.plugins.homes import Settlement, home_lines
 from prunekit.quantities.layers import Layer, layer_table, layers_of
 from prunekit.quantities.lines import report_lines
-from prunekit.registry.homes import settled
+from prunekit.registry.homes import settled_for_good
 from prunekit.registry.rules import coupled
 from prunekit.scorers import OWN
 from prunekit.scorers.needs import NOTHING, WEIGHTS
@@ -212,7 +212,7 @@ def _pruned(
             structure = _given_or_traced(model, example_inputs, structure, options)
             cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure), done=done)
             took = _latency(model, done)
-            settlement = settled(model, structure.inputs)
+            settlement = settled_for_good(model, structure.inputs)
             back += [settlement.undo] if settlement is not None else []
         last = done.drafts[-1]
         earlier, after, kept = done.drafts[:-1], last.structure, last.kept

@@ -83,7 +83,7 @@ def _applied(built: Built, made: Plan, compensate: str | None, data: Path | None
     """The part cut, and what there is to report. Raises PlanError and VerificationError; the model is then not kept."""
     from prunekit.compensation.settings import as_compensation
     from prunekit.plugins.homes import home_lines
-    from prunekit.registry.homes import settled
+    from prunekit.registry.homes import settled_for_good
     from prunekit.runs.held_out import train_and_val
     from prunekit.runs.prune_stage import Batches, structure_of
     from prunekit.surgery.cutting import apply
@@ -102,7 +102,7 @@ def _applied(built: Built, made: Plan, compensate: str | None, data: Path | None
             f"the cut model returns {_outputs_of(after)} in place of {shapes}",
             hint="the plan is damaged, or frees outputs: prunekit.apply(model, plan) in Python asks no further",
         )
-    home = settled(part, after.inputs)
+    home = settled_for_good(part, after.inputs)
     costs = (before.cost(), after.cost())
     names = ("params", "macs", "layer_macs")
     return {

@@ -32,7 +32,7 @@ READY = "getting ready: samples, structure"
 
 
 class _Rate(ProgressColumn):
-    """Steps, or images, a second."""
+    """Steps, or samples, a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

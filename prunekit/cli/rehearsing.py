@@ -143,7 +143,7 @@ def _counts_of(stage: Stage, settings: Mapping[str, Any], samples: int) -> dict[
         return {"unit": "steps", "steps": steps_in(samples, training, 1), "first": -(-samples // training.batch)}
     name = "images" if isinstance(stage, Prune) else "val_images"
     count = min(int(settings[name]), samples) if name == "images" else int(settings[name])
-    return {"unit": "images", "steps": count, "first": count}
+    return {"unit": "samples", "steps": count, "first": count}
 
 
 def held(model: nn.Module) -> int:

@@ -57,11 +57,14 @@ def words_of(model: nn.Module) -> Words | None:
 
 
 def settled(model: nn.Module, inputs: Inputs) -> Settlement | None:
-    """The pruned model with its configuration made true, or why it cannot be, also in the log; None without a home."""
+    """The pruned model with its configuration made true, or why it cannot be; None without a home."""
     found = home_of(model)
-    if found is None:
-        return None
-    settlement = found.settle(model, inputs)
-    if settlement.trouble:
+    return None if found is None else found.settle(model, inputs)
+
+
+def settled_for_good(model: nn.Module, inputs: Inputs) -> Settlement | None:
+    """``settled``, for a model that stays as it is: a trouble is a warning."""
+    settlement = settled(model, inputs)
+    if settlement is not None and settlement.trouble:
         logger.warning("%s; from_pretrained will not give this model back: pass uniform=True", settlement.trouble)
     return settlement

@@ -9,7 +9,7 @@ from typing import Any
 from prunekit.options.types import as_json
 from prunekit.pages.anatomy import anatomy_of
 from prunekit.plugins.homes import home_lines
-from prunekit.registry.homes import settled
+from prunekit.registry.homes import settled_for_good
 from prunekit.runs.job import Job
 from prunekit.runs.outcome import Run
 from prunekit.runs.reporting import report, skipped_in
@@ -20,7 +20,7 @@ from prunekit.runs.under_way import UnderWay
 def finished(job: Job, run: UnderWay, started: float) -> Run:
     """The slimmed model with its plan and report; ``started`` is the perf_counter at the beginning."""
     at, scope = run.position, job.scope
-    settlement = settled(run.part, run.structure.inputs)
+    settlement = settled_for_good(run.part, run.structure.inputs)
     # what was measured on rank 0 is not measured again on the others
     latency = job.settings.reporting.latency and job.ranks.first
     numbers = report(

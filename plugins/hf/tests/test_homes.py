@@ -133,6 +133,14 @@ def test_shapes_that_agree_are_not_enough(caplog):
     assert "pass uniform=True" in caplog.text
 
 
+def test_what_uniform_widths_try_and_leave_is_no_warning(caplog):
+    """The scale of the embeddings is computed from their width, so that width stays."""
+    model = made("Gemma3ForCausalLM", "Gemma3TextConfig", **SMALL, num_key_value_heads=2, head_dim=16)
+    result = prunekit.prune(model, IDS, ratio=0.5, uniform=True, scorer="random")
+    assert result.home.edits
+    assert "from_pretrained" not in caplog.text
+
+
 def test_a_scale_that_the_class_computes_is_folded_into_the_weights():
     model = MODELS["bert"][0]()
     dense = copy.deepcopy(model)

@@ -50,8 +50,8 @@ class Durations:
         if isinstance(stage, Distil):
             return "steps", steps_in(self.samples, training, 1)
         if isinstance(stage, Prune):
-            return "images", min(sampling.images, self.samples)
-        return "images", sampling.val_images
+            return "samples", min(sampling.images, self.samples)
+        return "samples", sampling.val_images
 
     def seconds(self, step: ShapedStep) -> float:
         """Of one stage."""

@@ -26,7 +26,7 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
     if job.settings.training.distill and any(isinstance(later, Distil) for later in run.fit.stages[number:]):
         run.teachers["previous"] = copy.deepcopy(run.part)
     run.sizes["previous"] = sizes_of(structure)
-    progress, asked = counter(job, number, stage.title, "images"), asked_of(job, run, stage, structure)
+    progress, asked = counter(job, number, stage.title, "samples"), asked_of(job, run, stage, structure)
 
     def decide() -> tuple[str, dict[str, Any], dict[str, Any]]:
         made = drafted(run.part, stage, structure, run.train, asked, progress)

@@ -11,7 +11,7 @@ from prunekit.runs.under_way import UnderWay, counter, lean
 
 def judge(job: Job, run: UnderWay, number: int, stage: Evaluate) -> dict[str, Any]:
     """The model's figures on the validation samples, kept under the stage's key."""
-    progress = counter(job, number, stage.title, "images")
+    progress = counter(job, number, stage.title, "samples")
     with lean(job, run.model):
         figures = job.ranks.decided(lambda: dict(run.evaluate(run.model, run.val, progress)))
     run.position.metrics[stage.key] = figures
