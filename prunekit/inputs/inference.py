@@ -25,7 +25,7 @@ def infer(model: nn.Module) -> Inputs:
 
     Asked in turn: ``pretrained_cfg``/``default_cfg`` with ``input_size``; ``config`` with ``main_input_name``; an
     int ``img_size``/``image_size``; the first convolution, embedding or linear layer. Raises InputError where none
-    of them answers. Sizes that the model states are logged at level INFO; a side guessed for a first layer is a warning.
+    of them answers. Sizes that the model states are logged at level INFO; one guessed for a first layer is a warning.
     """
     for source in (_from_pretrained_cfg, _from_config, _from_image_size, _from_first_layer):
         found = source(model)
