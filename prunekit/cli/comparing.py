@@ -109,6 +109,7 @@ def _contest(
     import copy
 
     from prunekit.comparison import compare, needs_no_labels
+    from prunekit.inputs.batching import moved
     from prunekit.runs.held_out import train_and_val
     from prunekit.runs.metrics import evaluator_for
     from prunekit.runs.prune_stage import Batches
@@ -128,7 +129,7 @@ def _contest(
         part,
         needs_no_labels() if names == ["all"] else names,
         evaluate,
-        train.batch([0]).to(device),
+        moved(train.batch([0]), device),
         data=Batches(train, len(train)),
         seeds=seeds,
         images=counts[0],

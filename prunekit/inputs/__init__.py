@@ -1,5 +1,6 @@
 """What a model is called with: example inputs, generated calibration inputs, and samples out of user data."""
 
+from prunekit.inputs.batching import Batch, moved, run_on
 from prunekit.inputs.generation import generated, natural_images
 from prunekit.inputs.inference import infer
 from prunekit.inputs.reading import as_samples
@@ -7,14 +8,17 @@ from prunekit.inputs.running import sample_named
 from prunekit.inputs.values import Inputs, Sample, map_tensors, normalise, tensors_in
 
 __all__ = [
+    "Batch",
     "Inputs",
     "Sample",
     "as_samples",
     "generated",
     "infer",
     "map_tensors",
+    "moved",
     "natural_images",
     "normalise",
+    "run_on",
     "sample_named",
     "tensors_in",
 ]

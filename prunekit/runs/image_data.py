@@ -1,4 +1,4 @@
-"""Samples for models that no plug-in speaks for: generated images, or any folder of images."""
+"""Samples for models that no plug-in speaks for: generated inputs, or any folder of images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prunekit.errors import DataError, RecipeError
 from prunekit.inputs import generated, infer, tensors_in
+from prunekit.inputs.batching import as_batch, joined_rows
 from prunekit.samples.sequences import Checked, First, Lazy, Skipped, Sound
 from prunekit.plugins.data import Dataset
 from prunekit.samples.tasks import Samples
@@ -45,6 +46,8 @@ def images(
 ) -> Samples:
     """Images for a model that reads one (B, C, H, W) batch: from ``folder``, else generated with natural spectra.
 
+    A model that reads several tensors is given generated ones by the names that it calls them, and no folder.
+
     Images are resized to the input size that the model states, and normalised as its ``pretrained_cfg`` says; the items
     are (3, H, W) in [0, 1]. Unreadable images are skipped: in training the next good one stands in, for validation
     every image is read once beforehand. ``part`` says which files are taken (``prunekit.samples.splits``). Raises DataError for
@@ -53,14 +56,15 @@ def images(
     example = infer(model)
     if folder is None:
         made = generated(example, count or 64, seed + (VAL_STREAM if split == "val" else 0))
-        tensors = [next(tensors_in(inputs)) for inputs in made]
-        return Samples(tensors, lambda items: torch.cat(list(items)), generated=True)
+        return Samples([as_batch(inputs) for inputs in made], joined_rows, generated=True)
     files = [file for file in image_files(folder) if within(part, file.name)]
     if not files:
         raise none_in(part, str(folder))
-    shape = next(tensors_in(example)).shape
-    if len(shape) != 4:
-        raise DataError(f"the model reads inputs of shape {tuple(shape)}, not images", hint="leave the folder out")
+    given = list(tensors_in(example))
+    shape = given[0].shape
+    if len(shape) != 4 or len(given) > 1:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given)
+        raise DataError(f"the model reads inputs of shape {shapes}, not images", hint="leave the folder out")
     skipped: list[Skipped] = []
     found, names = _Pixels(files, (int(shape[2]), int(shape[3]))), [str(file) for file in files]
     items: Sequence[Tensor]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from prunekit.inputs.batching import moved, run_on
 from prunekit.plugins.data import Evaluator
 from prunekit.samples.tasks import Samples
 from prunekit.runs.distillation import floats
@@ -34,9 +35,9 @@ def output_cosine(
     device = next(model.parameters()).device
     total = 0.0
     for index in range(len(samples)):
-        batch = samples.batch([index]).to(device)
-        theirs = torch.cat([t.flatten() for t in floats(original(batch))])
-        mine = torch.cat([t.flatten() for t in floats(model(batch))])
+        batch = moved(samples.batch([index]), device)
+        theirs = torch.cat([t.flatten() for t in floats(run_on(original, batch))])
+        mine = torch.cat([t.flatten() for t in floats(run_on(model, batch))])
         total += float(nn.functional.cosine_similarity(mine, theirs, dim=0))
         progress(index + 1, len(samples))
     return total / len(samples)

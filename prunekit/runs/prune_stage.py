@@ -19,7 +19,8 @@ from prunekit.compensation.settings import as_compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
-from prunekit.inputs import Inputs, Sample
+from prunekit.inputs import Sample, normalise
+from prunekit.inputs.batching import moved
 from prunekit.plans.contents import Plan
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
@@ -55,13 +56,13 @@ class Batches(Sequence[Sample]):
     def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return Sample(Inputs((self.samples.batch([index]),)))
+        return Sample(normalise(self.samples.batch([index])))
 
 
 def structure_of(part: nn.Module, samples: Samples) -> Structure:
     """The structure of ``part`` as it stands, traced with one sample's input. Raises TraceError."""
     device = next((p.device for p in part.parameters()), torch.device("cpu"))
-    return trace(part, samples.batch([0]).to(device))
+    return trace(part, moved(samples.batch([0]), device))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import VerificationError
-from prunekit.inputs import Inputs
+from prunekit.inputs import normalise
+from prunekit.inputs.batching import moved
 from prunekit.samples.sequences import Skipped
 from prunekit.plans.contents import Plan
 from prunekit.samples.tasks import Samples
@@ -49,9 +50,9 @@ def report(
         more = getattr(rest, name)
         out[f"whole_{name}"] = _pair(getattr(before, name) + more, getattr(after, name) + more)
     if latency:
-        batch = samples.batch([0]).to(next(part.parameters()).device)
+        inputs = normalise(moved(samples.batch([0]), next(part.parameters()).device))
         passes = LATENCY if before.macs < SLOW_MACS else LATENCY_SLOW
-        old, new = (latency_of(each, Inputs((batch,)), runs=passes[0], warmup=passes[1]) for each in (teacher, part))
+        old, new = (latency_of(each, inputs, runs=passes[0], warmup=passes[1]) for each in (teacher, part))
         out["latency_ms"] = _pair(1e3 * old.median, 1e3 * new.median)
         out["latency_range_ms"] = {
             "before": [1e3 * old.minimum, 1e3 * old.maximum],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prunekit.errors import InputError
 from prunekit.plugins import Examination, Examined
-from prunekit_hf.text_data import WindowFigures, figures_of, reads_text, tells_the_next_token, text_windows
+from prunekit_hf.text_data import WindowFigures, figures_of, ids_of, reads_text, tells_the_next_token, text_windows
 
 TRIVIAL = "trivial"
 ASKED = "text"
@@ -88,7 +88,7 @@ def _read_by(name: str, model: nn.Module, request: Examination) -> list[Tensor]:
             hint="a causal language model does; prunekit compare tells how far others agree with their original",
         )
     samples = text_windows(model, request.data, "val", request.images, request.seed, request.split)
-    return [samples.batch([index]) for index in range(len(samples))]
+    return [ids_of(samples.batch([index])) for index in range(len(samples))]
 
 
 def _equal_windows(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import transformers
 from torch import Tensor, nn
 
 from prunekit.errors import InputError
-from prunekit.inputs import generated, infer, tensors_in
+from prunekit.inputs import Batch, generated, infer, moved, tensors_in
 from prunekit.samples import Samples, none_in, text, within
 from prunekit_hf.places import located
 
@@ -30,18 +31,37 @@ def text_windows(
     if folder is None:
         made = generated(infer(model), count or 64, seed + (OTHER_STREAM if split == "val" else 0))
         rows = [next(tensors_in(inputs))[0] for inputs in made]
-        return Samples(rows, _stacked, generated=True)
+        return Samples(rows, stacked_for(model), generated=True)
     config: Any = model.config
     window = min(WINDOW, getattr(config, "max_position_embeddings", None) or WINDOW)
     found = text(folder, tokenizer_of(model), window=window, vocabulary=getattr(config, "vocab_size", None))
     rows = [found[k]["input_ids"][0] for k in range(len(found)) if within(part, f"window {k}")]
     if not rows:
         raise none_in(part, str(folder))
-    return Samples(rows if count is None else rows[:count], _stacked)
+    return Samples(rows if count is None else rows[:count], stacked_for(model))
 
 
-def _stacked(rows: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(rows))
+def stacked_for(model: Any) -> Callable[[Sequence[Tensor]], Batch]:
+    """Rows of token ids as a batch for ``model``: a decoder beside an encoder reads the ids that the encoder does."""
+
+    def stacked(rows: Sequence[Tensor]) -> Batch:
+        ids = torch.stack(list(rows))
+        return {"input_ids": ids, "decoder_input_ids": ids} if has_decoder(model) else ids
+
+    return stacked
+
+
+def ids_of(batch: Batch) -> Tensor:
+    """The token ids (B, tokens) that a batch has for the model, or for its encoder."""
+    return batch if isinstance(batch, Tensor) else batch["input_ids"]
+
+
+def has_decoder(model: Any) -> bool:
+    """Whether a decoder with tokens of its own stands beside an encoder."""
+    return (
+        bool(getattr(model.config, "is_encoder_decoder", False))
+        and "decoder_input_ids" in signature(model.forward).parameters
+    )
 
 
 def tokenizer_of(model: Any) -> Any:
@@ -97,7 +117,7 @@ def next_token(model: nn.Module, samples: Samples, progress: Callable[[int, int]
     Perplexity is exp(-log_likelihood).
     """
     device = next(model.parameters()).device
-    found = list(figures_of(model, [samples.batch([k]).to(device) for k in range(len(samples))], progress))
+    found = list(figures_of(model, [ids_of(moved(samples.batch([k]), device)) for k in range(len(samples))], progress))
     tokens = sum(window.tokens for window in found)
     return {
         "next_token_accuracy": sum(window.right for window in found) / tokens,
@@ -106,8 +126,14 @@ def next_token(model: nn.Module, samples: Samples, progress: Callable[[int, int]
 
 
 def reads_text(model: Any) -> bool:
-    """Whether the first thing that a model reads is token ids."""
-    return getattr(model, "main_input_name", "") == "input_ids"
+    """Whether token ids are all that a model reads."""
+    if getattr(model, "main_input_name", "") != "input_ids":
+        return False
+    try:
+        read = list(infer(model).kwargs)
+    except InputError:  # it is told later what it lacks
+        return True
+    return set(read) <= {"input_ids", "decoder_input_ids"}
 
 
 def tells_the_next_token(model: Any) -> bool:

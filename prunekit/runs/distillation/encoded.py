@@ -8,8 +8,8 @@ from itertools import islice
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
+from prunekit.inputs.batching import Batch, bytes_in, joined_rows, moved
 from prunekit.samples.tasks import Samples
 
 T = TypeVar("T")
@@ -26,9 +26,9 @@ class Encoded:
 
     def __init__(self, samples: Samples, device: torch.device) -> None:
         self.samples, self.device = samples, device
-        self.kept: dict[int, Tensor] = {}
+        self.kept: dict[int, Batch] = {}
         self.bytes = 0
-        self._coming: dict[int, Future[Tensor]] = {}
+        self._coming: dict[int, Future[Batch]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     def __enter__(self) -> Encoded:
@@ -43,20 +43,20 @@ class Encoded:
             if index not in self.kept and index not in self._coming:
                 self._coming[index] = self._thread.submit(self.samples.batch, [index])
 
-    def __call__(self, indices: Sequence[int]) -> Tensor:
+    def __call__(self, indices: Sequence[int]) -> Batch:
         """The samples as one batch. Raises DataError as ``Samples.batch`` does."""
         self.expect(indices)
-        rows: dict[int, Tensor] = {}
+        rows: dict[int, Batch] = {}
         for index in indices:
             if index not in rows:
                 rows[index] = self.kept[index] if index in self.kept else self._come(index)
-        return torch.cat([rows[index] for index in indices]).to(self.device)
+        return moved(joined_rows([rows[index] for index in indices]), self.device)
 
-    def _come(self, index: int) -> Tensor:
+    def _come(self, index: int) -> Batch:
         row = self._coming.pop(index).result()
-        if self.bytes + row.nbytes <= ENCODED_BYTES:
+        if self.bytes + bytes_in(row) <= ENCODED_BYTES:
             self.kept[index] = row
-            self.bytes += row.nbytes
+            self.bytes += bytes_in(row)
         return row
 
 

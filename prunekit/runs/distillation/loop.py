@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from prunekit.inputs.batching import run_on
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.samples.tasks import Samples
@@ -161,7 +162,7 @@ class _Passes:
     ) -> None:
         self.joint, self.teachers, self.terms, self.taps = joint, teachers, terms, taps
         self.settings, self.reader, self.rest = settings, reader, rest
-        self.caches = remade(joint.model, lambda: joint.call(reader([0])))
+        self.caches = remade(joint.model, lambda: run_on(joint.call, reader([0])))
 
     def losses(
         self, mine: list[int], aligning: float, summed: Callable[[dict[str, Tensor]], Tensor]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.inputs import tensors_in
+from prunekit.inputs.batching import Batch, run_on
 from prunekit.runs.distillation.teachers import Teacher
 from prunekit.recipes.stages import Term
 from prunekit.runs.features import tapped
@@ -55,7 +56,7 @@ def term_losses(
     terms: Sequence[Term],
     taps: Mapping[str, Sequence[Tap]],
     aligning: float,
-    batch: Tensor,
+    batch: Batch,
     indices: Sequence[int] | None = None,
     call: Callable[..., Any] | None = None,
     *,
@@ -84,7 +85,7 @@ def term_losses(
     caught: list[tuple[Tap, Tensor]] = []
     read = (lambda tap, feature: caught.append((tap, feature.clone()))) if late else asked.compare
     with tapped(student, dict.fromkeys(tap for term in live for tap in taps[term.name]), read):
-        final = floats((call or student)(batch))
+        final = floats(run_on(call or student, batch))
     for tap, feature in caught:
         asked.compare(tap, feature)
     losses = {term.name: pooled(asked.sums[term.name], term) for term in live if asked.sums.get(term.name)}
@@ -186,7 +187,7 @@ class _Asked:
         live: Sequence[Term],
         teachers: Mapping[str, nn.Module | Teacher],
         taps: Mapping[str, Sequence[Tap]],
-        batch: Tensor,
+        batch: Batch,
         indices: Sequence[int] | None,
     ) -> _Asked:
         asked = cls(live, taps, {}, {}, {term.name: [] for term in live if term.roles})

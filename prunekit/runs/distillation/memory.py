@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
 from prunekit.inputs import tensors_in
+from prunekit.inputs.batching import Batch, device_of, moved, taken_rows, run_on
 from prunekit.runs.distillation.checkpointing import blocks_of
 from prunekit.recipes.records import Training
 from prunekit.recipes.stages import Distil
@@ -63,7 +64,7 @@ class Need:
         return f"about {self.total / GIB:.2g} GiB ({', '.join(parts)})"
 
 
-def counted(student: nn.Module, batch: Tensor, taps: Mapping[str, Sequence[Tap]]) -> Counted | None:
+def counted(student: nn.Module, batch: Batch, taps: Mapping[str, Sequence[Tap]]) -> Counted | None:
     """One pass of ``student`` on meta tensors, for the first sample of ``batch``; None where it cannot run there."""
     stored: dict[int, int] = {}
     fixed: set[int] = set()
@@ -106,7 +107,8 @@ def counted(student: nn.Module, batch: Tensor, taps: Mapping[str, Sequence[Tap]]
                 block.register_forward_pre_hook(enter)
                 block.register_forward_hook(leave)
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                outputs = sum(t.nbytes for t in tensors_in(student(batch[:1].to("meta"))) if t.is_floating_point())
+                given = run_on(student, moved(taken_rows(batch, 0, 1), "meta"))
+                outputs = sum(t.nbytes for t in tensors_in(given) if t.is_floating_point())
     except (
         Exception
     ):  # the model's own code, on tensors without values: it may raise anything, and still run on real ones
@@ -144,7 +146,7 @@ def _remembered(one: Counted, settings: Training, count: int) -> int:
 def preflight(
     student: nn.Module,
     stage: Distil,
-    batch: Tensor,
+    batch: Batch,
     taps: Mapping[str, Sequence[Tap]],
     settings: Training,
     count: int,
@@ -157,7 +159,7 @@ def preflight(
     one, teachers = counted(student, batch, taps), len({term.teacher for term in stage.terms})
     if one is None:
         return None
-    wanted, free = need(student, one, settings, count, teachers, shards), available(batch.device)
+    wanted, free = need(student, one, settings, count, teachers, shards), available(device_of(batch))
     if wanted.total <= free:
         return wanted
     hint = "no setting would fit; use smaller inputs or a device with more memory"

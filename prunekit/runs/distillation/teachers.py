@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Tap
 from prunekit.inputs import tensors_in
+from prunekit.inputs.batching import Batch, device_of, taken_rows, run_on
+from prunekit.inputs.values import batch_size
 from prunekit.recipes.records import Training
 from prunekit.runs.features import tapped
 
@@ -68,16 +70,17 @@ class Teacher:
         self._checked = False
 
     def __call__(
-        self, batch: Tensor, taps: Sequence[Tap], indices: Sequence[int] | None
+        self, batch: Batch, taps: Sequence[Tap], indices: Sequence[int] | None
     ) -> tuple[Features, list[Tensor]]:
         """Features by tap and the floating outputs for ``batch``. The features are the caller's own copies."""
-        alone = indices is None or self._store is None or len(batch) != len(indices)
+        alone = indices is None or self._store is None or batch_size(batch) != len(indices)
         if alone or not self._remembers(batch, taps):
             return self._run(batch, taps)
         assert indices is not None
-        rows = [self._row(batch[n : n + 1], taps, index) for n, index in enumerate(indices)]
+        device = device_of(batch)
+        rows = [self._row(taken_rows(batch, n, n + 1), taps, index) for n, index in enumerate(indices)]
         joined = [  # copies, in either case
-            torch.cat(parts).to(batch.device) if len(parts) > 1 else parts[0].to(batch.device, copy=True)
+            torch.cat(parts).to(device) if len(parts) > 1 else parts[0].to(device, copy=True)
             for parts in zip(*rows, strict=True)
         ]
         found, finals = self._split(joined, taps)
@@ -92,10 +95,10 @@ class Teacher:
                 return direct
         return found, finals
 
-    def _remembers(self, batch: Tensor, taps: Sequence[Tap]) -> bool:
+    def _remembers(self, batch: Batch, taps: Sequence[Tap]) -> bool:
         known = self._features if taps else self._finals
         if known is None:
-            features, finals = self._run(batch[:1], taps)
+            features, finals = self._run(taken_rows(batch, 0, 1), taps)
             self._lengths = {tap: len(values) for tap, values in features.items()}
             size = self._count * sum(t.nbytes for t in finals)
             if self._finals is None:
@@ -106,7 +109,7 @@ class Teacher:
             known = self._features if taps else self._finals
         return bool(known)
 
-    def _row(self, sample: Tensor, taps: Sequence[Tap], index: int) -> list[Tensor]:
+    def _row(self, sample: Batch, taps: Sequence[Tap], index: int) -> list[Tensor]:
         assert self._store is not None
         made: list[list[Tensor]] = []
 
@@ -131,15 +134,15 @@ class Teacher:
         return found, flat
 
     @torch.no_grad()
-    def _run(self, batch: Tensor, taps: Sequence[Tap]) -> tuple[Features, list[Tensor]]:
+    def _run(self, batch: Batch, taps: Sequence[Tap]) -> tuple[Features, list[Tensor]]:
         found: Features = {}
 
         def keep(tap: Tap, feature: Tensor) -> None:
             # A copy, because what follows may write into the feature in place
             found.setdefault(tap, []).append(feature.detach().clone())
 
-        with tapped(self.model, taps, keep), mixed(batch.device, self.dtype):
-            finals = [t for t in tensors_in(self.model(batch)) if t.is_floating_point()]
+        with tapped(self.model, taps, keep), mixed(device_of(batch), self.dtype):
+            finals = [t for t in tensors_in(run_on(self.model, batch)) if t.is_floating_point()]
         return found, finals
 
 
