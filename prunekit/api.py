@@ -21,9 +21,10 @@ from prunekit.operators import TABLE, Operator
 from prunekit.options import Options
 from prunekit.options.keywords import takes_options
 from prunekit.options.types import as_json
-from prunekit.planning.drafting import Draft, draft
+from prunekit.planning.drafting import draft
 from prunekit.planning.iteration import Done, cut_in_steps
 from prunekit.planning.naming import by_name
+from prunekit.planning.width_drafts import Draft
 from prunekit.plans.contents import Plan
 from prunekit.plans.lines import width_lines
 from prunekit.plans.renaming import Renaming

@@ -26,10 +26,11 @@ from prunekit.modules.wrappers import eager, unwrap
 from prunekit.options import Options
 from prunekit.options.keywords import takes_options
 from prunekit.planning.candidates import choose, nothing_to_prune
-from prunekit.planning.drafting import Draft, draft
+from prunekit.planning.drafting import draft
 from prunekit.planning.naming import by_name
 from prunekit.planning.parting import parted
 from prunekit.planning.symmetry_check import check_symmetry
+from prunekit.planning.width_drafts import Draft
 from prunekit.registry.criteria import known_scorers, scorer
 from prunekit.removal.ranking import scores_blocks
 from prunekit.scorers import Scored, Scorer, Statistics

@@ -18,8 +18,9 @@ from prunekit.options import Options
 from prunekit.options.schedules import portions
 from prunekit.options.types import Ratio
 from prunekit.planning.deep import for_blocks, for_widths
-from prunekit.planning.drafting import Draft, depth_draft, draft
+from prunekit.planning.drafting import depth_draft, draft
 from prunekit.planning.parting import parted
+from prunekit.planning.width_drafts import Draft
 from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline

@@ -29,7 +29,8 @@ from prunekit.options.types import Align
 from prunekit.planning.candidates import choose
 from prunekit.planning.deep import for_blocks, for_widths
 from prunekit.planning.parting import parted, scopes_of
-from prunekit.planning.drafting import Draft, draft
+from prunekit.planning.drafting import draft
+from prunekit.planning.width_drafts import Draft
 from prunekit.quantities.gauge import Baseline
 from prunekit.samples.tasks import Samples
 from prunekit.registry import criterion

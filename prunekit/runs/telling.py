@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from prunekit.planning.drafting import Draft
+from prunekit.planning.width_drafts import Draft
 from prunekit.samples.tasks import Samples
 
 POINTS = 41  # of a curve of scores: what a drawing a few centimetres wide can show

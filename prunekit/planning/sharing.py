@@ -1,0 +1,149 @@
+"""A target over depth and widths: plans made in several ways, of which the one that damages least is taken."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from prunekit.allocation.measuring import Meter
+from prunekit.compensation.settings import as_compensation
+from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError, NothingToPruneError
+from prunekit.options import Options
+from prunekit.options.measured import as_measured
+from prunekit.planning.candidates import choose
+from prunekit.planning.deep import Deep, DepthSearch, for_blocks, for_widths
+from prunekit.planning.depth_bounds import caps_of, least_of
+from prunekit.planning.dropping import Dropping, Proposal, carried
+from prunekit.planning.measured import measured_inputs
+from prunekit.planning.mixing import Mixing, is_met
+from prunekit.planning.width_drafts import (
+    Draft,
+    More,
+    check_allocation,
+    one_draft,
+    traced_again,
+    widths_after,
+    widths_draft,
+)
+from prunekit.plans.composition import compose
+from prunekit.quantities.gauge import Baseline
+from prunekit.registry import criterion
+from prunekit.scorers import Scored
+from prunekit.surgery.cutting import applied
+
+logger = logging.getLogger(__name__)
+
+
+def shared_target(
+    model: nn.Module,
+    structure: Structure,
+    depth: Options,
+    widths: Options,
+    data: Sequence[Any] | None,
+    progress: Any,
+    baseline: Baseline | None,
+) -> Draft:
+    """A target over blocks and widths. Raises InputError where nothing measures how much of it each should take."""
+    choice, target = widths.choice, widths.scope.target
+    how = as_measured(choice.allocation)
+    if how is None:
+        raise InputError(
+            "the target does not say how much of it depth takes, and how much widths do",
+            where="target",
+            hint="allocation='measured' finds out; or prune blocks by a ratio, and then what is left to the target",
+        )
+    assert target is not None
+    baseline = baseline or Baseline.of(model, structure, target, widths.cutting.latency)
+    refit = as_compensation(widths.cutting.compensate)
+    if refit is not None and refit.in_order:  # said before anything is measured
+        raise InputError(
+            "a refit in order cannot follow blocks that go in the same plan",
+            where="compensate",
+            hint="compensate='ridge' refits in one sweep; or prune blocks by a ratio, then widths to the target",
+        )
+    inputs = measured_inputs(structure, data, how, choice.seed)
+    mixing = Mixing(Meter.of(model, how, inputs), refit, inputs)
+    try:
+        search = DepthSearch.of(model, structure, for_blocks(depth, how.samples), data=data, progress=progress)
+    except NothingToPruneError as error:  # then the widths alone meet the target, or say that they cannot
+        logger.warning("no block goes: %s", error.what)
+        return widths_draft(model, structure, for_widths(widths), data=data, progress=progress, baseline=baseline)
+    shared = _Shared(model, structure, search, widths, data, progress, baseline)
+    mixing.one_after_another(search.steps(), shared.ranked)
+    mixing.add("depth alone", None, shared.depth_alone)
+    dropping = shared.dropping() if any(mix.deep for mix in mixing.tried) else None
+    mixing.add("measured widths alone", None, partial(shared.measured, dropping))
+    for each in () if dropping is None else dropping.proposals:
+        if (deep := search.without(each.gone)) is not None:
+            mixing.add(each.name, deep, partial(shared.as_proposed, each, dropping.scores if dropping else {}))
+    best = mixing.best()
+    if best.steps and not is_met(best):
+        mixing.add(f"{best.gone}, widths measured", best.deep, partial(shared.measured, None))
+        best = mixing.best()
+    made: Draft = best.made
+    told = () if dropping is None else dropping.told
+    return replace(made, remarks=(*mixing.remarks(best, told), *made.remarks), damage=best.damage)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """Whole plans within one target over depth and widths, in the ways in which they are made."""
+
+    model: nn.Module
+    structure: Structure
+    search: DepthSearch
+    widths: Options
+    data: Sequence[Any] | None
+    progress: Any
+    baseline: Baseline
+
+    def ranked(self, deep: Deep | None) -> Draft:
+        """Widths by their scores, after ``deep``."""
+        return self._after(deep, self.widths.replaced(allocation="ranked"))
+
+    def measured(self, dropping: Dropping | None, deep: Deep | None) -> Draft:
+        """Widths by what each damages, after ``deep``; ``dropping`` is told what was measured."""
+        if deep is not None:
+            return self._after(deep, self.widths)
+        asked = for_widths(self.widths)
+        check_allocation(asked, self.structure)
+        known = (self.model, self.structure, self.data, self.progress, self.baseline)
+        return one_draft(*known, None, asked, More(dropping=dropping))
+
+    def depth_alone(self, deep: Deep | None) -> Draft:
+        """The target met without any width."""
+        found = self.search.settled(self.baseline)
+        return Draft(found.plan, found.kept, self.structure, None, (), found.scorer, found.certificate)
+
+    def dropping(self) -> Dropping:
+        """What may be dropped beside widths; nothing where so much of it has to go that a program is no help."""
+        options, choice = self.search.options, self.search.choice
+        most = caps_of(choice.groups, self.structure, options)
+        drops = [] if any(least_of(choice.groups, options).values()) else list(self.search.alone())
+        return Dropping(drops, choice.cover, most)
+
+    def as_proposed(self, proposal: Proposal, known: Mapping[str, Tensor], deep: Deep | None) -> Draft:
+        """What a program chose, in the model that is left; by ranking there where its groups are other ones."""
+        assert deep is not None
+        with applied(self.model, deep.plan):
+            left = traced_again(self.model, self.structure)
+            kept, scores = carried(left, self.structure, deep.plan, proposal.kept, known)
+            if all(group.name in scores for group in choose(left, self.widths.scope)):
+                scorer = criterion(for_widths(self.widths).choice.scorer)
+                asked = for_widths(self.widths).replaced(allocation="ranked", scorer=Scored(scores, scorer))
+                made = one_draft(self.model, left, None, self.progress, self.baseline, None, asked, More(wanted=kept))
+                made = replace(made, scorer=scorer)
+                return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)
+        return self.ranked(deep)
+
+    def _after(self, deep: Deep | None, asked: Options) -> Draft:
+        given: Any = {"data": self.data, "progress": self.progress, "baseline": self.baseline}
+        if deep is None:
+            return widths_draft(self.model, self.structure, for_widths(asked), **given)
+        return widths_after(self.model, self.structure, deep, asked, **given)
