@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -17,6 +17,7 @@ from prunekit.quantities.counted_cost import CountedCost
 from prunekit.quantities.gauge import Allowance, Gauge, fields_of
 
 Values = NDArray[np.float64]
+Fields = Mapping[str, float]
 PAIR_CELLS = 60_000  # variables that pairs may take; with more, only the sites' own costs are counted
 
 
@@ -105,28 +106,61 @@ def _sites_of(term: CostTerm, structure: Structure, site_of: Mapping[int, int]) 
     return here
 
 
-def with_dropped(costs: Costs, structure: Structure, sites: Sequence[Site], places: Sequence[Sequence[str]]) -> Costs:
-    """``costs``, and those of further sites of two variants each: whole, or without the modules at ``places[d]``.
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """Modules that may go whole, by path, and what an affine map in their place costs; nothing where none may stand."""
 
-    What goes with these modules goes once: a width in them spares nothing more, nor does what lies in others that go.
-    Latency is no sum over modules, and is not known here.
+    places: Sequence[str]
+    map: Sequence[CostTerm] = ()
+
+    def is_in(self, other: Dropped) -> bool:
+        """Whether all of it lies in what another one takes along."""
+        return all(is_inside(path, list(other.places)) for path in self.places)
+
+
+def with_dropped(costs: Costs, structure: Structure, sites: Sequence[Site], drops: Sequence[Dropped]) -> Costs:
+    """``costs``, and those of further sites: whole, without the modules of ``drops[d]``, and with a map in their place.
+
+    What goes with these modules goes once: a width in them spares nothing more, nor does what lies in others that go;
+    no map stands in what goes. Latency is no sum over modules, and is not known here.
     """
     site_of = {structure.numbers[name]: number for number, site in enumerate(sites) for name in site.groups}
-    inside = [[term for term in structure.terms if is_inside(term.module, paths)] for paths in places]
+    inside = [[term for term in structure.terms if is_inside(term.module, drop.places)] for drop in drops]
     single = {q: list(rows) for q, rows in costs.single.items()}
     pairs = dict(costs.pairs)
-    for d, terms in enumerate(inside):
-        counted, here = CountedCost(structure, terms), len(sites) + d
-        whole = fields_of(counted({}))
+    for d, drop in enumerate(drops):
+        left = [CountedCost(structure, terms) for terms in (inside[d], drop.map)]
+        whole, stands = (fields_of(each({})) for each in left)
+        count, here = 3 if drop.map else 2, len(sites) + d
         for q, rows in single.items():
-            rows.append(np.array([0.0, -whole[q]]))
-        for s in sorted({s for term in terms for s in _sites_of(term, structure, site_of)}):
-            each = [fields_of(counted(variant.counts)) for variant in sites[s].variants]
-            counted({name: structure.group(name).size for name in sites[s].groups})
-            pairs[s, here] = {q: np.array([[0.0, whole[q] - cost[q]] for cost in each]) for q in single}
+            rows.append(np.array([0.0, -whole[q], stands[q] - whole[q]][:count]))
+        for s in sorted({s for term in (*inside[d], *drop.map) for s in _sites_of(term, structure, site_of)}):
+            each = [[fields_of(part(variant.counts)) for part in left] for variant in sites[s].variants]
+            for part in left:
+                part({name: structure.group(name).size for name in sites[s].groups})
+            pairs[s, here] = {q: np.array([_beside(q, whole, stands, *cost)[:count] for cost in each]) for q in single}
         for e in range(d):
-            twice = [term for term in terms if any(term is other for other in inside[e])]
+            twice = tuple(term for term in inside[d] if any(term is other for other in inside[e]))
             if twice:
-                both = fields_of(measure_ops(tuple(twice), {}))
-                pairs[len(sites) + e, here] = {q: np.array([[0.0, 0.0], [0.0, both[q]]]) for q in single}
+                pairs[len(sites) + e, here] = _two_dropped(drops[e], drop, fields_of(measure_ops(twice, {})), single)
     return Costs(costs.whole, single, pairs)
+
+
+def _beside(q: str, whole: Fields, stands: Fields, left: Fields, mapped: Fields) -> list[float]:
+    """What a narrower width costs more than by itself where it lies in what stays, goes, or has a map in its place."""
+    return [0.0, whole[q] - left[q], whole[q] - left[q] + mapped[q] - stands[q]]
+
+
+def _two_dropped(first: Dropped, second: Dropped, twice: Fields, quantities: Iterable[str]) -> dict[str, Values]:
+    """What two cost more together than one by one: what is in both goes once, and a map within the other is none."""
+    found = {}
+    of_maps = [fields_of(measure_ops(tuple(drop.map), {})) for drop in (first, second)]
+    for q in quantities:
+        cells = np.zeros((3 if first.map else 2, 3 if second.map else 2))
+        cells[1:, 1:] = twice[q]
+        if first.is_in(second):
+            cells[2:, 1:] -= of_maps[0][q]
+        elif second.is_in(first):
+            cells[1:, 2:] -= of_maps[1][q]
+        found[q] = cells
+    return found

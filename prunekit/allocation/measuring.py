@@ -100,8 +100,8 @@ class Meter:
         return None if None in parts else _total([part for part in parts if part is not None])
 
     def whole(self, plan: Plan, refit: Compensation | None, data: Sequence[Inputs] | None) -> float:
-        """What one plan damages with everything that is done to it, a compensation included."""
-        key = self.store.key(plan, repr(refit) if refit is not None else "")
+        """What one plan damages with all that is done to it: a compensation, and affine maps fitted on ``data``."""
+        key = self.store.key(plan, (repr(refit) if refit is not None else "") + self._fitted_on(plan, data))
         known = self._known(key)
         if known is not None:
             self.bill.recalled += 1
@@ -119,6 +119,14 @@ class Meter:
         self.bill.plans += 1
         self.store.save()
         return self._known(key) or 0.0
+
+    def _fitted_on(self, plan: Plan, data: Sequence[Inputs] | None) -> str:
+        """What a damage that is kept in a file depends on where maps are fitted: other samples than are measured."""
+        if self.store.file is None or not any(absence.has_map for absence in plan.absences):
+            return ""
+        from prunekit.scorers.calibrate import checksum
+
+        return repr([checksum(sample) for sample in data or ()])
 
     def _get_ready(self) -> None:
         """The original's outputs, and what a forward pass consists of."""

@@ -74,7 +74,7 @@ def solved_program(
         damages: (variants,) for each site, >= 0; infinite for one that must not be taken.
         limits: quantity -> the most, in the units of ``costs``.
         without: choices that the found one must differ from in at least ``apart`` sites each.
-        caps: sites of which so many at most are their last variant: of things that may be dropped.
+        caps: sites of which so many at most are another than their first variant: of things that may be dropped.
         nodes: of each search tree, at most.
     """
     centre = _hub(costs) if hubs else None
@@ -146,7 +146,8 @@ def _solved_as_one(
     for choice in without:
         rows.add([int(starts[s]) + v for s, v in enumerate(choice)], [1.0] * len(choice), -np.inf, len(choice) - apart)
     for some, count in caps:
-        rows.add([int(starts[s]) + len(damages[s]) - 1 for s in some], [1.0] * len(some), -np.inf, count)
+        taken = [int(starts[s]) + v for s in some for v in range(1, len(damages[s]))]
+        rows.add(taken, [1.0] * len(taken), -np.inf, count)
     flat = np.concatenate(damages)
     worth = float(np.abs(flat[np.isfinite(flat)]).max(initial=0.0)) or 1.0
     goal = np.zeros(total)

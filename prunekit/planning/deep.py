@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunekit.coupling.groups import Frozen, Group
@@ -16,9 +15,10 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, PlanError, ScorerError, SelectionError
 from prunekit.options import Options
 from prunekit.planning.depth_bounds import caps_of, check_enough_are_left, least_of, left_out, most_of, too_few
+from prunekit.planning.depth_choice import DepthChoice
 from prunekit.planning.scoring import statistics_of
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
-from prunekit.plans.contents import Plan, Width
+from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.quantities.limits import parse_target
 from prunekit.registry import criterion
@@ -26,7 +26,7 @@ from prunekit.removal.branch_plans import BranchRemover
 from prunekit.removal.certificate import Certificate, Rerun
 from prunekit.removal.covering import Cover, Unit, is_joint
 from prunekit.removal.joint_plans import JointRemover
-from prunekit.removal.largest_set import Certifying, RefusedError, largest_certified
+from prunekit.removal.largest_set import Certifying
 from prunekit.removal.maps import MapRemover
 from prunekit.removal.ranking import Order, scores_blocks
 from prunekit.removal.removal_plans import Remover, hooked
@@ -44,45 +44,6 @@ class Deep:
     kept: dict[str, Tensor]
     certificate: Certificate
     scorer: Scorer
-
-
-@dataclass(eq=False)
-class _Choice:
-    """Blocks and branches while they are chosen."""
-
-    groups: Sequence[Group]
-    remover: Certifying
-    cover: Cover
-    never: set[Unit] = field(default_factory=set)
-    refused: list[Frozen] = field(default_factory=list)
-
-    def kept(self, gone: Sequence[Unit]) -> dict[str, Tensor]:
-        """What is left of every group that loses some, what goes along counted."""
-        return self._kept(self.cover.closed(gone))
-
-    def _kept(self, gone: Sequence[Unit]) -> dict[str, Tensor]:
-        left = {g.name: [u for u in range(g.size) if (g.name, u) not in gone] for g in self.groups}
-        touched = {name for name, _ in gone}
-        return {name: torch.tensor(units, dtype=torch.int64) for name, units in left.items() if name in touched}
-
-    def certified(self, gone: Sequence[Unit]) -> tuple[Plan, Certificate] | None:
-        """The plan without these blocks; None where some cannot go, which from now on stay."""
-        try:
-            outermost = self._kept(self.cover.outermost(gone))
-            plan, certificate, refused = largest_certified(self.remover, self.groups, outermost)
-        except RefusedError as error:
-            if not error.refused:
-                raise
-            refused, plan = error.refused, None
-        if not refused:
-            assert plan is not None
-            roles = {group.name: group for group in self.groups}
-            widths = [Width(at, roles[at].role, roles[at].size, tuple(u.tolist())) for at, u in self.kept(gone).items()]
-            return replace(plan, widths=tuple(widths)), certificate
-        self.refused += refused
-        names = {frozen.name for frozen in refused}
-        self.never |= {(g.name, u) for g in self.groups for u in range(g.size) if g.places[u] in names}
-        return None
 
 
 def deep_draft(
@@ -114,16 +75,26 @@ class DepthSearch:
     model: nn.Module
     structure: Structure
     options: Options
-    choice: _Choice
+    choice: DepthChoice
     order: Order
     scorer: Scorer
 
     @classmethod
     def of(
-        cls, model: nn.Module, structure: Structure, options: Options, *, data: Iterable[Any] | None, progress: Any
+        cls,
+        model: nn.Module,
+        structure: Structure,
+        options: Options,
+        *,
+        data: Iterable[Any] | None,
+        progress: Any,
+        maps: bool = False,
     ) -> DepthSearch:
-        """Raises what ``deep_draft`` raises, but for a target or ratio."""
-        choice, order, asked = _begun(model, structure, options, data, progress)
+        """``maps`` for one in which some of what goes may have an affine map in its place.
+
+        Raises what ``deep_draft`` raises, but for a target or ratio.
+        """
+        choice, order, asked = _begun(model, structure, options, data, progress, maps)
         return cls(model, structure, options, choice, order, asked)
 
     def settled(self, baseline: Baseline | None = None, sizes: Mapping[str, int] | None = None) -> Deep:
@@ -162,13 +133,16 @@ class DepthSearch:
                 if done is not None:
                     yield (group.name, unit), done[0]
 
-    def without(self, gone: Sequence[Unit]) -> Deep | None:
-        """The plan without these units; None where some of them cannot go together, or more than may."""
+    def without(self, gone: Sequence[Unit], mapped: Collection[Unit] = ()) -> Deep | None:
+        """The plan without these units, ``mapped`` of them with a map in their place.
+
+        None where some of them cannot go together, or more than may.
+        """
         most = caps_of(self.choice.groups, self.structure, self.options)
         closed = self.choice.cover.closed(gone)
         if any(sum(at == name for at, _ in closed) > count for name, count in most.items()):
             return None
-        done = self.choice.certified(gone)
+        done = self.choice.certified(gone, mapped)
         return None if done is None else _as_deep(self.choice, *done, gone, self.scorer)
 
     def _until(self, enough: _Until) -> Deep:
@@ -177,8 +151,8 @@ class DepthSearch:
 
 
 def _begun(
-    model: nn.Module, structure: Structure, options: Options, data: Iterable[Any] | None, progress: Any
-) -> tuple[_Choice, Order, Scorer]:
+    model: nn.Module, structure: Structure, options: Options, data: Iterable[Any] | None, progress: Any, maps: bool
+) -> tuple[DepthChoice, Order, Scorer]:
     """Blocks that may go, and the order in which they do."""
     if is_meta(model):
         raise PlanError(
@@ -196,7 +170,7 @@ def _begun(
     limits = parse_target(options.scope.target) if options.scope.target is not None else ()
     quantity = limits[0].quantity if limits else "params"
     cover = Cover.of(structure, groups, caps_of(groups, structure, options), quantity)
-    choice = _Choice(groups, _remover(trial, groups, options), cover)
+    choice = DepthChoice(groups, JointRemover.of(trial) if maps else _remover(trial, groups, options), cover)
     for frozen in (each for group in groups for each in hooked(model, group)):
         choice.refused.append(frozen)
         choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
@@ -226,7 +200,7 @@ def _groups_asked(structure: Structure, options: Options) -> tuple[Group, ...]:
     return tuple(group for group in structure.depth.groups if group.role in roles)
 
 
-def _as_deep(choice: _Choice, plan: Plan, certificate: Certificate, gone: Sequence[Unit], asked: Scorer) -> Deep:
+def _as_deep(choice: DepthChoice, plan: Plan, certificate: Certificate, gone: Sequence[Unit], asked: Scorer) -> Deep:
     plan = replace(plan, frozen=(*plan.frozen, *choice.refused))
     return Deep(plan, choice.kept(gone), certificate, asked)
 
@@ -307,7 +281,7 @@ def _enough(
 
 
 def _settled_blocks(
-    choice: _Choice, order: Order, structure: Structure, options: Options, enough: _Until
+    choice: DepthChoice, order: Order, structure: Structure, options: Options, enough: _Until
 ) -> tuple[Plan, Certificate, list[Unit]]:
     """Takes units until it is enough, and again without those that turn out to have to stay."""
     most, least = most_of(choice.groups, structure, options), least_of(choice.groups, options)
@@ -335,7 +309,7 @@ def _settled_blocks(
 
 
 def _last_or(
-    unit: Unit, gone: Sequence[Unit], choice: _Choice, order: Order, enough: _Until, most: Mapping[str, int]
+    unit: Unit, gone: Sequence[Unit], choice: DepthChoice, order: Order, enough: _Until, most: Mapping[str, int]
 ) -> Unit:
     """``unit``, or where it meets the target and is larger than it need be, the one that damages least of such."""
     gauge = enough.gauge
@@ -348,7 +322,7 @@ def _last_or(
     return (order.last(gone, choice.never, most, ends) if ends(unit) else None) or unit
 
 
-def _nothing_goes(choice: _Choice, structure: Structure, options: Options) -> NothingToPruneError:
+def _nothing_goes(choice: DepthChoice, structure: Structure, options: Options) -> NothingToPruneError:
     if choice.refused or len(choice.never) == sum(g.size for g in choice.groups):
         return _no_blocks(structure, choice.refused)
     every = sum(group.size for group in choice.groups)
@@ -359,7 +333,7 @@ def _nothing_goes(choice: _Choice, structure: Structure, options: Options) -> No
     )
 
 
-def _out_of_reach(choice: _Choice, gone: Sequence[Unit], gauge: Gauge) -> SelectionError:
+def _out_of_reach(choice: DepthChoice, gone: Sequence[Unit], gauge: Gauge) -> SelectionError:
     usage = gauge.exactly(choice.kept(gone))
     places = {(g.name, u): path for g in choice.groups for u, path in enumerate(g.places)}
     over = ", ".join(f"{name} {usage[name]:.6g}" for name, most in gauge.limits.items() if usage[name] > most)

@@ -46,9 +46,11 @@ def draft(
 
 def _check_maps(parts: Parted) -> None:
     """Raises InputError where affine maps are asked for and nothing goes whole, or widths in the same plan."""
-    asked = parts.widths or parts.depth
-    if asked is None or asked.cutting.replace is None or parts.widths is None:
+    asked = parts.widths
+    if asked is None or asked.cutting.replace is None:
         return
+    if parts.depth is not None and asked.scope.target is not None:
+        return  # maps are measured there as what they cost and damage
     what = "nothing that it could stand for" if parts.depth is None else "widths of what is left in the same plan"
     raise InputError(
         f"replace={asked.cutting.replace!r} is asked for, and {what}",

@@ -12,13 +12,14 @@ from torch import nn
 from prunekit.compensation.settings import Compensation, as_compensation
 from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
-from prunekit.inputs import Inputs, as_samples, generated
+from prunekit.inputs import Inputs
 from prunekit.modules.snapshot import kept_as_is
 from prunekit.options import Options
 from prunekit.options.schedules import portions
 from prunekit.options.types import Ratio
 from prunekit.planning.deep import for_blocks, for_widths
 from prunekit.planning.drafting import depth_draft, draft
+from prunekit.planning.measured import calibration
 from prunekit.planning.parting import parted
 from prunekit.planning.width_drafts import Draft
 from prunekit.plans.composition import compose
@@ -26,7 +27,6 @@ from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
 from prunekit.quantities.limits import Target, parse_target
 from prunekit.surgery.cutting import Undo, carry_out_plan, take_back
-from prunekit.surgery.mapping import MAP_SAMPLES
 
 Tracer = Callable[[nn.Module, Any], Structure]
 
@@ -129,10 +129,7 @@ def _calibration(
     has_maps = any(absence.has_map for absence in made.plan.absences)
     if refit is None and not has_maps:
         return None
-    count = refit.samples if refit is not None else MAP_SAMPLES
-    if data is None:
-        return list(generated(structure.inputs, count, seed))
-    return [sample.inputs for sample in as_samples(data, structure.inputs, count)]
+    return calibration(structure, data, refit, seed)
 
 
 def part_of(target: Target, part: float, whole: Mapping[str, float]) -> dict[str, float]:

@@ -30,6 +30,7 @@ from prunekit.plans.contents import Plan
 from prunekit.plugins.homes import Words
 from prunekit.quantities.gauge import Gauge
 from prunekit.selection import Conditions
+from prunekit.surgery.mapping import MAP_SAMPLES
 
 logger = logging.getLogger(__name__)
 
@@ -240,3 +241,13 @@ def measured_inputs(structure: Structure, data: Iterable[Any] | None, how: Measu
         logger.warning("no data given: damage is measured on %d generated inputs; pass data= for better", how.samples)
         return generated(structure.inputs, how.samples, seed)
     return [sample.inputs for sample in as_samples(data, structure.inputs, how.samples)]
+
+
+def calibration(
+    structure: Structure, data: Iterable[Any] | None, refit: Compensation | None, seed: int
+) -> list[Inputs]:
+    """The samples that a refit sees, and affine maps are fitted on: the first of ``data``, or generated ones."""
+    count = refit.samples if refit is not None else MAP_SAMPLES
+    if data is None:
+        return list(generated(structure.inputs, count, seed))
+    return [sample.inputs for sample in as_samples(data, structure.inputs, count)]

@@ -57,7 +57,8 @@ class Mixing:
     Attributes:
         meter: damage of plans on the original.
         refit: what is done to the layers that are left, counted in.
-        inputs: what the refit sees.
+        inputs: what the refit sees, and what maps are fitted on.
+        measured: how many inputs damage is measured on.
         tried: every mix so far.
         refused: why the last one that was none is none.
     """
@@ -65,6 +66,7 @@ class Mixing:
     meter: Meter
     refit: Compensation | None
     inputs: Sequence[Inputs]
+    measured: int
     tried: list[Mix] = field(default_factory=list)
     refused: PrunekitError | None = None
 
@@ -112,7 +114,7 @@ class Mixing:
         return [
             f"depth and widths within one target: damage by units of depth gone: {steps}; other sets (units gone): "
             f"{others or 'none'}; {best.gone} are taken, of {best.name!r}, which damages {best.damage:.4g}; "
-            f"{passes:.1f} forward passes over {len(self.inputs)} inputs",
+            f"{passes:.1f} forward passes over {self.measured} inputs",
             *told,
         ]
 

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from prunekit.allocation.measuring import Meter
 from prunekit.compensation.settings import as_compensation
 from prunekit.coupling.structure import Structure
-from prunekit.errors import InputError, NothingToPruneError
+from prunekit.errors import InputError, NothingToPruneError, SelectionError
+from prunekit.inputs import Inputs
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.planning.candidates import choose
 from prunekit.planning.deep import Deep, DepthSearch, for_blocks, for_widths
 from prunekit.planning.depth_bounds import caps_of, least_of
-from prunekit.planning.dropping import Dropping, Proposal, carried
-from prunekit.planning.measured import measured_inputs
+from prunekit.planning.dropping import Drop, Dropping, Proposal, carried
+from prunekit.planning.measured import calibration, measured_inputs
 from prunekit.planning.mixing import Mixing, is_met
 from prunekit.planning.width_drafts import (
     Draft,
@@ -32,7 +33,7 @@ from prunekit.planning.width_drafts import (
     widths_draft,
 )
 from prunekit.plans.composition import compose
-from prunekit.quantities.gauge import Baseline
+from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.registry import criterion
 from prunekit.scorers import Scored
 from prunekit.surgery.cutting import applied
@@ -68,19 +69,22 @@ def shared_target(
             hint="compensate='ridge' refits in one sweep; or prune blocks by a ratio, then widths to the target",
         )
     inputs = measured_inputs(structure, data, how, choice.seed)
-    mixing = Mixing(Meter.of(model, how, inputs), refit, inputs)
+    has_maps = depth.cutting.replace is not None
+    fits = calibration(structure, data, refit, choice.seed) if has_maps else inputs
+    mixing = Mixing(Meter.of(model, how, inputs), refit, fits, len(inputs))
+    asked = for_blocks(depth.replaced(replace=None), how.samples)
     try:
-        search = DepthSearch.of(model, structure, for_blocks(depth, how.samples), data=data, progress=progress)
+        search = DepthSearch.of(model, structure, asked, data=data, progress=progress, maps=has_maps)
     except NothingToPruneError as error:  # then the widths alone meet the target, or say that they cannot
         logger.warning("no block goes: %s", error.what)
         return widths_draft(model, structure, for_widths(widths), data=data, progress=progress, baseline=baseline)
-    shared = _Shared(model, structure, search, widths, data, progress, baseline)
+    shared = _Shared(model, structure, search, widths, data, progress, baseline, fits if has_maps else None)
     mixing.one_after_another(search.steps(), shared.ranked)
     mixing.add("depth alone", None, shared.depth_alone)
     dropping = shared.dropping() if any(mix.deep for mix in mixing.tried) else None
     mixing.add("measured widths alone", None, partial(shared.measured, dropping))
     for each in () if dropping is None else dropping.proposals:
-        if (deep := search.without(each.gone)) is not None:
+        if (deep := search.without(each.gone, each.mapped)) is not None:
             mixing.add(each.name, deep, partial(shared.as_proposed, each, dropping.scores if dropping else {}))
     best = mixing.best()
     if best.steps and not is_met(best):
@@ -102,6 +106,7 @@ class _Shared:
     data: Sequence[Any] | None
     progress: Any
     baseline: Baseline
+    fits: Sequence[Inputs] | None
 
     def ranked(self, deep: Deep | None) -> Draft:
         """Widths by their scores, after ``deep``."""
@@ -125,13 +130,21 @@ class _Shared:
         """What may be dropped beside widths; nothing where so much of it has to go that a program is no help."""
         options, choice = self.search.options, self.search.choice
         most = caps_of(choice.groups, self.structure, options)
-        drops = [] if any(least_of(choice.groups, options).values()) else list(self.search.alone())
-        return Dropping(drops, choice.cover, most)
+        alone = [] if any(least_of(choice.groups, options).values()) else self.search.alone()
+        drops = [Drop(unit, plan, None if self.fits is None else choice.with_map(unit)) for unit, plan in alone]
+        return Dropping(drops, choice.cover, most, self.fits or ())
 
     def as_proposed(self, proposal: Proposal, known: Mapping[str, Tensor], deep: Deep | None) -> Draft:
         """What a program chose, in the model that is left; by ranking there where its groups are other ones."""
         assert deep is not None
-        with applied(self.model, deep.plan):
+        try:
+            made = self._carried(proposal, known, deep)
+        except InputError as error:
+            return self._without_widths(deep, error)
+        return made or self.ranked(deep)
+
+    def _carried(self, proposal: Proposal, known: Mapping[str, Tensor], deep: Deep) -> Draft | None:
+        with applied(self.model, deep.plan, self.fits):
             left = traced_again(self.model, self.structure)
             kept, scores = carried(left, self.structure, deep.plan, proposal.kept, known)
             if all(group.name in scores for group in choose(left, self.widths.scope)):
@@ -140,10 +153,23 @@ class _Shared:
                 made = one_draft(self.model, left, None, self.progress, self.baseline, None, asked, More(wanted=kept))
                 made = replace(made, scorer=scorer)
                 return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)
-        return self.ranked(deep)
+        return None
 
     def _after(self, deep: Deep | None, asked: Options) -> Draft:
         given: Any = {"data": self.data, "progress": self.progress, "baseline": self.baseline}
         if deep is None:
             return widths_draft(self.model, self.structure, for_widths(asked), **given)
-        return widths_after(self.model, self.structure, deep, asked, **given)
+        try:
+            return widths_after(self.model, self.structure, deep, asked, fits=self.fits, **given)
+        except InputError as error:
+            return self._without_widths(deep, error)
+
+    def _without_widths(self, deep: Deep, error: InputError) -> Draft:
+        """``deep`` alone, where all widths of a role went with it. Raises SelectionError where that is not enough."""
+        target = self.widths.scope.target
+        assert target is not None
+        with applied(self.model, deep.plan, self.fits):
+            gauge = Gauge.of(self.model, traced_again(self.model, self.structure), target, self.baseline)
+            if not gauge.met(gauge.exactly({})):
+                raise SelectionError(error.what, where=error.where, hint=error.hint) from error
+        return Draft(deep.plan, deep.kept, self.structure, None, (), deep.scorer, deep.certificate)

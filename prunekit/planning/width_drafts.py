@@ -16,6 +16,7 @@ from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
 from prunekit.graph.nodes import packet
+from prunekit.inputs import Inputs
 from prunekit.operators import TABLE
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
@@ -115,9 +116,13 @@ def widths_after(
     data: Any,
     progress: Any,
     baseline: Baseline | None = None,
+    fits: Sequence[Inputs] | None = None,
 ) -> Draft:
-    """``deep``, and then widths of what it leaves: the model is without these blocks while they are chosen."""
-    with applied(model, deep.plan):
+    """``deep``, and then widths of what it leaves: the model is without these blocks while they are chosen.
+
+    ``fits`` are what affine maps in their place are fitted on.
+    """
+    with applied(model, deep.plan, fits):
         left = traced_again(model, structure)
         made = widths_draft(model, left, for_widths(options), data=data, progress=progress, baseline=baseline)
     return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)

@@ -107,7 +107,8 @@ class Shortening:
 class Plan:
     """What is kept, which attributes change, and the structure that the plan was made for.
 
-    Cuts, edits and folds come first, then absences, removals and shortenings last.
+    Cuts, edits and folds come first, then removals and shortenings, and absences last: what stands in their place is
+    fitted in the model that is left.
     """
 
     fingerprint: str
@@ -170,7 +171,10 @@ class Plan:
             index = "" if e.index is None else f"[{e.index}]"
             lines.append(f"set {e.module}.{e.attribute}{index}  {e.before} -> {e.after}")
         lines += [f"fold {f.tensor} axis {f.axis}: {len(f.rows)} rows x {f.factor:.6g}" for f in self.folds]
-        lines += [f"remove {each.module}, which adds to a stream" for each in self.absences]
+        for each in self.absences:
+            stands = f"by one linear layer, an affine map of {each.leaves[0].rpartition('=')[2]} features"
+            own = f"replace {each.module} {stands}" if each.has_map else f"remove {each.module}, which adds to a stream"
+            lines.append(own)
         lines += [f"remove {path}" for removal in self.removals for path in removal.gone]
         lines += [f"shorten {s.module}.{s.attribute}  {s.size} -> {len(s.kept)}" for s in self.shortenings]
         lines += [f"frozen {f.name} ({f.size}): {f.reason}" for f in self.frozen]

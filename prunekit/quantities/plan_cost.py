@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from prunekit.coupling.blocks import is_inside
-from prunekit.coupling.cost import Cost, measure_ops
+from prunekit.coupling.cost import Cost, CostTerm, measure_ops
+from prunekit.coupling.groups import Absence
 from prunekit.coupling.structure import Structure
 from prunekit.plans.contents import Plan
 
@@ -21,6 +22,19 @@ def cost_after(structure: Structure, plan: Plan) -> Cost:
     for params, macs, size in _maps_in(structure, plan):
         left = Cost(left.params + params, left.macs + macs, left.layer_macs + macs, left.memory + size)
     return left
+
+
+def map_terms(structure: Structure, absence: Absence) -> tuple[CostTerm, ...]:
+    """What the affine map of an absence costs: N x N weights, N biases, and a product for every row of N features."""
+    made = next(call for call in structure.trace.modules if call.module == absence.module).outputs[0]
+    axis = int(absence.leaves[0].partition(":")[2].partition("=")[0])
+    held = [((made, axis), (made, axis)), ((made, axis),)]
+    rows = tuple((made, at) for at in range(len(made.shape)))
+    return (
+        *(CostTerm(("params",), axes, module=absence.module) for axes in held),
+        *(CostTerm(("memory",), axes, made.dtype.itemsize, absence.module) for axes in held),
+        CostTerm(("macs", "layer_macs"), (*rows, (made, axis)), module=absence.module),
+    )
 
 
 def _maps_in(structure: Structure, plan: Plan) -> Iterator[tuple[int, int, int]]:

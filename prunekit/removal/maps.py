@@ -33,16 +33,23 @@ class MapRemover(BranchRemover):
             for name, units in kept.items()
             for u in units_gone(structure.depth.group(name), units)
         ]
-        order = {call.module: at for at, call in enumerate(structure.trace.modules)}
-        gone.sort(key=lambda each: order.get(each[0].places[each[1]], 0))  # of the model: maps are fitted so
-        found = [_mapped(group, unit, structure) for group, unit in gone]
-        for each in found:
-            if isinstance(each, Frozen):
-                raise VerificationError(each.reason, where=each.name)
-        modules = [each for part in found if not isinstance(part, Frozen) for each in part]
+        modules = stand_ins(gone, structure)
         branches = [group.branches[unit] for group, unit in gone if group.branches]
         blocks = [group.places[unit] for group, unit in gone if not group.branches]
         return self.certified(kept, modules, branches, blocks)
+
+
+def stand_ins(gone: Sequence[tuple[Group, int]], structure: Structure) -> list[Absence]:
+    """What stands where these units were, in the order of the model, in which maps are fitted.
+
+    Raises VerificationError where no map can stand.
+    """
+    order = {call.module: at for at, call in enumerate(structure.trace.modules)}
+    found = [_mapped(*each, structure) for each in sorted(gone, key=lambda each: order.get(each[0].places[each[1]], 0))]
+    for part in found:
+        if isinstance(part, Frozen):
+            raise VerificationError(part.reason, where=part.name)
+    return [each for part in found if not isinstance(part, Frozen) for each in part]
 
 
 def _mapped(group: Group, unit: int, structure: Structure) -> tuple[Absence, ...] | Frozen:

@@ -156,8 +156,8 @@ def carry_out_plan(
         for _, module in modules:
             recompute(module, steps)
         narrow_attention(modules, steps)
-        leave_out(model, plan, steps, samples)
         remove(model, plan, steps)
+        leave_out(model, plan, steps, samples)
         new = [replacements[id(tensor)] for tensor in old]
         steps.append(partial(_bury, new))
         if original is not None:
@@ -189,13 +189,13 @@ def _seen_before(
 
 
 @contextlib.contextmanager
-def applied(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+def applied(model: nn.Module, plan: Plan, data: Iterable[Any] | None = None) -> Iterator[nn.Module]:
     """Inside the context ``model`` is pruned as ``plan`` says; afterwards it is what it was, bit for bit.
 
     For a search over subnets with a score of one's own: nothing is trained, every subnet is the real, smaller model.
-    Raises what ``apply`` raises.
+    ``data`` are calibration inputs for affine maps. Raises what ``apply`` raises.
     """
-    undo = apply(model, plan)
+    undo = apply(model, plan, data=data)
     try:
         yield model
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from prunekit.inputs import Inputs
 from prunekit.modules.absent import Absent
 from prunekit.modules.containers import names_left
 from prunekit.plans.contents import Plan, Removal, Shortening
+from prunekit.plans.renaming import Renaming
 from prunekit.surgery.way_back import putter
 
 _AGAIN = "plan again for this model"
@@ -98,11 +100,13 @@ def _parameters_beside(model: nn.Module, out: set[int]) -> Iterable[int]:
 
 
 def leave_out(model: nn.Module, plan: Plan, steps: list[Callable[[], None]], samples: Sequence[Inputs] | None) -> None:
-    """Carries out the absences of ``plan``; ``steps`` gets what puts everything back.
+    """Carries out the absences of ``plan``, after its removals; ``steps`` gets what puts everything back.
 
     Affine maps are fitted on ``samples``, one after another; without any they stay at zero. Raises PlanError.
     """
-    for together in _in_runs(plan.absences):
+    names = Renaming(plan.removals)
+    left = [replace(each, module=now) for each in plan.absences if (now := names.now(each.module)) is not None]
+    for together in _in_runs(left):
         put_in = partial(_put_in, model, together, steps)
         if samples is None or not together[-1].has_map:
             put_in()

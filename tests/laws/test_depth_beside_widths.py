@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit.allocation.costing import Costs, with_dropped
+from prunekit.allocation.costing import Costs, Dropped, with_dropped
 from prunekit.allocation.measuring import Meter
 from prunekit.allocation.program import solved_program
 from prunekit.allocation.sites import Site, Variant
@@ -58,7 +58,8 @@ def test_what_is_dropped_spares_what_it_holds_once():
     assert len(depth) == 9
     alone = [{g.name: torch.tensor([v for v in range(g.size) if v != u])} for g, u in depth]
     places = [structure.depth.gone(kept) for kept in alone]
-    costs = with_dropped(Costs.of(structure, sites, gauge), structure, sites, places)
+    drops = [Dropped(paths) for paths in places]
+    costs = with_dropped(Costs.of(structure, sites, gauge), structure, sites, drops)
     sizes = [len(site.variants) for site in sites] + [2] * len(depth)
     for s, t in itertools.combinations(range(len(sizes)), 2):
         choice = [0] * len(sizes)
