@@ -32,7 +32,7 @@ from prunekit.planning.parting import parted
 from prunekit.planning.symmetry_check import check_symmetry
 from prunekit.planning.width_drafts import Draft
 from prunekit.registry.criteria import known_scorers, scorer
-from prunekit.removal.ranking import scores_blocks
+from prunekit.removal.ranking import scores_depth
 from prunekit.scorers import Scored, Scorer, Statistics
 from prunekit.surgery.cutting import Undo, apply
 
@@ -216,7 +216,8 @@ class _Contest:
 
     def _cut(self, made: Scorer, drawn: Drawn, statistics: Statistics, seed: int) -> tuple[Draft, Undo]:
         if self.deep:  # every block that goes is passed by in the model itself: there are no statistics to share
-            if not scores_blocks(made):
+            depth = parted(self.options).depth
+            if depth is None or not scores_depth(made, depth.scope.roles or ()):
                 raise ScorerError(f"{type(made).__name__} says nothing of whole blocks", where="scorer")
             inputs = [sample.inputs for sample in drawn]
             whole = draft(self.model, self.structure, self.options.replaced(scorer=made, seed=seed), data=inputs)

@@ -17,13 +17,13 @@ from prunekit.roles import EXPERT_IN_LIST
 
 
 def find_expert_lists(trace: Trace, blocks: Collection[str]) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
-    """A group for every list whose entries are alike, beside one linear layer with a row for each and a top-k.
+    """A group for every list whose entries are alike, beside one linear layer with a row for each and a choice.
 
     ``blocks`` are containers whose entries are blocks: they are none. Also lists that look so and cannot be followed,
     with the reason. Whether that layer chooses among the entries is for a run to tell.
     """
     groups, frozen = [], []
-    choices = [op for op in trace.ops if packet(op) == "aten.topk"]
+    choices = [op for op in trace.ops if packet(op) in ("aten.topk", "aten.argmax")]
     lists = {at: [place(at, name) for name in names] for at, names in trace.containers.items() if at not in blocks}
     tensors = _held_by_entry({path for entries in lists.values() for path in entries}, trace) if choices else {}
     for container, entries in lists.items():
@@ -64,11 +64,13 @@ def _entries_alike(entries: Sequence[str], tensors: Mapping[str, Mapping[str, Re
 
 
 def _chosen_at_once(owner: str, count: int, choices: Sequence[Op]) -> Iterator[int]:
-    """How many are chosen, by every top-k over so many values in the module that owns the list."""
+    """How many are chosen, by every top-k over so many values in the module that owns the list, and by each argmax."""
+    found = 0
     for op in choices:
-        base, k = op.args[0], op.args[1]
+        base = op.args[0]
         if _is_in(op.module, owner) and isinstance(base, Ref) and base.shape and base.shape[-1] == count:
-            yield int(k)
+            found += packet(op) == "aten.argmax"  # one after the other, each without what those before it chose
+            yield int(op.args[1]) if packet(op) == "aten.topk" else found
 
 
 def _rows_for(count: int, owner: str, entries: Sequence[str], trace: Trace) -> Iterator[str]:

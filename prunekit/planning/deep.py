@@ -28,7 +28,7 @@ from prunekit.removal.covering import Cover, Unit, is_joint
 from prunekit.removal.joint_plans import JointRemover
 from prunekit.removal.largest_set import Certifying
 from prunekit.removal.maps import MapRemover
-from prunekit.removal.ranking import Order, scores_blocks
+from prunekit.removal.ranking import Order, scores_depth
 from prunekit.removal.removal_plans import Remover, hooked
 from prunekit.scorers import BlockInfluence, Damage, DisturbedTaylor, Scorer
 from prunekit.selection.ratio import check_keys, ratios
@@ -158,7 +158,7 @@ def _begun(
         raise PlanError(
             "the model is on the meta device, and blocks are certified on numbers", hint="build it on a device"
         )
-    asked = criterion_of_blocks(options.choice.scorer)
+    asked = criterion_of_depth(options)
     groups = _groups_asked(structure, options)
     perturbed = options.cutting.verify == "full" or structure.cost().macs <= SYMMETRY_MACS
     trial = Rerun(model, structure, options.choice.seed, perturbed and options.cutting.verify != "shapes")
@@ -175,7 +175,8 @@ def _begun(
         choice.refused.append(frozen)
         choice.never |= {(g.name, g.places.index(frozen.name)) for g in groups if frozen.name in g.places}
     choice.never |= left_out(structure, groups, options, cover)
-    statistics = statistics_of(model, structure, (), asked, data, options.choice.seed, progress)
+    experts = [group for group in groups if group.routes]  # measured in one sweep
+    statistics = statistics_of(model, structure, experts, asked, data, options.choice.seed, progress)
     return choice, Order(groups, asked, statistics, cover), asked
 
 
@@ -205,27 +206,29 @@ def _as_deep(choice: DepthChoice, plan: Plan, certificate: Certificate, gone: Se
     return Deep(plan, choice.kept(gone), certificate, asked)
 
 
-def criterion_of_blocks(given: Scorer | str | None) -> Scorer:
-    """The criterion for blocks: the one that is asked for, or ``Damage()`` in the place of the default for widths.
+def criterion_of_depth(options: Options) -> Scorer:
+    """The criterion for depth: the one that is asked for, or ``Damage()`` in the place of the default for widths.
 
-    Raises ScorerError for one that says nothing of blocks.
+    Raises ScorerError for one that says nothing of what is asked for.
     """
+    given = options.choice.scorer
     asked = criterion(given)
-    if scores_blocks(asked):
+    if scores_depth(asked, options.scope.roles or ()):
         return asked
     if given is None or isinstance(asked, DisturbedTaylor):
         return Damage()
     raise ScorerError(
         f"{type(asked).__name__} scores units of a width, and says nothing of whole blocks",
         where="scorer",
-        hint="damage, damage_greedy, block_influence or random; prune widths in a call of their own",
+        hint="damage, damage_greedy, block_influence or random, of experts alone reap or routed_frequency; prune "
+        "widths in a call of their own",
     )
 
 
 def for_blocks(options: Options, samples: int | None = None) -> Options:
     """Options for blocks that go beside widths: a criterion of widths leaves them to ``Damage``, on so many samples."""
-    of_blocks = scores_blocks(criterion(options.choice.scorer))
-    return options if of_blocks else options.replaced(scorer=Damage(samples=samples))
+    is_theirs = scores_depth(criterion(options.choice.scorer), options.scope.roles or ())
+    return options if is_theirs else options.replaced(scorer=Damage(samples=samples))
 
 
 def for_widths(options: Options) -> Options:

@@ -12,7 +12,9 @@ from torch import Tensor
 from prunekit.coupling.groups import Group
 from prunekit.modules.setting_aside import Passage
 from prunekit.removal.covering import Cover, Unit
+from prunekit.roles import EXPERT_IN_LIST
 from prunekit.scorers import Random, Scorer, Statistics
+from prunekit.scorers.needs import EXPERTS
 
 
 @runtime_checkable
@@ -87,6 +89,10 @@ def _as_numbers(scores: Tensor) -> Tensor:
     return torch.nan_to_num(scores.detach().double().cpu(), nan=math.inf)
 
 
-def scores_blocks(scorer: Scorer) -> bool:
-    """Whether a criterion says something of whole blocks: its ``of_blocks`` tells."""
-    return bool(getattr(scorer, "of_blocks", False))
+def scores_depth(scorer: Scorer, roles: Collection[str]) -> bool:
+    """Whether a criterion says something of units of these roles of depth.
+
+    Of whole blocks where its ``of_blocks`` tells so; of experts, where there is nothing else, one that measures them.
+    """
+    of_blocks = bool(getattr(scorer, "of_blocks", False))
+    return of_blocks or (set(roles) == {EXPERT_IN_LIST} and getattr(scorer, "needs", None) == EXPERTS)

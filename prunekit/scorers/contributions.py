@@ -85,7 +85,7 @@ class _Mixture:
     @classmethod
     def of(cls, model: nn.Module, group: Group) -> _Mixture:
         state = state_tensors(model)
-        members = [m for m in group.members if m.tensor in group.stacks]
+        members = group.parameters if group.routes else [m for m in group.members if m.tensor in group.stacks]
         paths = [m.tensor.split(".")[:-1] for m in members]
         common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))]
         while common and not _has_forward(model.get_submodule(".".join(common))):
@@ -127,15 +127,19 @@ class _Mixture:
     def _silenced(self) -> Iterator[Callable[[int], Any]]:
         """Every expert at zero; what is yielded puts one back for a while."""
         before = [tensor.detach().clone() for tensor, _ in self.held]
+        owned = [set(member.unit_of.tolist()) for _, member in self.held]  # of a list, every tensor is one expert's
 
         @contextmanager
         def put_back(unit: int) -> Iterator[None]:
-            for (tensor, member), old in zip(self.held, before, strict=True):
-                at = member.coordinates(unit).to(tensor.device)
-                tensor.index_copy_(member.axis, at, old.index_select(member.axis, at))
+            own = [number for number, units in enumerate(owned) if unit in units]
+            places = [self.held[number][1].coordinates(unit).to(self.held[number][0].device) for number in own]
+            for number, at in zip(own, places, strict=True):
+                tensor, member = self.held[number]
+                tensor.index_copy_(member.axis, at, before[number].index_select(member.axis, at))
             yield
-            for tensor, member in self.held:
-                tensor.index_fill_(member.axis, member.coordinates(unit).to(tensor.device), 0)
+            for number, at in zip(own, places, strict=True):
+                tensor, member = self.held[number]
+                tensor.index_fill_(member.axis, at, 0)
 
         try:
             for tensor, _ in self.held:

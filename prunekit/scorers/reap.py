@@ -54,13 +54,13 @@ def of_experts(
 
     Raises ScorerError for a group without experts where there is no ``elsewhere``.
     """
-    if not group.stacks:
+    if not (group.stacks or group.routes):
         if criterion.elsewhere is not None:
             return criterion.elsewhere.score(group, statistics)
         scorer = type(criterion).__name__
         raise ScorerError(
             f"{scorer} scores experts, and these units are none",
             where=group.name,
-            hint=f"pass roles=['experts'], or {scorer}(elsewhere=prunekit.Wanda()) for the other roles",
+            hint=f"pass roles=['experts'] or ['depth.expert'], or {scorer}(elsewhere=prunekit.Wanda()) for the rest",
         )
     return importance(statistics.contributions(group, criterion.images))

@@ -69,7 +69,7 @@ class Statistics:
         self._damages: dict[tuple[str, int, frozenset[Passage]], float] = {}
         self._activations: dict[int, Activations] = {}
         self._contributions: dict[tuple[int, str], Contributions] = {}
-        self._experts = [group for group in groups if group.stacks]
+        self._experts = [group for group in groups if group.stacks or group.routes]
         self.names = tuple(self._weights if parameters is None else parameters)
         self._scored = {n: self.weight(n) for n in self.names if self.weight(n).is_floating_point()}
 

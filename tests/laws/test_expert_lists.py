@@ -12,6 +12,8 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import NothingToPruneError, ScorerError, SelectionError
+from prunekit.inputs import Inputs, as_samples
+from prunekit.scorers import Statistics
 
 X = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
 OTHER = torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(1))
@@ -146,6 +148,75 @@ def test_the_expert_that_is_missed_least_goes_first_and_widths_go_with_it():
     result = prunekit.prune(model, X, ratio=ratio, scorer="random")
     assert {expert.up.out_features for mixture in model.mixtures for expert in mixture.experts} == {4}
     assert result.report.params["after"] == sum(p.numel() for p in model.parameters())
+
+
+class Told(nn.Module):
+    """A mixture, and for every token what each expert added to it and whether it was sent there, by its own count."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        super().__init__()
+        self.mixture, self.added, self.sent = mixture, [], []
+
+    def see(self, module, args, output):
+        x = args[0].reshape(-1, args[0].shape[-1])
+        gates, at = module.routed(x)
+        gate = torch.stack([((at == number) * gates).sum(-1) for number in range(module.num_experts)])
+        each = torch.stack([expert(x).norm(dim=-1) for expert in module.experts])
+        self.added.append((gate * each).double())
+        self.sent.append(torch.stack([(at == number).any(-1) for number in range(module.num_experts)]))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_an_expert_adds_and_how_often_it_is_asked_are_what_its_router_says(seed):
+    model = Net(seed).eval()
+    before, seen = bits(model), [Told(mixture) for mixture in model.mixtures]
+    with torch.no_grad():
+        hooks = [each.mixture.register_forward_hook(each.see) for each in seen]
+        for x in (X, OTHER):
+            model(x)
+        for hook in hooks:
+            hook.remove()
+    found = prunekit.trace(model, X).depth.groups
+    groups = [group for group in found if group.role == "depth.expert"]
+    samples = list(as_samples([X, OTHER], Inputs((X,))))
+    statistics = Statistics(model, samples, groups=groups)
+    assert len(groups) == len(seen)
+    for group, told in zip(groups, seen, strict=True):
+        added, sent = torch.cat(told.added, 1), torch.cat(told.sent, 1)
+        want = added.sum(1) / sent.sum(1).clamp(min=1)
+        torch.testing.assert_close(prunekit.REAP().score(group, statistics), want, rtol=1e-4, atol=1e-6)
+        share = sent.sum(1).double() / sent.shape[1]
+        torch.testing.assert_close(prunekit.RoutedFrequency().score(group, statistics), share)
+    assert same(model, before)
+
+
+@pytest.mark.parametrize("scorer", ["reap", "routed_frequency"])
+def test_the_expert_to_which_no_token_is_sent_goes_first_and_nothing_changes(scorer):
+    model = Net(3).eval()
+    with torch.no_grad():
+        for mixture, unit in zip(model.mixtures, (1, 0), strict=True):
+            mixture.router.weight[unit] = 0
+            mixture.router.bias = nn.Parameter(torch.zeros(mixture.num_experts))
+            mixture.router.bias[unit] = -1e6
+    with torch.no_grad():
+        want = model(OTHER)
+    count = sum(len(mixture.experts) for mixture in model.mixtures)
+    result = prunekit.prune(model, X, roles=["depth.expert"], ratio=2 / count, scorer=scorer, data=[X, OTHER])
+    gone = [path for removal in result.plan.removals for path in removal.gone]
+    assert gone == ["mixtures.0.experts.1", "mixtures.1.experts.0"]
+    with torch.no_grad():
+        torch.testing.assert_close(model(OTHER), want)
+    both = {"depth.expert": 0.25, "mlp.hidden": 0.5}
+    with pytest.raises(ScorerError, match="these units are none"):
+        prunekit.prune(model, X, ratio=both, scorer=scorer, data=[X])
+    kind = {"reap": prunekit.REAP, "routed_frequency": prunekit.RoutedFrequency}[scorer]
+    prunekit.prune(model, X, ratio=both, scorer=kind(elsewhere=prunekit.Wanda()), data=[X, OTHER], align=1)
+    assert {expert.up.out_features for mixture in model.mixtures for expert in mixture.experts} == {4}
+
+
+def test_beside_blocks_a_criterion_of_experts_is_refused():
+    with pytest.raises(ScorerError, match="says nothing of whole blocks"):
+        prunekit.plan(Net(0).eval(), X, roles=["depth.*"], ratio=0.25, scorer="reap", data=[X])
 
 
 def test_what_cannot_be_followed_says_why():

@@ -122,3 +122,42 @@ def test_the_count_that_only_the_loss_reads_is_repaired():
     model = made("Mixtral")
     prunekit.prune(model, inputs(), roles=["experts"], ratio=0.25, scorer="random")
     assert (model.num_experts, model.config.num_local_experts) == (6, 6)
+
+
+def switch():
+    """Experts that are entries of a ModuleDict, one of them chosen by argmax; each may take so many tokens."""
+    torch.manual_seed(0)
+    widths = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "vocab_size": 32, "num_experts": 6}
+    layers = dict.fromkeys(("num_layers", "num_decoder_layers"), 2)
+    layers |= dict.fromkeys(("num_sparse_encoder_layers", "num_sparse_decoder_layers"), 1)
+    config = hf.SwitchTransformersConfig(**widths, **layers, router_bias=True, expert_capacity=4)
+    model = hf.SwitchTransformersForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    return model
+
+
+@pytest.mark.parametrize("scorer", ["reap", "routed_frequency", "random"])
+def test_experts_by_name_of_which_one_is_chosen_go_from_a_list(scorer):
+    model, whole = switch(), switch()
+    texts = [
+        {"input_ids": ids, "decoder_input_ids": ids, "use_cache": False} for ids in torch.arange(3, 27).view(2, 2, 6)
+    ]
+    result = prunekit.prune(model, texts[0], roles=["depth.expert"], ratio=0.34, scorer=scorer, data=texts)
+    assert sum(len(removal.gone) for removal in result.plan.removals) == 4
+    with torch.no_grad():
+        before = whole(**texts[1]).logits
+        for width in result.plan.widths:
+            gone = sorted(set(range(6)) - set(width.kept))
+            mixture = whole.get_submodule(width.group.rpartition(".")[0])
+            mixture.router.classifier.bias[gone] = -1e9
+            now = model.get_submodule(width.group.rpartition(".")[0])
+            assert list(now.experts) == [f"expert_{number}" for number in range(width.after)]
+        expected = whole(**texts[1]).logits
+        assert scorer != "random" or float((before - expected).abs().max()) > 1e-3
+        torch.testing.assert_close(model(**texts[1]).logits, expected, rtol=1e-5, atol=1e-5)
+    result.undo()
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), switch().state_dict().values(), strict=True)
+    )
