@@ -40,7 +40,8 @@ SHARES = {"minilm": (0.9, 0.8), "efficientnet": (0.8, 0.7, 0.5)}
 QUANTITY = {"minilm": "params", "efficientnet": "macs"}
 CRITERION = {"minilm": "wanda", "efficientnet": "fpgm"}
 FIGURE = {"minilm": "cosine", "efficientnet": "top-1"}
-WAYS = ("width, ranked", "width", "depth", "mix")
+MAPS = "mix, maps"  # what goes of depth may leave an affine map
+WAYS = ("width, ranked", "width", "depth", "mix", MAPS)
 CHANCE = "chance"
 DEEP = ["depth.*"]
 _ALIKE = 5e-4  # figures that print alike
@@ -78,7 +79,8 @@ class Bench:
             asked |= {"roles": DEEP, "scorer": prunekit.Damage(samples=self.how.samples, greedy=True)}
         else:
             asked |= {
-                "roles": [*(DEEP if way == "mix" else ()), *self.widths],
+                "roles": [*(DEEP if way in ("mix", MAPS) else ()), *self.widths],
+                "replace": "affine" if way == MAPS else None,
                 "allocation": self.how,
                 "compensate": refit,
             }
@@ -128,7 +130,7 @@ def lines_of(bench: Bench, seeds: int, known: list[Line]) -> Iterator[Line]:
                     break
                 told |= {"seconds": round(time.perf_counter() - started, 1), "notes": notes, "gone": gone(plan)}
                 made = copy.deepcopy(bench.model)
-                data = None if refit is None else bench.data[: REFIT.samples]
+                data = bench.data if refit is None else bench.data[: REFIT.samples]
                 prunekit.apply(made, plan, compensate=refit, data=data)
                 yield {**told, "step": step, "left": bench.left(made), "figure": bench.judge(made)}
 
@@ -189,11 +191,15 @@ def findings(lines: list[Line]) -> Iterator[str]:
             }
             if "mix" not in found or len(found) < 2:
                 continue
-            best = max((way for way in found if way != "mix"), key=lambda way: found[way])
-            lead = found["mix"] - found[best]
-            says = "as good as" if abs(lead) < _ALIKE else f"{abs(lead):.3f} {'better' if lead > 0 else 'worse'} than"
-            after = " after the refit" if step == "ridge" else ""
+            best = max((way for way in found if way not in ("mix", MAPS)), key=lambda way: found[way])
+            says, after = _compared(found["mix"] - found[best]), " after the refit" if step == "ridge" else ""
             yield f"- {share:.0%} left: the mix is {says} the best of the others ({best}){after}."
+            if MAPS in found:
+                yield f"- {share:.0%} left: with maps it is {_compared(found[MAPS] - found['mix'])} without{after}."
+
+
+def _compared(lead: float) -> str:
+    return "as good as" if abs(lead) < _ALIKE else f"{abs(lead):.3f} {'better' if lead > 0 else 'worse'} than"
 
 
 def written(page: str, name: str, made: str) -> str:

@@ -36,13 +36,14 @@ class Member:
 class Absence:
     """A module that goes, with what it holds, where its output only adds to a stream: zeros are returned in its place.
 
-    ``form`` and ``leaves`` say what it returned, and how zeros are made of what it is given: see ``Absent`` in
-    ``prunekit/modules/absent.py``.
+    ``form`` and ``leaves`` say what it returned, and how zeros are made of what it is given, ``typed`` which of its
+    tensors answer for their type: see ``Absent`` in ``prunekit/modules/absent.py``.
     """
 
     module: str
     form: str
     leaves: tuple[str, ...]
+    typed: tuple[str, ...] = ()
 
     @property
     def hands_on(self) -> bool:

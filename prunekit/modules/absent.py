@@ -28,11 +28,12 @@ class Absent(nn.Module):
             features along axis A; or ``stream:A=N``, the tensor and such a map of it. A map begins as zero.
         stands_for: the module; what it holds besides tensors and modules, such as a number of heads that a forward
             around it reads, is answered as before, and its tensors and modules as None.
+        typed: names of its tensors of which a forward around it reads the type: empty ones of that type answer.
 
-    Raises ValueError for leaves of no such form.
+    Raises ValueError for leaves of no such form, AttributeError for a tensor that is not there.
     """
 
-    def __init__(self, form: str, leaves: Sequence[str], stands_for: nn.Module) -> None:
+    def __init__(self, form: str, leaves: Sequence[str], stands_for: nn.Module, typed: Sequence[str] = ()) -> None:
         super().__init__()
         taken = {*self.__dict__, *dir(type(self))}
         own = {k: v for k, v in stands_for.__dict__.items() if k not in taken and not _is_part(v)}
@@ -47,6 +48,12 @@ class Absent(nn.Module):
         self.zeros_form, self.zeros_leaves = form, tuple(leaf.partition(":")[0] for leaf in leaves)
         self.zeros_axes = tuple(str(sized[1]) if sized else "" for sized in resized)  # text: no number to be mended
         self.zeros_sizes = tuple(int(sized[2]) if sized else 0 for sized in resized)
+        self.zeros_typed = tuple(typed)
+        for name in typed:
+            made = getattr(stands_for, name).detach().new_empty(0)
+            self._parameters.pop(name, None)
+            self._buffers.pop(name, None)
+            self.__dict__[name] = made
         if any(leaf in (AFFINE, STREAM) for leaf in self.zeros_leaves):
             self._modules[MAP] = _zero_map(self.zeros_sizes[0], stands_for)
 
@@ -70,6 +77,12 @@ class Absent(nn.Module):
             made: Tensor = self._modules[MAP](first.movedim(axis, -1)).movedim(-1, axis)  # type: ignore[misc]
             return first + made if self.zeros_leaves[at] == STREAM else made
         return first.new_zeros([*first.shape[:axis], self.zeros_sizes[at], *first.shape[axis + 1 :]])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Types follow the rest of the model, as where it is made half."""
+        for name in self.zeros_typed:
+            self.__dict__[name] = fn(self.__dict__[name])
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         """What it returns."""

@@ -123,6 +123,9 @@ class Plan:
 
     def to_json(self) -> str:
         values = asdict(self)
+        for absence in values["absences"]:
+            if not absence["typed"]:  # as before there were any: an earlier prunekit reads such a plan
+                del absence["typed"]
         if self.absences:
             return json.dumps({"format": WITH_ABSENCES, **values}, separators=(",", ":"))
         del values["absences"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.groups import Absence, Branch
@@ -46,8 +47,9 @@ class BranchRemover:
     ) -> tuple[Plan, Certificate]:
         """The plan in which ``modules`` go, against the model with ``branches`` silenced and ``blocks`` passed by."""
         first: Exception | None = None
-        for edits in dict.fromkeys([(), tuple(self.numbered_anew([each.module for each in modules]))]):
-            plan = self.made(kept, modules, edits)
+        numbers = dict.fromkeys([(), tuple(self.numbered_anew([each.module for each in modules]))])
+        for absences, edits in itertools.product((modules, self.typed(modules)), numbers):
+            plan = self.made(kept, absences, edits)
             try:
                 return plan, self.trial.certify(plan, branches, blocks)
             except (VerificationError, TraceError, PlanError) as error:
@@ -55,6 +57,11 @@ class BranchRemover:
                 first = first or error
         assert first is not None
         raise first
+
+    def typed(self, modules: Sequence[Absence]) -> list[Absence]:
+        """The same modules, whose own tensors answer for their type: for a forward that reads ``norm.weight.dtype``."""
+        state = [name.rpartition(".") for name in self.trial.structure.trace.state]
+        return [replace(each, typed=tuple(own for path, _, own in state if path == each.module)) for each in modules]
 
     def gone(self, kept: Kept) -> list[Branch]:
         """The branches that go when each named group keeps these units."""

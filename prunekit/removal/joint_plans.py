@@ -63,7 +63,13 @@ class JointRemover:
         for shallow in self._shallow(of_blocks):
             blocks = [path for removal in shallow.removals for path in removal.gone]
             absences = tuple(each for branch in gone for each in branch.modules if not is_inside(each.module, blocks))
-            for plan in dict.fromkeys(self._plans(shallow, blocks, (*absences, *maps), of_branches)):
+            every = (*absences, *maps)
+            ways = [
+                x
+                for each in (every, self.branches.typed(every))
+                for x in self._plans(shallow, blocks, each, of_branches)
+            ]
+            for plan in dict.fromkeys(ways):
                 try:
                     return plan, trial.certify(plan, silenced, passed_by)
                 except (VerificationError, TraceError, PlanError) as error:
@@ -91,7 +97,7 @@ class JointRemover:
             yield self.blocks.made(of_blocks, level, counters)
 
     def _plans(
-        self, shallow: Plan, blocks: Sequence[str], absences: tuple[Absence, ...], of_branches: Kept
+        self, shallow: Plan, blocks: Sequence[str], absences: Sequence[Absence], of_branches: Kept
     ) -> Sequence[Plan]:
         """The plan with numbers as the blocks leave them, and with those of the parts that are left without a gap."""
         absent = [each.module for each in absences]

@@ -56,7 +56,7 @@ def _stand_in(model: nn.Module, absence: Absence) -> tuple[nn.Module, str, Absen
     parent, _, name = absence.module.rpartition(".")
     try:
         held = model.get_submodule(parent)
-        return held, name, Absent(absence.form, absence.leaves, held.get_submodule(name))
+        return held, name, Absent(absence.form, absence.leaves, held.get_submodule(name), absence.typed)
     except AttributeError as error:
         raise PlanError(f"the model has no {absence.module}", hint=_AGAIN) from error
     except ValueError as error:

@@ -333,3 +333,60 @@ def test_branches_of_two_kinds_at_one_place_are_two_groups():
     }
     result = prunekit.prune(model, X, roles=["depth.branch", "depth.mlp"], ratio=0.67, scorer=prunekit.Random(seed=0))
     assert sum(width.before - width.after for width in result.plan.widths) == 2
+
+
+class TypedBlock(nn.Module):
+    """A forward that reads the type of a norm's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+        self.silent = False
+
+    def forward(self, x):
+        made = self.down(torch.relu(self.up(self.norm(x.to(self.norm.weight.dtype)))))
+        return x + (made * 0 if self.silent else made)
+
+
+@pytest.mark.parametrize("roles", [["depth.mlp"], ["depth.block", "depth.mlp"]])
+def test_a_norm_whose_type_is_read_goes_and_its_type_follows_the_model(roles):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 8), *(TypedBlock() for _ in range(4)), nn.Linear(8, 3)).eval()
+    dense, before = copy.deepcopy(net), {name: value.clone() for name, value in net.state_dict().items()}
+    result = prunekit.prune(net, X, roles=roles, ratio=0.5, scorer=prunekit.Random(seed=1))
+    gone = {each.module.split(".")[0] for each in result.plan.absences}
+    assert gone
+    assert any(each.typed for each in result.plan.absences)
+    assert prunekit.Plan.from_json(result.plan.to_json()) == result.plan
+    for name in gone:
+        dense[int(name)].silent = True
+    blocks = {path for removal in result.plan.removals for path in removal.gone}
+    left = nn.Sequential(*(part for number, part in enumerate(dense) if str(number) not in blocks))
+    assert torch.equal(net(OTHER), left(OTHER))
+    assert result.report.params["after"] == sum(p.numel() for p in net.parameters())
+    assert not [name for name in net.state_dict() if name.split(".")[0] in gone and not blocks]
+    assert torch.equal(copy.deepcopy(net).double()(OTHER.double()), left.double()(OTHER.double()))
+    left.float()
+    result.undo()
+    assert list(net.state_dict()) == list(before)
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
+def test_state_space_branches_of_a_library_go_exactly():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "state_size": 4, "time_step_rank": 2, "vocab_size": 32}
+    config = MambaConfig(num_hidden_layers=3, pad_token_id=0, bos_token_id=1, eos_token_id=2, **sizes)
+    model = MambaForCausalLM(config).eval()
+    ids = {"input_ids": torch.randint(3, 32, (2, 9)), "use_cache": False}
+    dense = copy.deepcopy(model)
+    result = prunekit.prune(model, ids, roles=["depth.attention"], ratio=0.34, scorer="random")
+    (layer,) = {int(each.module.split(".")[2]) for each in result.plan.absences}
+    assert "norm" in {each.module.split(".")[3] for each in result.plan.absences}
+    dense.backbone.layers[layer].mixer.register_forward_hook(lambda module, given, made: made * 0)
+    with torch.no_grad():
+        assert torch.equal(model(**ids).logits, dense(**ids).logits)
+        assert torch.equal(
+            model.generate(ids["input_ids"], max_new_tokens=4), dense.generate(ids["input_ids"], max_new_tokens=4)
+        )
