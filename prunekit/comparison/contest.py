@@ -31,6 +31,7 @@ from prunekit.planning.naming import by_name
 from prunekit.planning.parting import parted
 from prunekit.planning.symmetry_check import check_symmetry
 from prunekit.planning.width_drafts import Draft
+from prunekit.quantities.plan_cost import cost_after
 from prunekit.registry.criteria import known_scorers, scorer
 from prunekit.removal.ranking import scores_depth
 from prunekit.scorers import Scored, Scorer, Statistics
@@ -221,14 +222,15 @@ class _Contest:
                 raise ScorerError(f"{type(made).__name__} says nothing of whole blocks", where="scorer")
             inputs = [sample.inputs for sample in drawn]
             whole = draft(self.model, self.structure, self.options.replaced(scorer=made, seed=seed), data=inputs)
-            return whole, apply(self.model, whole.plan)
+            return whole, apply(self.model, whole.plan, data=inputs)
         scored = Scored.of(made, self.groups, statistics)
         found = draft(self.model, self.structure, self.options.replaced(scorer=scored, seed=seed))
         data = None if self.refit is None else [sample.inputs for sample in drawn]
         return found, apply(self.model, found.plan, compensate=self.refit, data=data)
 
     def _judged(self, found: Draft, undo: Undo, seed: int) -> Trial:
-        cost = self.structure.cost(found.kept)
+        has_maps = any(absence.has_map for absence in found.plan.absences)
+        cost = cost_after(self.structure, found.plan) if has_maps else self.structure.cost(found.kept)
         try:
             metrics = {name: float(value) for name, value in self.evaluate(self.model).items()}
         finally:

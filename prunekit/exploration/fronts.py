@@ -22,10 +22,12 @@ from prunekit.planning.candidates import choose
 from prunekit.planning.drafting import draft
 from prunekit.planning.naming import by_name
 from prunekit.planning.scoring import scored_by
+from prunekit.planning.width_drafts import Draft, traced_again
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline, fields_of
 from prunekit.quantities.limits import QUANTITIES, Target
 from prunekit.scorers import Scored
+from prunekit.surgery.cutting import apply_unfitted
 
 _NO_USE = ("ratio", "target", "uniform", "steps", "schedule", "on_step", "compensate")
 
@@ -122,6 +124,17 @@ def pareto(
             except BudgetError as error:
                 points.append(FrontPoint(target, None, None, None, (str(error),)))
             else:
-                cost = structure.cost(made.kept)
+                cost = _cost_left(model, structure, made)
                 points.append(FrontPoint(target, made.plan, cost, made.damage, made.remarks))
         return Front(tuple(points), structure.cost())
+
+
+def _cost_left(model: nn.Module, structure: Structure, made: Draft) -> Cost:
+    """The cost of what a draft leaves: counted in what is there where anything went whole, maps included."""
+    if not (made.plan.removals or made.plan.absences):
+        return structure.cost(made.kept)
+    undo = apply_unfitted(model, made.plan)
+    try:
+        return traced_again(model, structure).cost()
+    finally:
+        undo()

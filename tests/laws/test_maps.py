@@ -152,6 +152,19 @@ def test_a_folder_keeps_maps_and_widths_cut_after_them(tmp_path, monkeypatch):
     assert torch.equal(again(OTHER), model(OTHER))
 
 
+def test_criteria_are_compared_with_maps_in_the_place_of_what_goes():
+    model, seen = made(lambda: Stack(bends=True)), []
+
+    def evaluate(slim):
+        seen.append(sum(p.numel() for p in slim.parameters()))
+        return {"left": float(seen[-1])}
+
+    asked = {"roles": ["depth.mlp"], "ratio": 0.5, "replace": "affine", "data": [x[:1] for x in DATA]}
+    found = prunekit.compare(model, ["damage"], evaluate, X, **asked)
+    assert [trial.params for line in found.lines for trial in line.trials] == seen[1:]
+    assert seen[1] > seen[0] - 2 * sum(p.numel() for p in model.blocks[0].parameters())
+
+
 class Returning(nn.Module):
     """Blocks whose second output is read."""
 

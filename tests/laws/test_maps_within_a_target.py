@@ -147,3 +147,17 @@ def test_a_map_is_fitted_in_what_is_left_when_other_units_go(role):
         with prunekit.applied(model, left.choice.with_map((again.name, 0)), samples):
             (twice,) = [p.clone() for n, p in model.named_parameters() if n.endswith("affine.weight")]
     torch.testing.assert_close(once, twice)
+
+
+@pytest.mark.parametrize("how", [None, "affine"])
+def test_a_front_counts_what_is_left_when_depth_went_and_maps_stand_there(how):
+    model = stack(bends=False)
+    with torch.no_grad():  # nothing of the first layer is missed
+        for part in (model[1].mlp[2], model[1].attention.out):
+            part.weight.zero_()
+            part.bias.zero_()
+    front = prunekit.pareto(model, ["params<=60%"], data()[0], data=data(), replace=how, **ASKED)
+    (point,) = front.points
+    assert point.plan.removals or point.plan.absences
+    with prunekit.applied(model, point.plan, data()):
+        assert point.cost.params == sum(p.numel() for p in model.parameters()) <= 0.6 * front.original.params
