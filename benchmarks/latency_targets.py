@@ -130,6 +130,16 @@ ABOUT = """# Latency targets
 
 `target="latency<=60%"` or `"latency<=15ms"`: latency on the example inputs, on the device that the model is on.
 
+`latency` is that of the model as Python calls it. What a model is run by in earnest is named in brackets:
+`latency[compiled]<=70%` is timed as `torch.compile(model)` runs it, by the default backend and at the shapes of the
+inputs, `latency[onnx]<=70%` as a session of onnxruntime on the CPU runs the exported model, with as many threads as
+torch has (`pip install 'prunekit[onnx]'`). The table of operators is the same for all three and proposes widths; the
+clock of the runner that was named decides. `report.runner`, the note and `prunekit prune --target
+'latency[compiled]<=70%'` say which. One target limits one of them. Every plan that is tried is compiled or exported,
+up to five beside the original: seconds to minutes each. Where there is no C++ compiler, no onnxruntime, or the model
+cannot be compiled or exported, that is said before anything is cut; should a candidate fail, the model is as it was.
+Another runner is an entry of `RUNNERS` in `prunekit/quantities/runners.py` and an object with one method.
+
 Every operator is timed once a shape and kept in a `prunekit.LatencyTable`, so a search rebuilds nothing. The model is
 timed once a call, three times before its operators and three times after; one factor brings the sum of the operators
 to it, and every prediction, relative limit and later step refers to that one measurement.

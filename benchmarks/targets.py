@@ -171,9 +171,19 @@ def measure(name: str, list_file: Path) -> Iterator[Record]:
 ABOUT = """# Targets
 
 `target="macs<=2.3G, params<=50%"` instead of a ratio: the widest model within all limits, on parameters,
-multiply-adds (all, or those of convolution and linear layers), bytes of parameters and buffers, or latency. Counts
-follow from the one trace; nothing is rebuilt during the search. The limit is met so that no single further alignment
-step fits, or refused with what the narrowest widths leave and what stands in the way.
+multiply-adds (all, or those of convolution and linear layers), bytes of parameters and buffers, of activations or of a
+cache, or latency. Counts follow from the one trace; nothing is rebuilt during the search. The limit is met so that no
+single further alignment step fits, or refused with what the narrowest widths leave and what stands in the way.
+
+Two quantities are memory that a run needs beside the weights, in bytes on the example inputs, and follow from the
+trace too. `activations<=50%` is the fullest moment of a forward pass: at each operator all that was made by then and
+is still read or returned; inputs are not counted, and attention that a device runs as one call keeps nothing inside.
+Python may hold tensors longer and allocators round up; in a target with blocks or branches it is refused.
+`kv_cache<=60%` is what the model returns under the name of an argument of its own that is optional, as
+`past_key_values`, to be given back at the next call: pass example inputs with which it returns one
+(`use_cache=True`). A model that returns none is refused, and so is one whose returned widths are bound to stay:
+`free_outputs=True` frees them where no plug-in knows that the library reads them again. `report.activations` and
+`report.kv_cache` have what was limited, before and after.
 
 What is measured here is the pruned model: parameters and bytes are counted on it, multiply-adds come from a new trace
 of it and, independently, from torch.utils.flop_counter on a run of it. `free / step` is what the limit leaves free,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from prunekit.plans.lines import width_lines
 from prunekit.plans.renaming import Renaming
 from prunekit.plugins.homes import Settlement, home_lines
 from prunekit.quantities.layers import Layer, layer_table, layers_of
+from prunekit.quantities.lifetimes import peak_activations
 from prunekit.quantities.lines import report_lines
 from prunekit.registry.homes import settled_for_good
 from prunekit.registry.rules import coupled
@@ -50,7 +51,8 @@ class Report:
 
     ``latency`` is there where a target limits it, in seconds: measured ``before``, ``predicted`` for the pruned model
     by the table of operators and measured ``after`` on it, all on the example inputs; where both were timed in turn,
-    ``noise`` is the standard error of ``after``, as a part of it.
+    ``noise`` is the standard error of ``after``, as a part of it. ``runner`` is what ran the model then: ``eager``,
+    ``compiled`` or ``onnx``. ``activations`` and ``kv_cache`` are there where a target limits them, in bytes.
     """
 
     params: dict[str, int]
@@ -64,6 +66,9 @@ class Report:
     notes: tuple[str, ...]
     seconds: float
     latency: dict[str, float] | None = None
+    runner: str | None = None
+    activations: dict[str, int] | None = None
+    kv_cache: dict[str, int] | None = None
 
     def __repr__(self) -> str:
         return "\n".join(report_lines(self))
@@ -212,7 +217,7 @@ def _pruned(
         with eager(model):
             structure = _given_or_traced(model, example_inputs, structure, options)
             cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure), done=done)
-            took = _latency(model, done)
+            took, pace = _latency(model, done), None if done.baseline is None else done.baseline.pace
             settlement = settled_for_good(model, structure.inputs)
             back += [settlement.undo] if settlement is not None else []
         last = done.drafts[-1]
@@ -223,6 +228,9 @@ def _pruned(
         left = {names.was(name): counts for name, counts in after.layers(kept).items()}
         layers = layers_of(structure.layers(), left)
         report = _report(structure, done.drafts, options, start, took, after.cost(kept))
+        more = _bytes(structure, after, kept, done)
+        report = replace(report, activations=more.get("activations"), kv_cache=more.get("kv_cache"))
+        report = replace(report, runner=None if pace is None else pace.runner)
         return Result(model, done.plan, report, replaced, layers, settlement, back[1:])
     except BaseException:
         take_back(back)
@@ -290,6 +298,17 @@ def _latency(model: nn.Module, done: Done) -> dict[str, float] | None:
         after = last.timing.share * pace.whole
         return {"before": pace.whole, "predicted": predicted, "after": after, "noise": last.timing.noise}
     return {"before": pace.whole, "predicted": predicted, "after": pace.measured(model, last.structure.inputs)}
+
+
+def _bytes(structure: Structure, after: Structure, kept: Mapping[str, Tensor], done: Done) -> dict[str, dict[str, int]]:
+    """Activations and cache before and after, each where a target limits it."""
+    limited = () if done.baseline is None else done.baseline.limited
+    found = {}
+    if "activations" in limited:
+        found["activations"] = {"before": peak_activations(structure, {}), "after": peak_activations(after, kept)}
+    if "kv_cache" in limited:
+        found["kv_cache"] = {"before": structure.cost().kv_cache, "after": after.cost(kept).kv_cache}
+    return found
 
 
 def _report(

@@ -42,7 +42,7 @@ class Costs:
         alone = [[ask.at({s: v}) for v in range(len(site.variants))] for s, site in enumerate(sites)]
         single = {q: [np.array([each[q] - whole[q] for each in row]) for row in alone] for q in names}
         joined: dict[tuple[int, int], dict[str, Values]] = {}
-        neighbours = [] if "latency" in names else _sharing(structure, sites)  # a time is no sum of products
+        neighbours = _sharing(structure, sites) if gauge.is_counted else []
         if sum(len(sites[s].variants) * len(sites[t].variants) for s, t in neighbours) > PAIR_CELLS:
             neighbours = []
         for s, t in neighbours:

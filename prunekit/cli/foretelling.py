@@ -30,7 +30,7 @@ def is_large(ready: Ready) -> bool:
     target = ready.asked.options.get("target")
     if scopes_of(_job(ready).scope)[0] is not None:
         return False
-    if target is not None and any(limit.quantity == "latency" for limit in parse_target(target)):
+    if target is not None and any(limit.runner is not None for limit in parse_target(target)):
         return False
     built = ready.built
     part = built.model.get_submodule(built.part)

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from prunekit.coupling.coupler import Coupler
 from prunekit.graph.nodes import Ref, Trace
 
+COUNTED = ("params", "macs", "layer_macs", "memory", "kv_cache")
+
 
 @dataclass(frozen=True)
 class Cost:
     """``params`` parameters, ``macs`` all multiply-adds of products and convolutions (attention included; half of what
     torch.utils.flop_counter calls flops), ``layer_macs`` those of convolution and linear layers only, which is what
-    most papers print, ``memory`` the bytes of all parameters and buffers; activations are not in it."""
+    most papers print, ``memory`` the bytes of all parameters and buffers; activations are not in it. ``kv_cache``
+    are the bytes of what the model returns to be given back at the next call: see ``Trace.caches``."""
 
     params: int
     macs: int
     layer_macs: int
     memory: int = 0
+    kv_cache: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,9 @@ def terms(trace: Trace, coupler: Coupler) -> tuple[CostTerm, ...]:
         if ref.kind == "parameter":
             found.append(CostTerm(("params",), _all_axes(ref), module=ref.name.rpartition(".")[0]))
         found.append(CostTerm(("memory",), _all_axes(ref), ref.dtype.itemsize, ref.name.rpartition(".")[0]))
+    made_in = {ref.id: op.module for op in trace.ops for ref in op.outputs} if trace.caches else {}
+    for ref in trace.caches:
+        found.append(CostTerm(("kv_cache",), _all_axes(ref), ref.dtype.itemsize, made_in.get(ref.id, "")))
     return tuple(found)
 
 
@@ -62,7 +69,7 @@ def _all_axes(ref: Ref) -> tuple[tuple[Ref, int], ...]:
 
 def measure_ops(parts: tuple[CostTerm, ...], shapes: Mapping[int, tuple[int, ...]]) -> Cost:
     """Cost of one forward pass whose tensors have the given ``shapes`` by id."""
-    sums = {"params": 0, "macs": 0, "layer_macs": 0, "memory": 0}
+    sums = dict.fromkeys(COUNTED, 0)
     for term in parts:
         value = term.value(shapes)
         for name in term.counts:
@@ -70,11 +77,14 @@ def measure_ops(parts: tuple[CostTerm, ...], shapes: Mapping[int, tuple[int, ...
     return Cost(**sums)
 
 
+_SHOWN = {"params", "macs"}  # what a table of layers has
+
+
 def by_module(parts: tuple[CostTerm, ...], shapes: Mapping[int, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
     """(parameters, multiply-adds) of every module that has some of its own, in the order in which they are met."""
     found: dict[str, tuple[int, int]] = {}
     for term in parts:
-        if "memory" in term.counts:
+        if not _SHOWN & set(term.counts):
             continue
         value = term.value(shapes)
         params, macs = found.get(term.module, (0, 0))

@@ -25,7 +25,7 @@ from prunekit.planning.scoring import scored_by
 from prunekit.planning.width_drafts import Draft, traced_again
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline, fields_of
-from prunekit.quantities.limits import QUANTITIES, Target
+from prunekit.quantities.limits import Target
 from prunekit.scorers import Scored
 from prunekit.surgery.cutting import apply_unfitted
 
@@ -55,8 +55,8 @@ class Front:
 
         Raises InputError for another quantity, and where matplotlib is not installed.
         """
-        if quantity not in QUANTITIES[:-1]:
-            raise InputError(f"{quantity!r} cannot be drawn", where="quantity", hint=f"one of {QUANTITIES[:-1]}")
+        if quantity not in (known := tuple(fields_of(self.original))):
+            raise InputError(f"{quantity!r} cannot be drawn", where="quantity", hint=f"one of {known}")
         try:
             from matplotlib.figure import Figure
         except ImportError as error:

@@ -16,12 +16,12 @@ from prunekit.exports.following import followed, repeated
 from prunekit.exports.requirements import only_fp32, optional
 from prunekit.inputs import Inputs, infer, tensors_in
 from prunekit.plugins.formats import Compared
+from prunekit.quantities.onnx_session import OPSET
 
 if TYPE_CHECKING:
     from prunekit.plans.bundle import Bundle
 
 FILE = "model.onnx"
-OPSET = 20  # what onnxruntime and OpenVINO both read; no operator of another domain is used
 INSTALL = "onnx onnxruntime onnxscript"
 
 

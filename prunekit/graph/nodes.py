@@ -106,6 +106,7 @@ class Trace:
     path. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
     the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index. ``decisions`` are the
     values that forward read, where it was followed on real numbers, ``reads`` the tensors that they were read from.
+    ``takes`` are the arguments that forward can do without.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -122,3 +123,10 @@ class Trace:
     lists: bool = False
     decisions: tuple[tuple[str, Any], ...] = ()
     reads: list[Ref] = field(default_factory=list)
+    takes: tuple[str, ...] = ()
+
+    @property
+    def caches(self) -> tuple[Ref, ...]:
+        """Tensors that the model returns by the name of an argument that it can do without, to be given back there."""
+        named = zip(self.outputs, self.places, strict=True)
+        return tuple({ref.id: ref for ref, place in named if place.partition(".")[0] in self.takes}.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -20,3 +21,15 @@ def kept_as_is(model: nn.Module) -> Callable[[], None]:
                 tensor.copy_(before)
 
     return restore
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """A copy in eval mode that holds the very parameters of ``model``, and buffers of its own.
+
+    It stays what ``model`` is now when that is cut: a cut puts other parameters in the place of these.
+    """
+    known: dict[int, object] = {id(parameter): parameter for parameter in model.parameters()}
+    made = copy.deepcopy(model, known)
+    for module in made.modules():
+        module.training = False  # and not eval(), which classes may override
+    return made

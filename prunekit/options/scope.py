@@ -30,7 +30,9 @@ class Scope:
         default=None,
         metadata=said(
             'limits instead of a ratio, e.g. ``"macs<=2.3G, params<=50%"``; the widest model that keeps them all. '
-            "Quantities: params, macs, layer_macs, memory (bytes of parameters and buffers), latency (measured here).",
+            "Quantities: params, macs, layer_macs, memory (bytes of parameters and buffers), activations (bytes at the "
+            "fullest moment of a forward pass), kv_cache (bytes of the cache that it returns), latency (measured here; "
+            "``latency[compiled]`` as torch.compile runs the model, ``latency[onnx]`` as onnxruntime does).",
             flag="Limits instead of a ratio: 'macs<=50%, params<=9.1M, latency<=15ms'.",
         ),
     )

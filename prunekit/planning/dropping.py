@@ -98,7 +98,7 @@ class Dropping:
         Where maps may stand for some, once without and once with them: what is proposed without is proposed with, too.
         """
         self.scores = widths.scores
-        if "latency" in gauge.limits or not self.drops:  # a time is no sum over what is left
+        if not gauge.is_counted or not self.drops:  # a time is no sum over what is left
             return
         asked = _Common(widths, sites, gauge, how)
         alone = meter.damages([drop.plan for drop in self.drops], None, progress)

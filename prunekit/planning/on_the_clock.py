@@ -20,7 +20,8 @@ from prunekit.errors import BudgetError, SelectionError
 from prunekit.planning.settling import Settled
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Gauge
-from prunekit.quantities.stopwatch import Clock, Timer, Turn, seconds_of
+from prunekit.quantities.latency_table import Pace
+from prunekit.quantities.stopwatch import Clock, Turn, seconds_of_calls
 from prunekit.surgery.cutting import applied
 
 logger = logging.getLogger(__name__)
@@ -42,34 +43,38 @@ class Timing:
         noise: standard error of that median, by the distance between the quartiles, as a part of ``share``.
         off: how far that is from the limit, as a part of it: above 0 where it takes longer.
         rounds: plans that were made and timed.
+        quantity: what was timed, by its name in a target.
     """
 
     share: float
     noise: float
     off: float
     rounds: int = 1
+    quantity: str = "latency"
 
     def __str__(self) -> str:
         how = "within" if self.off <= max(_ABOVE, self.noise) else "over"
         plans = f"{self.rounds} plan{'s' if self.rounds > 1 else ''} timed"
         return (
-            f"latency: {self.share:.1%} of the original's, {self.off:+.1%} beside the limit ({how} it), "
+            f"{self.quantity}: {self.share:.1%} of the original's, {self.off:+.1%} beside the limit ({how} it), "
             f"noise {self.noise:.1%}, {plans}"
         )
 
 
-def share_of(model: nn.Module, plan: Plan, structure: Structure, timer: Timer) -> tuple[float, float]:
+def share_of(model: nn.Module, plan: Plan, structure: Structure, pace: Pace) -> tuple[float, float]:
     """Latency with ``plan`` as a part of that without, and its noise; the model is left bit for bit as it was.
 
     Each timing of the pruned model is divided by the geometric mean of the two around it, which cancels a steady drift.
     """
     found: list[float] = []
-    timer = Turn() if isinstance(timer, Clock) else timer
-    before = seconds_of(model, structure.inputs, timer)
+    timer = Turn() if isinstance(pace.table.timer, Clock) else pace.table.timer
+    with applied(model, plan):
+        pruned = pace.prepared(model, structure.inputs)
+    before = seconds_of_calls(pace.call, model, timer)
     while len(found) < PAIRS or (len(found) < MOST_PAIRS and _median_error(found) > SURE):
         with applied(model, plan):
-            here = seconds_of(model, structure.inputs, timer)
-        after = seconds_of(model, structure.inputs, timer)
+            here = seconds_of_calls(pruned, model, timer)
+        after = seconds_of_calls(pace.call, model, timer)
         found.append(here / math.sqrt(before * after))
         before = after
     return statistics.median(found), _median_error(found)
@@ -91,13 +96,13 @@ def met_on_the_clock(
     what the first attempt does.
     """
     assert gauge.pace is not None
-    limit, aimed = gauge.limits["latency"], gauge.limits["latency"]
+    limit = aimed = gauge.limits[gauge.pace.quantity]
     best: tuple[Found, Timing] | None = None
     known: list[Plan] = []
     bracket: dict[bool, tuple[float, float]] = {}  # whether it took too long -> what was aimed at, and what it took
     for number in range(1, ROUNDS + 1):
         try:
-            found = attempt(replace(gauge, limits={**gauge.limits, "latency": aimed}))
+            found = attempt(replace(gauge, limits={**gauge.limits, gauge.pace.quantity: aimed}))
         except (BudgetError, SelectionError) as error:
             if best is None:
                 raise
@@ -111,9 +116,9 @@ def met_on_the_clock(
         if made in known:
             break
         known.append(made)
-        share, noise = share_of(model, made, structure, gauge.pace.table.timer)
+        share, noise = share_of(model, made, structure, gauge.pace)
         took = share * gauge.pace.whole
-        timing = Timing(share, noise, took / limit - 1, number)
+        timing = Timing(share, noise, took / limit - 1, number, gauge.pace.quantity)
         logger.info("%s", timing)
         if best is None or _badness(timing) < _badness(best[1]):
             best = found, timing

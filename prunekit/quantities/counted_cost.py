@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from prunekit.coupling.cost import Cost, CostTerm
+from prunekit.coupling.cost import COUNTED, Cost, CostTerm
 from prunekit.coupling.structure import Structure
-
-FIELDS = ("params", "macs", "layer_macs", "memory")
 
 
 class CountedCost:
@@ -22,7 +20,7 @@ class CountedCost:
     def __init__(self, structure: Structure, terms: Iterable[CostTerm] | None = None) -> None:
         self.exact = True
         self._lengths = structure.lengths({})
-        self._sums = dict.fromkeys(FIELDS, 0)
+        self._sums = dict.fromkeys(COUNTED, 0)
         self._readers: dict[int, list[int]] = {}
         rows = structure.rows
         merged: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}

@@ -8,31 +8,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prunekit.coupling.cost import Cost
+from prunekit.coupling.cost import COUNTED, Cost
 from prunekit.coupling.structure import Structure
+from prunekit.errors import InputError
 from prunekit.quantities.counted_cost import CountedCost
 from prunekit.quantities.latency_table import LatencyTable, Pace
+from prunekit.quantities.lifetimes import Lifetimes, peak_activations
 from prunekit.quantities.limits import Target, parse_target
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """The model that relative limits refer to: its quantities, and its pace where a limit is on latency.
+    """The model that relative limits refer to: its quantities, its pace where that is limited, and what is ``limited``.
 
     Made once for a whole call, however many steps it takes: nothing is measured twice.
     """
 
     quantities: Mapping[str, float]
     pace: Pace | None = None
+    limited: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: nn.Module, structure: Structure, target: Target, table: LatencyTable | None = None) -> Baseline:
         """The quantities of ``structure``; latency is measured only where ``target`` limits it."""
         found, pace = fields_of(structure.cost()), None
-        if any(limit.quantity == "latency" for limit in parse_target(target)):
-            pace = Pace.of(model, structure, table)
-            found["latency"] = pace.seconds(structure, {})
-        return cls(found, pace)
+        for limit in parse_target(target):
+            if limit.quantity == "activations":
+                found["activations"] = peak_activations(structure, {})
+            if limit.runner is not None:
+                pace = Pace.of(model, structure, table, limit.quantity)
+                found[limit.quantity] = pace.seconds(structure, {})
+            if not found[limit.quantity]:
+                raise _nothing_of(limit.quantity)
+        return cls(found, pace, tuple(limit.quantity for limit in parse_target(target)))
 
     def is_of(self, structure: Structure) -> bool:
         """Whether ``structure`` is the one that limits refer to, and not what earlier steps have left of it."""
@@ -46,13 +54,20 @@ class Gauge:
     structure: Structure
     limits: Mapping[str, float]
     pace: Pace | None = None
+    lifetimes: Lifetimes | None = None
 
     @classmethod
     def of(cls, model: nn.Module, structure: Structure, target: Target, baseline: Baseline | None = None) -> Gauge:
         """The gauge of a target; relative limits refer to ``baseline``, by default to the structure as it is."""
         baseline = baseline or Baseline.of(model, structure, target)
         limits = {x.quantity: x.of(baseline.quantities[x.quantity]) for x in parse_target(target)}
-        return cls(structure, limits, baseline.pace)
+        lifetimes = Lifetimes.of(structure.trace) if "activations" in limits else None
+        return cls(structure, limits, baseline.pace, lifetimes)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether all that is limited is a sum of products of widths: neither a time nor a peak."""
+        return self.pace is None and self.lifetimes is None
 
     def exactly(self, kept: Mapping[str, Tensor]) -> dict[str, float]:
         """Each limited quantity when groups keep these units."""
@@ -62,7 +77,9 @@ class Gauge:
         """Each limited quantity, of which ``cost`` holds those that are counted."""
         found = fields_of(cost)
         if self.pace is not None:
-            found["latency"] = self.pace.seconds(self.structure, kept)
+            found[self.pace.quantity] = self.pace.seconds(self.structure, kept)
+        if self.lifetimes is not None:
+            found["activations"] = peak_activations(self.structure, kept, self.lifetimes)
         return {name: found[name] for name in self.limits}
 
     def met(self, usage: Mapping[str, float], limits: Mapping[str, float] | None = None) -> bool:
@@ -82,7 +99,7 @@ class Allowance:
     def usage(self, counts: Mapping[str, int]) -> dict[str, float]:
         """Each limited quantity when from now on these groups keep so many units, and the others what they kept."""
         self.counts.update(counts)
-        kept = {} if self.gauge.pace is None else {name: torch.arange(count) for name, count in self.counts.items()}
+        kept = {} if self.gauge.is_counted else {name: torch.arange(count) for name, count in self.counts.items()}
         return self.gauge.read(self._cost(counts), kept)
 
     def takes(self, counts: Mapping[str, int]) -> bool:
@@ -95,6 +112,16 @@ class Allowance:
         return False
 
 
+def _nothing_of(quantity: str) -> InputError:
+    if quantity == "kv_cache":
+        return InputError(
+            "the model returns no cache by the name of an argument that takes it back, so there is none to limit",
+            where="target",
+            hint="pass example_inputs with which it does, such as use_cache=True, or limit memory or activations",
+        )
+    return InputError(f"the model has no {quantity} to limit", where="target", hint="limit another quantity")
+
+
 def fields_of(cost: Cost) -> dict[str, float]:
     """The cost by quantity."""
-    return {"params": cost.params, "macs": cost.macs, "layer_macs": cost.layer_macs, "memory": cost.memory}
+    return {name: getattr(cost, name) for name in COUNTED}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
 from prunekit.inputs import Inputs
-from prunekit.quantities.stopwatch import Clock, Timer, conditions, seconds_of
+from prunekit.quantities.limits import PLAIN, runner_of
+from prunekit.quantities.runners import RUNNERS
+from prunekit.quantities.stopwatch import Clock, Timer, conditions, seconds_of_calls
 from prunekit.quantities.work import Work, arguments_of, elements_of, key_of, works
 
 FORMAT = "prunekit.latency/1"
@@ -126,17 +128,23 @@ class Pace:
     """One measurement of a model, and what it makes of a table: seconds of the model at any widths.
 
     ``whole`` is the measured latency of the model as it is, in seconds. The sum over its operators is brought to it by
-    one ``factor``, so that what happens between operators is in it; every prediction, every relative limit and every
-    later step of the same call refers to this one measurement.
+    one ``factor``, so that what happens between operators is in it, or what a compiler makes of them; every prediction,
+    every relative limit and every later step of the same call refers to this one measurement. ``quantity`` is what was
+    measured, by its name in a target, and ``call`` runs the model so, while it is as it was.
     """
 
     table: LatencyTable
     whole: float
     factor: float
+    quantity: str
+    call: Callable[[], object]
 
     @classmethod
-    def of(cls, model: nn.Module, structure: Structure, table: LatencyTable | None = None) -> Pace:
-        """Times the model and its operators. Raises InputError where the table is for another device."""
+    def of(
+        cls, model: nn.Module, structure: Structure, table: LatencyTable | None = None, quantity: str = "latency"
+    ) -> Pace:
+        """Times the model and its operators. Raises InputError where the table is for another device, and what the
+        runner that ``quantity`` names raises."""
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         table = table or LatencyTable(device)
         if table.device != device:
@@ -147,11 +155,21 @@ class Pace:
             )
         if device.type == "meta":
             raise InputError("a model on the meta device has no latency", hint="limit macs, params or memory")
-        times = [seconds_of(model, structure.inputs, table.timer) for _ in range(_TIMES)]
+        call = RUNNERS[runner_of(quantity) or PLAIN].prepared(model, structure.inputs)
+        times = [seconds_of_calls(call, model, table.timer) for _ in range(_TIMES)]
         operators = table.total(structure, {})  # between the two halves: what drifts, drifts through both
-        times += [seconds_of(model, structure.inputs, table.timer) for _ in range(_TIMES)]
+        times += [seconds_of_calls(call, model, table.timer) for _ in range(_TIMES)]
         whole = statistics.median(times)
-        return cls(table, whole, whole / operators if operators else 0.0)
+        return cls(table, whole, whole / operators if operators else 0.0, quantity, call)
+
+    @property
+    def runner(self) -> str:
+        """The name of what runs the model."""
+        return runner_of(self.quantity) or PLAIN
+
+    def prepared(self, model: nn.Module, inputs: Inputs) -> Callable[[], object]:
+        """A call of ``model`` as it stands now, run as the original was. Raises what the runner raises."""
+        return RUNNERS[self.runner].prepared(model, inputs)
 
     def seconds(self, structure: Structure, kept: Mapping[str, Tensor]) -> float:
         """Predicted seconds of a forward pass on the example inputs, when each named group keeps the given units."""
@@ -159,4 +177,5 @@ class Pace:
 
     def measured(self, model: nn.Module, inputs: Inputs) -> float:
         """Seconds of a forward pass of ``model`` as it stands, timed as the original was."""
-        return statistics.median(seconds_of(model, inputs, self.table.timer) for _ in range(2 * _TIMES))
+        call = self.prepared(model, inputs)
+        return statistics.median(seconds_of_calls(call, model, self.table.timer) for _ in range(2 * _TIMES))

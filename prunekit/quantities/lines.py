@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from prunekit.quantities.limits import PLAIN
+
 _NOISE = 0.05  # of a latency: what two timings of one model differ by anyway
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -28,6 +30,15 @@ class Reported(Protocol):
     def latency(self) -> Mapping[str, float] | None: ...
 
     @property
+    def runner(self) -> str | None: ...
+
+    @property
+    def activations(self) -> Mapping[str, int] | None: ...
+
+    @property
+    def kv_cache(self) -> Mapping[str, int] | None: ...
+
+    @property
     def notes(self) -> tuple[str, ...]: ...
 
 
@@ -35,13 +46,16 @@ def report_lines(report: Reported) -> list[str]:
     """Counts before and after, what the checks found, and remarks."""
     rows = [("params", report.params, ""), ("macs", report.macs, ""), ("memory", report.memory, "B")]
     lines = [f"{name:8}{_before_after(pair, unit)}" for name, pair, unit in rows]
+    more = (("activations", report.activations), ("kv_cache", report.kv_cache))
+    lines += [f"{name} {_before_after(pair, 'B')}" for name, pair in more if pair is not None]
     if report.latency is not None:
-        lines.append(f"latency {latency_change(report.latency['before'], report.latency['after'])}")
+        change = latency_change(report.latency["before"], report.latency["after"])
+        lines.append(f"latency {change}" if report.runner == PLAIN else f"latency {change}, {report.runner}")
     checks = (f"{name} {report.verify[name]}" for name in ("shapes", "depth", "symmetry") if name in report.verify)
     lines.append(f"checks  {', '.join(checks)}")
     shown = report.notes[:3]
-    more = [f"and {len(report.notes) - 3} more notes"] if len(report.notes) > 3 else []
-    return [*lines, *shown, *more]
+    further = [f"and {len(report.notes) - 3} more notes"] if len(report.notes) > 3 else []
+    return [*lines, *shown, *further]
 
 
 def latency_change(before: float, after: float) -> str:

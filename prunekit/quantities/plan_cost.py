@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -20,7 +21,8 @@ def cost_after(structure: Structure, plan: Plan) -> Cost:
     kept = {width.group: torch.tensor(width.kept) for width in plan.widths if width.group in structure.numbers}
     left = measure_ops(parts, structure.shapes(kept) if kept else {})
     for params, macs, size in _maps_in(structure, plan):
-        left = Cost(left.params + params, left.macs + macs, left.layer_macs + macs, left.memory + size)
+        more = {"layer_macs": left.layer_macs + macs, "memory": left.memory + size}
+        left = replace(left, params=left.params + params, macs=left.macs + macs, **more)
     return left
 
 

@@ -129,8 +129,13 @@ def latency(model: nn.Module, inputs: Inputs, *, runs: int = 5, warmup: int = 1)
 
 def seconds_of(model: nn.Module, inputs: Inputs, timer: Timer) -> float:
     """Seconds of ``model(*inputs.args, **inputs.kwargs)`` in eval mode without gradients, as ``timer`` tells them."""
+    return seconds_of_calls(lambda: model(*inputs.args, **inputs.kwargs), model, timer)
+
+
+def seconds_of_calls(call: Callable[[], object], model: nn.Module, timer: Timer) -> float:
+    """Seconds of ``call``, which runs ``model`` in one way or another, in eval mode without gradients."""
     with swapped(model, lambda _, tensor: tensor), torch.no_grad():
-        return timer.seconds(lambda: model(*inputs.args, **inputs.kwargs), _device(model))
+        return timer.seconds(call, _device(model))
 
 
 def conditions(device: torch.device) -> dict[str, str | int]:

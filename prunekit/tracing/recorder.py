@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -126,6 +127,7 @@ def _recorded(
                 hint="check that model(*example_inputs) runs, or pass other example_inputs",
             ) from error
     trace.containers = {} if recording.brief else containers_of(recording.modules)
+    trace.takes = () if recording.brief else _optional_arguments(model)
     found = named_outputs(result)
     trace.outputs, trace.places = tuple(recording.ref(t) for _, t in found), tuple(path for path, _ in found)
     if not trace.outputs:
@@ -155,6 +157,14 @@ def _enter(
         read = recording.note_read
         scope.enter_context(ValueMode(recording.numbers, recording.replay, recording.to_meta, read))
     scope.enter_context(OpMode(recording))
+
+
+def _optional_arguments(model: nn.Module) -> tuple[str, ...]:
+    try:
+        taken = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # none is told
+        return ()
+    return tuple(each.name for each in taken if each.default is None)
 
 
 def output_tensors(tree: Any) -> list[Tensor]:

@@ -299,6 +299,7 @@ class PaceSaid:
     """Predicts a plan's own number; the clock says something else."""
 
     whole: float = 1.0
+    quantity: str = "latency"
     table: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(timer=None))
 
     def seconds(self, structure, kept):

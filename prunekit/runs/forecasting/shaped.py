@@ -76,7 +76,7 @@ def walked(job: Job) -> Walk:
     if any(isinstance(stage, Prune) and stage.deep for stage in job.stages) or scopes_of(job.scope)[0] is not None:
         raise InputError("shapes do not tell which blocks can go", where="depth.block", hint="the run itself finds out")
     target = job.scope.target
-    if target is not None and any(limit.quantity == "latency" for limit in parse_target(target)):
+    if target is not None and any(limit.runner is not None for limit in parse_target(target)):
         raise InputError("shapes do not tell latency", where="target", hint="the run itself measures it")
     samples = one_sample(job)
     part = on_meta(job.built.model.get_submodule(job.built.part)).to("meta")
