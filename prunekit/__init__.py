@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from prunekit.coupling.structure import Structure
     from prunekit.errors import PrunekitError
     from prunekit.exploration import pareto, search
+    from prunekit.inputs.per_rank import PerRank
     from prunekit.offloading import offloaded
     from prunekit.options.measured import Measured
     from prunekit.plans.composition import compose
@@ -53,6 +54,7 @@ else:
             "compose": "prunekit.plans.composition",
             **dict.fromkeys(("pareto", "search"), "prunekit.exploration"),
             "Measured": "prunekit.options.measured",
+            "PerRank": "prunekit.inputs.per_rank",
             "offloaded": "prunekit.offloading",
             "Plan": "prunekit.plans.contents",
             **dict.fromkeys(("Frozen", "Group", "Member", "Tap", "Tie"), "prunekit.coupling.groups"),
@@ -89,6 +91,7 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "PerRank",
     "Activation",
     "BatchNormScale",
     "BlockInfluence",

@@ -14,6 +14,7 @@ from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError, expect
 from prunekit.inputs import infer, normalise
+from prunekit.inputs.per_rank import Meeting, meeting_of
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import eager, unwrap
@@ -156,8 +157,11 @@ def plan(
     options.refuse("prunekit.plan", STEPWISE)
     model = unwrap(model)
     options = by_name(options, model)
-    with eager(model), _collector(options, data):
-        return draft(model, _given_or_traced(model, example_inputs, structure, options), options, data=data).plan
+    with eager(model), meeting_of(data) as data, _collector(options, data):
+        made = draft(model, _given_or_traced(model, example_inputs, structure, options), options, data=data).plan
+        if isinstance(data, Meeting):
+            data.end(made.to_json())
+        return made
 
 
 @takes_options()
@@ -178,7 +182,8 @@ def prune(
     Args:
         example_inputs: a tensor, a tuple of args, or a dict of kwargs; inferred from the model if None.
         {options}
-        data: calibration inputs for scorers that need them; generated if None, with a notice in the log.
+        data: calibration inputs for scorers that need them; generated if None, with a notice in the log. Of several
+            ranks each passes its own as ``PerRank``.
         structure: what ``prunekit.trace`` gave for this model, where it is there already.
         progress: called with (done, total) while samples are scored.
         options: all of the above but ``example_inputs`` as one value; keywords replace what it says.
@@ -193,7 +198,7 @@ def prune(
     options = (options or Options()).replaced(**keywords)
     model = unwrap(model)
     options = by_name(options, model)
-    with _collector(options, data):
+    with meeting_of(data) as data, _collector(options, data):
         return _pruned(model, example_inputs, structure, options, data=data, progress=progress, start=start)
 
 
@@ -220,6 +225,8 @@ def _pruned(
             took, pace = _latency(model, done), None if done.baseline is None else done.baseline.pace
             settlement = settled_for_good(model, structure.inputs)
             back += [settlement.undo] if settlement is not None else []
+            if isinstance(data, Meeting):
+                data.end(done.plan.to_json())
         last = done.drafts[-1]
         earlier, after, kept = done.drafts[:-1], last.structure, last.kept
         if any(absence.has_map for absence in done.plan.absences):  # which no trace has seen

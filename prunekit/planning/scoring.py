@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import ScorerError
-from prunekit.inputs import Sample, as_samples, generated, sample_named
+from prunekit.inputs import Inputs, Sample, as_samples, generated, sample_named
+from prunekit.inputs.per_rank import ALONE, Alone, Meeting
 from prunekit.modules.soundness import all_finite
 from prunekit.modules.walk import state_tensors
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.registry import criterion
 from prunekit.scorers import Magnitude, Scorer, Statistics
-from prunekit.scorers.calibrate import to_model
+from prunekit.scorers.calibrate import checksum, to_model
 from prunekit.scorers.needs import WEIGHTS
 from prunekit.scorers.undisturbed import untouched
 
@@ -42,11 +43,12 @@ def scored_by(
     ``Magnitude()``, and the log says why.
     """
     scorer = criterion(given)
-    held = list(as_samples(data, structure.inputs)) if data is not None and given is None else data
+    shared = isinstance(data, Meeting)
+    held = data if data is None or given is not None or shared else list(as_samples(data, structure.inputs))
     try:
         return scorer, scores_of(model, structure, chosen, scorer, held, seed, progress)
     except (ScorerError, RuntimeError, NotImplementedError) as error:
-        if given is not None or is_meta(model):
+        if given is not None or is_meta(model) or shared:  # of several ranks none goes a way of its own
             raise
         if held is not None:
             _check_runs(model, held)
@@ -114,11 +116,16 @@ def statistics_of(
     """What ``scorer`` may ask for, about parameters of ``chosen``, on ``data`` or on inputs generated with ``seed``."""
     names = sorted({m.tensor for g in chosen for m in g.parameters})
     samples: Sequence[Sample] = ()
-    if data is not None:
+    ranks: Alone = ALONE
+    if isinstance(data, Meeting):
+        ranks, samples = data, list(as_samples(data.samples, structure.inputs))
+        data.same("the number of samples", len(samples))
+        data.same("weights", {name: checksum(Inputs((p.detach(),))) for name, p in model.named_parameters()})
+    elif data is not None:
         samples = list(as_samples(data, structure.inputs))
     elif getattr(scorer, "needs_samples", True):
         samples = _Generated(structure, seed)
-    return Statistics(model, samples, parameters=names, progress=progress, groups=chosen)
+    return Statistics(model, samples, parameters=names, progress=progress, groups=chosen, ranks=ranks)
 
 
 @torch.no_grad()

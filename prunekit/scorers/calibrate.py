@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prunekit.errors import ScorerError
 from prunekit.inputs import Inputs, Sample, map_tensors, tensors_in
+from prunekit.inputs.per_rank import ALONE, Alone
 from prunekit.scorers.accumulate import Accumulation
 from prunekit.scorers.needs import Objective
 from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
@@ -28,10 +29,13 @@ def products(
     accumulation: Accumulation,
     weights: Mapping[str, nn.Parameter],
     progress: Progress | None = None,
+    ranks: Alone = ALONE,
+    count: int | None = None,
 ) -> dict[str, Tensor]:
     """Accumulated |weight x gradient| of each parameter in ``weights``: its shape, float32 at least, its device.
 
-    A parameter that the loss does not reach counts as zero. The model is left as it was.
+    A parameter that the loss does not reach counts as zero. The model is left as it was. ``samples`` are those of this
+    rank, and ``count`` is how many all ``ranks`` have together.
 
     Raises:
         ScorerError: a weight, loss or gradient is not finite (names it), or the loss reaches no parameter.
@@ -41,7 +45,7 @@ def products(
         finite(w, f"the weight {name} is not finite", name)
     totals = [torch.zeros_like(w, dtype=wide(w), memory_format=torch.contiguous_format) for w in weights.values()]
     scales = HALF_SCALES if any(w.dtype == torch.float16 for w in weights.values()) else (1.0,)
-    seen: Counter[int] = Counter()
+    seen = _seen_by_earlier_ranks(samples, model, ranks)
     with untouched(model, names):
         caches = tensor_caches(model)
         for i, sample in enumerate(samples):
@@ -59,11 +63,19 @@ def products(
             if progress is not None:
                 progress(i + 1, len(samples))
     finished = {}
-    for name, total in zip(names, totals, strict=True):
+    for name, total in zip(names, ranks.total(totals), strict=True):
         weight = weights[name].detach().to(total.dtype)
-        finished[name] = accumulation.finish(weight, total, len(samples))
+        finished[name] = accumulation.finish(weight, total, count or len(samples))
         finite(finished[name], f"the gradient of {name} is not finite", name)
     return finished
+
+
+def _seen_by_earlier_ranks(samples: Sequence[Sample], model: nn.Module, ranks: Alone) -> Counter[int]:
+    """How often each content occurs among the samples of the ranks before this one."""
+    if ranks.size == 1:
+        return Counter()
+    mine = [checksum(to_model(sample, model).inputs) for sample in samples]
+    return Counter(content for told in ranks.all("contents", mine)[: ranks.rank] for content in told)
 
 
 def finite(tensor: Tensor, what: str, where: str) -> None:

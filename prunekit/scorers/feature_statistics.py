@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.inputs import Sample, sample_named
+from prunekit.inputs.per_rank import ALONE, Alone
 from prunekit.modules.observing import Product, observed
 from prunekit.scorers.calibrate import finite, to_model
 from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
@@ -52,8 +53,10 @@ class _Sums:
     rows: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
 
-def activations(model: nn.Module, samples: Sequence[Sample], progress: Progress | None = None) -> Activations:
-    """Moments over all rows of all samples: one forward pass each. The model is left as it was.
+def activations(
+    model: nn.Module, samples: Sequence[Sample], progress: Progress | None = None, ranks: Alone = ALONE
+) -> Activations:
+    """Moments over all rows of all samples of all ``ranks``: one forward pass each. The model is left as it was.
 
     Raises ScorerError where an activation is not finite; the message names the parameter.
     """
@@ -77,7 +80,21 @@ def activations(model: nn.Module, samples: Sequence[Sample], progress: Progress 
             restore_caches(caches)
             if progress is not None:
                 progress(number + 1, len(samples))
-    return Activations(*({n: _finished(n, s) for n, s in side.items()} for side in (inputs, outputs)))
+    sides = [side if ranks.size == 1 else _over_ranks(side, ranks) for side in (inputs, outputs)]
+    return Activations(*({n: _finished(n, s) for n, s in side.items()} for side in sides))
+
+
+def _over_ranks(side: dict[str, _Sums], ranks: Alone) -> dict[str, _Sums]:
+    """The sums of all ranks; a sample may pass parameters by that those of another rank meet."""
+    mine = {n: (s.axis, [tuple(x.shape) for x in (*s.sums, s.rows)]) for n, s in side.items()}
+    met = {name: about for told in ranks.all("features", mine) for name, about in told.items()}
+    found = {}
+    for name, (axis, shapes) in met.items():
+        own = side.get(name)
+        values = [torch.zeros(shape, dtype=torch.float64) for shape in shapes] if own is None else [*own.sums, own.rows]
+        *sums, rows = ranks.total(values)
+        found[name] = _Sums(axis, sums, rows)
+    return found
 
 
 def _sum_in(side: dict[str, _Sums], name: str, axis: int, found: tuple[list[Tensor], Tensor]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample
+from prunekit.inputs.per_rank import ALONE, Alone
 from prunekit.modules.setting_aside import Passage
 from prunekit.offloading import relieve
 from prunekit.scorers.accumulate import accumulation as accumulation_named
@@ -42,6 +43,7 @@ class Statistics:
         parameters: names whose products will be asked for; None means all. Fewer cost less memory.
         groups: groups that will be scored; experts among them are then measured in one sweep.
         progress: called as ``progress(done, total)`` after each sample.
+        ranks: those that have as many samples each; ``samples`` are this one's.
 
     Attributes:
         names: the parameters that products may be asked for.
@@ -56,8 +58,10 @@ class Statistics:
         parameters: Collection[str] | None = None,
         progress: Progress | None = None,
         groups: Sequence[Group] = (),
+        ranks: Alone = ALONE,
     ) -> None:
         self.asked = 0
+        self._ranks = ranks
         self._model = model
         self._samples = samples
         self._weights = dict(model.named_parameters())
@@ -107,7 +111,9 @@ class Statistics:
         key = (objective, accumulation, count)
         if key not in self._products:
             how = accumulation_named(accumulation)
-            found = products(self._model, self._first(count), objective, how, self._scored, self._progress)
+            found = products(
+                self._model, self._first(count), objective, how, self._scored, self._progress, self._ranks, count
+            )
             self._products[key] = MappingProxyType(found)
         return self._products[key]
 
@@ -116,7 +122,7 @@ class Statistics:
 
         Raises ScorerError without samples and where the objective cannot be differentiated twice.
         """
-        key = (objective, probes, seed, self._count(limit))
+        key = (objective, probes, seed, self._count_alone(limit))
         if key not in self._curvature:
             found = hessian_diagonal(
                 self._model, self._first(key[3]), objective, self._scored, probes, seed, self._progress
@@ -133,7 +139,7 @@ class Statistics:
         """
         count = self._count(limit)
         if count not in self._activations:
-            self._activations[count] = activations(self._model, self._first(count), self._progress)
+            self._activations[count] = activations(self._model, self._first(count), self._progress, self._ranks)
         return self._activations[count]
 
     def contributions(self, group: Group, limit: int | None = None) -> Contributions:
@@ -141,7 +147,7 @@ class Statistics:
 
         Raises ScorerError without samples and where an output is not finite.
         """
-        count = self._count(limit)
+        count = self._count_alone(limit)
         if (count, group.name) not in self._contributions:
             wanted = [group, *(g for g in self._experts if g.name != group.name)]
             found = added_by_experts(self._model, self._first(count), wanted, self._progress)
@@ -153,7 +159,7 @@ class Statistics:
 
         Raises ScorerError without samples and where outputs are not finite.
         """
-        count = self._count(how.samples)
+        count = self._count_alone(how.samples)
         keys = [(how.distance, count, frozenset(gone)) for gone in sets]
         missing = {key: gone for key, gone in zip(keys, sets, strict=True) if key not in self._damages}
         if missing:
@@ -163,7 +169,7 @@ class Statistics:
 
     def influences(self, places: Sequence[Passage], limit: int | None = None) -> Mapping[Passage, float]:
         """How far each block or branch turns the stream that passes it, over the first ``limit`` samples."""
-        return influences(self._model, self._first(self._count(limit)), places)
+        return influences(self._model, self._first(self._count_alone(limit)), places)
 
     def module(self, path: str) -> nn.Module:
         """The module at ``path``."""
@@ -171,10 +177,23 @@ class Statistics:
 
     def _count(self, limit: int | None) -> int:
         self.asked += 1
-        count = len(self._samples) if limit is None else min(limit, len(self._samples))
+        every = len(self._samples) * self._ranks.size
+        count = every if limit is None else min(limit, every)
         if count < 1:
             raise ScorerError("there is no calibration sample", hint="pass data, or let prunekit generate inputs")
         return count
 
+    def _count_alone(self, limit: int | None) -> int:
+        """``_count`` of what is no sum over samples. Raises ScorerError where several ranks share them."""
+        if self._ranks.size > 1:
+            raise ScorerError(
+                "this criterion is not summed over ranks",
+                where="data",
+                hint="take one of weight x gradient or of activations, such as taylor or wanda, or one rank",
+            )
+        return self._count(limit)
+
     def _first(self, count: int) -> list[Sample]:
-        return [self._samples[i] for i in range(count)]
+        """Of the first ``count`` over all ranks those that this one has."""
+        mine = len(self._samples)
+        return [self._samples[i] for i in range(min(mine, max(0, count - self._ranks.rank * mine)))]

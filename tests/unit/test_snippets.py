@@ -22,6 +22,7 @@ ELSEWHERE = {
     "docs/offloading.md": "needs a model in a file, see tests/unit/test_offloading.py",
     "docs/export.md": "reads what a run exported, see plugins/sam/tests/test_export.py",
     "docs/ultralytics.md": "needs ultralytics, see tests/zoo/test_ultralytics.py",
+    "docs/training.md": "is called in several processes, see tests/unit/test_shared_calibration.py",
     "docs/latency_targets.md": "reads a table kept by an earlier call, see tests/unit/test_latency.py",
 }
 SNIPPETS = [
