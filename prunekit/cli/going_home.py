@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -31,8 +30,10 @@ def home_first(built: Built, asked: Mapping[str, Any], once: Callable[[Built, Ma
 
     def each(given: Mapping[str, Any]) -> Run:
         if "uniform" in given:
+            from prunekit.offloading.copies import copied_in_files
+
             # on a copy: a recipe of several cuts may have made some before one is refused
-            return once(replace(built, model=copy.deepcopy(built.model)), given)
+            return once(replace(built, model=copied_in_files(built.model)), given)
         if given.get("folder") is not None:
             from prunekit.runs.keeping import discard
 

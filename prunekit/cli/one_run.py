@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prunekit.cli.building import build_model, check_device, check_seed_flag, light_model, suited
 from prunekit.cli.ending import asked_to_end, what_is_kept
 from prunekit.cli.flags import Asked
+from prunekit.cli.offload_flags import held_in_files
 from prunekit.cli.ready import Ready
 from prunekit.cli.voice import busy, command_line, loudness, speaker
 from prunekit.errors import CheckpointError, DataError, RecipeError, RegistryError
@@ -42,7 +43,7 @@ def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_js
     with asked.spots.about("out"):
         check_target(asked.out)
     kept = folder_under_way(asked.out)
-    with heard(shown), what_is_kept(kept), asked_to_end() as stop:
+    with heard(shown), what_is_kept(kept), asked_to_end() as stop, held_in_files(asked):
         ready = _ready(shown, asked, light_model if dry_run else build_model)
         if loudness().verbose and shown is not None:
             shown.print(run_text(ready.asked).rstrip(), markup=False, style="dim")

@@ -36,6 +36,12 @@ def prune(
     track: Annotated[
         str | None, typer.Option(help="Log to tensorboard, wandb, mlflow or trackio too, through Accelerate.")
     ] = None,
+    offload: Annotated[
+        Path | None, typer.Option(help="Folder on a large disk: weights lie there and in their files, not in memory.")
+    ] = None,
+    offload_memory: Annotated[
+        str | None, typer.Option(help="Memory that --offload holds the process to, as 500MB. [default: 8GB]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Slim a model and keep it: weights, plan, report and pictures in one folder."""
@@ -55,5 +61,7 @@ def prune(
         scorer=scorer,
         settings=parse(settings or []),
         track=track,
+        offload=offload,
+        offload_memory=offload_memory,
     )
     do_run(run, resume=resume, dry_run=dry_run, as_json=as_json)

@@ -55,6 +55,13 @@ class RunFile:
     track: str | None = field(
         default=None, metadata=said("log to tensorboard, wandb, mlflow or trackio too, through Accelerate")
     )
+    offload: Path | None = field(
+        default=None,
+        metadata=said("folder on a disk with room for the model twice, for weights that memory has no room for"),
+    )
+    offload_memory: str | None = field(
+        default=None, metadata=said("what the process then holds at most, as 8GB, which it is where nothing is said")
+    )
     export: tuple[ExportAsked, ...] = field(
         default=(), metadata=said("exports of the result, each once the folder is written")
     )

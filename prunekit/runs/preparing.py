@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
 
 from prunekit.errors import RecipeError
+from prunekit.offloading.copies import copied_in_files
 from prunekit.runs.fitting import fitted
 from prunekit.runs.goals import Shares
 from prunekit.runs.held_out import train_and_val
@@ -35,7 +35,7 @@ def begun(job: Job, *, resume: bool) -> UnderWay:
     part = model.get_submodule(job.built.part)
     structure = structure_of(part, train)
     fit = fitted(job.stages, job.recipe.optional, structure, job.scope)
-    original = copy.deepcopy(model)
+    original = copied_in_files(model)
     teachers = {"original": original.get_submodule(job.built.part)}
     kept = None if job.folder is None else RunFolder(job.folder, _identity(job, model, train))
     going_on = kept is not None and kept.begun
@@ -60,7 +60,7 @@ def begun(job: Job, *, resume: bool) -> UnderWay:
 def _restore(run: UnderWay, values: Any, tensors: Any) -> None:
     run.position = Position.of(values, tensors)
     if any(name.startswith(PREVIOUS) for name in tensors):
-        run.teachers["previous"] = copy.deepcopy(run.part)
+        run.teachers["previous"] = copied_in_files(run.part)
         run.position.restore_previous(run.teachers["previous"], tensors)
         run.sizes["previous"] = sizes_of(structure_of(run.teachers["previous"], run.train))
     run.position.restore(run.part, tensors)

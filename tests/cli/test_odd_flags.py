@@ -69,6 +69,8 @@ ROWS = {
     "--images": WHOLE,
     "--val-images": WHOLE,
     "--set": (("imags=2", "images"), ("images", "key=value"), ("images=nan", "type int"), (f"images={HUGE}", "range")),
+    "--offload": (("hostile_nets.py", "hostile_nets.py"), ("/dev/null/in", "next:"), (LONG, "")),
+    "--offload-memory": (("8GB", "--offload FOLDER"), ("", "--offload FOLDER")),
     "--track": (("wndb", "wandb"), ("", "unknown tracker")),
     "--group": (("nowhere", "nowhere"), ("", "unknown group")),
     "--prompts": (("box,nonsense", ""),),
@@ -85,6 +87,8 @@ CONTRADICTIONS = [
     ("plan", ["--ratio", "0.2", "--target", "macs<=50%"], "give one of them"),
     ("compare", ["--ratio", "0.2", "--target", "macs<=50%"], "give one of them"),
     ("plan", ["--uniform", "--ranking", "global"], "ranking"),
+    ("prune", ["--offload", "scratch", "--offload-memory", "8 apples"], "8 apples"),
+    ("prune", ["--offload", "scratch", "--device", "cuda"], "--device cuda"),
     ("eval", ["--checkpoint", "run.yaml", "sam:tiny"], "unclear"),
 ]
 

@@ -287,6 +287,29 @@ def test_the_command_prunes_for_the_way_back_unless_told_otherwise(folder, tmp_p
     assert (run.exit_code == 0) == goes_home, run.output
 
 
+def test_the_command_prunes_a_folder_within_less_memory_to_the_same_weights(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("prunekit.offloading.spilling._SMALL", 1)
+    few = [
+        "--ratio",
+        "0.4",
+        "--set",
+        "images=2",
+        "--set",
+        "val_images=2",
+        "--set",
+        "latency=false",
+        "--scorer",
+        "wanda",
+    ]
+    held = ["--offload", str(tmp_path / "scratch"), "--offload-memory", "1MB"]
+    for name, more in (("plain", []), ("slim", held)):
+        run = CliRunner().invoke(app, ["prune", f"hf:{folder}", *few, *more, "--out", str(tmp_path / name)])
+        assert run.exit_code == 0, run.output
+    assert list((tmp_path / "scratch").iterdir()) == []
+    plain, slim = (prunekit.load(tmp_path / name).state_dict() for name in ("plain", "slim"))
+    assert all(torch.equal(slim[name], value) for name, value in plain.items())
+
+
 def test_a_class_whose_config_can_say_nothing_is_pruned_by_the_command_all_the_same(tmp_path):
     torch.manual_seed(0)
     config = hf.MobileNetV1Config(image_size=32, depth_multiplier=0.25, num_labels=3)

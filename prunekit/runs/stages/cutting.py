@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
+from prunekit.offloading.copies import copied_in_files
 from prunekit.options.measured import as_measured
 from prunekit.planning.parting import scopes_of
 from prunekit.plans.contents import Plan
@@ -24,7 +24,7 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
     """Plans the cut of the part as it stands, and cuts it. What it was before becomes the previous teacher."""
     structure = structure_of(run.part, run.train)
     if job.settings.training.distill and any(isinstance(later, Distil) for later in run.fit.stages[number:]):
-        run.teachers["previous"] = copy.deepcopy(run.part)
+        run.teachers["previous"] = copied_in_files(run.part)
     run.sizes["previous"] = sizes_of(structure)
     progress, asked = counter(job, number, stage.title, "samples"), asked_of(job, run, stage, structure)
 

@@ -1,0 +1,25 @@
+"""A copy of a model beside the model, without its bytes in memory a second time."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from prunekit.offloading.spilling import in_file
+
+
+def copied_in_files(model: nn.Module) -> nn.Module:
+    """``copy.deepcopy(model)``; within ``prunekit.offloaded`` large tensors of the copy lie in files of scratch.
+
+    Raises CheckpointError where the disk is full.
+    """
+    known: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        plain = tensor.detach()
+        held = in_file(plain) if plain.is_contiguous() and not tensor.__dict__ else plain
+        if held is not plain:
+            is_plain = type(tensor) is nn.Parameter
+            known[id(tensor)] = nn.Parameter(held, tensor.requires_grad) if is_plain else held
+    return copy.deepcopy(model, known)
