@@ -38,6 +38,7 @@ from prunekit.registry.rules import coupled
 from prunekit.scorers import OWN
 from prunekit.scorers.needs import NOTHING, WEIGHTS
 from prunekit.surgery.cutting import apply, take_back
+from prunekit.surgery.way_back import no_way_back
 from prunekit.tracing.collector import paused_collector
 from prunekit.tracing.recorder import record
 
@@ -95,6 +96,10 @@ class Result:
     def undo(self) -> None:
         """The model and its configuration as they were before ``prune``; all of it even where this is interrupted."""
         take_back(self._back)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: the way back and the ids of the tensors before are of this model alone."""
+        return {**vars(self), "replaced": {}, "_back": [no_way_back]}
 
     def table(self) -> str:
         """``layers`` as text in columns."""

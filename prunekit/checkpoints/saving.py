@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from prunekit.checkpoints.as_cut import check_as_cut
 from prunekit.checkpoints.description import FORMAT, MODEL, PLAN, REPORT, WEIGHTS
 from prunekit.checkpoints.housing import home_said
 from prunekit.checkpoints.pages_beside import write_pages
@@ -60,7 +61,7 @@ def save(
             index; a number or a text such as ``"5GB"``.
 
     Raises CheckpointError where the folder cannot be used, the disk is full, the model's state holds more than tensors,
-    or ``spec`` names another model.
+    the model is not what its plan leaves, as after ``undo``, or ``spec`` names another model.
     """
     _check_what_is_saved(result, folder, spec, extras)
     most = None if shard is None else as_bytes("shard", shard)
@@ -74,6 +75,7 @@ def save(
     }
     part = result.model.get_submodule(description["part"])
     plan = cut_so_far(part) or result.plan  # a model that was pruned in several rounds is rebuilt by all of them
+    check_as_cut(part, plan)
     if recorded:
         description["home"] = home_said(*recorded, description["part"], (plan, result.plan))
     if spec and spec != getattr(result, "spec", ""):

@@ -32,7 +32,7 @@ def files_in(folder: Path) -> Iterator[None]:
 
 
 def in_file(tensor: Tensor) -> Tensor:
-    """``tensor``; within ``prunekit.offloaded`` an equal, contiguous one whose values lie in a file of scratch.
+    """``tensor``; within ``prunekit.offloaded`` an equal one, laid out alike, whose values lie in a file of scratch.
 
     The file has no name any more when this returns: it ends with the tensor, however the process ends. Raises
     CheckpointError where the disk is full.
@@ -49,7 +49,7 @@ def in_file(tensor: Tensor) -> Tensor:
             os.close(handle)
             os.unlink(name)
     new = torch.empty(0, dtype=tensor.dtype)
-    new.set_(storage, 0, tensor.shape, torch.empty(tensor.shape, device="meta").stride())
+    new.set_(storage, 0, tensor.shape, torch.empty_like(tensor, device="meta").stride())
     new.copy_(tensor)
     relieve()
     return new

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunekit.compensation.in_order import Reference, reference, refit
@@ -19,12 +18,13 @@ from prunekit.inputs import Inputs
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import eager, unwrap
-from prunekit.offloading import in_file
-from prunekit.plans.contents import Cut, Edit, Plan, fingerprint
+from prunekit.plans.contents import Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
 from prunekit.surgery.narrowing import narrow_attention
 from prunekit.surgery.removing import check_removals, holder, leave_out, remove, removed_parameters
+from prunekit.surgery.replacements import replacements_for
+from prunekit.surgery.rest import way_back_of_the_rest
 from prunekit.surgery.stale import dead
 from prunekit.surgery.way_back import putter
 
@@ -142,7 +142,7 @@ def carry_out_plan(
     check_removals(model, plan)
     stood = standing(model, modules)
     original, added = _seen_before(model, plan, as_compensation(compensate), data)
-    replacements = _replacements(state, plan, original.names if original else (), added)
+    replacements = replacements_for(state, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
     gone = removed_parameters(model, plan)
     steps = undo.steps
@@ -158,6 +158,7 @@ def carry_out_plan(
         narrow_attention(modules, steps)
         remove(model, plan, steps)
         leave_out(model, plan, steps, samples)
+        steps.append(way_back_of_the_rest(modules, replacements, most=sum(tensor.nbytes for tensor in [*old, *gone])))
         new = [replacements[id(tensor)] for tensor in old]
         steps.append(partial(_bury, new))
         if original is not None:
@@ -204,43 +205,6 @@ def applied(model: nn.Module, plan: Plan, data: Iterable[Any] | None = None) -> 
 
 def _bury(tensors: Iterable[Tensor]) -> None:
     dead([tensor for tensor in tensors if isinstance(tensor, nn.Parameter)], [])
-
-
-def _replacements(
-    state: Mapping[str, Tensor], plan: Plan, renewed: Collection[str], added: Mapping[str, Tensor]
-) -> dict[int, Tensor]:
-    by_tensor: dict[str, list[Cut]] = {}
-    for cut in plan.cuts:
-        by_tensor.setdefault(cut.tensor, []).append(cut)
-    found: dict[int, Tensor] = {}
-    indices: dict[int, Tensor] = {}  # of what many tensors keep alike
-    for name in dict.fromkeys([*by_tensor, *(f.tensor for f in plan.folds), *renewed, *added]):
-        tensor = state.get(name)
-        if tensor is None:
-            raise PlanError(f"the model has no tensor {name}", hint="plan again for this model")
-        new = tensor.detach()
-        for cut in by_tensor.get(name, []):
-            length = new.shape[cut.axis] if cut.axis < new.ndim else None
-            if length != cut.size:
-                raise PlanError(f"axis {cut.axis} of {name} has length {length}, not {cut.size}")
-            if (index := indices.get(id(cut.kept))) is None or index.device != new.device:
-                index = indices[id(cut.kept)] = torch.tensor(cut.kept, dtype=torch.long, device=new.device)
-            new = new.index_select(cut.axis, index)
-        for fold in (f for f in plan.folds if f.tensor == name):
-            if fold.axis >= new.ndim or max(fold.rows, default=0) >= new.shape[fold.axis]:
-                raise PlanError(f"{name} has no axis {fold.axis} with the rows that are multiplied", hint="plan again")
-            rows = torch.tensor(fold.rows, dtype=torch.long, device=new.device)
-            scaled = new.index_select(fold.axis, rows) * fold.factor
-            new = new.index_copy(fold.axis, rows, scaled)
-        if name in added:
-            new = new + added[name]
-        if new.data_ptr() == tensor.data_ptr():
-            new = new.clone()  # what a compensation writes into must not be the original
-        new = in_file(new)
-        if isinstance(tensor, nn.Parameter):
-            new = nn.Parameter(new.contiguous(), requires_grad=tensor.requires_grad)
-        found[id(tensor)] = new
-    return found
 
 
 def _replace(module: nn.Module, replacements: dict[int, Tensor], steps: list[Callable[[], None]]) -> None:
