@@ -25,7 +25,7 @@ class Drawn(Sequence[Sample]):
     def of(cls, pool: Sequence[Sample], count: int, seed: int) -> Drawn:
         """``count`` samples without repetition, in an order of their own; the global RNG is not touched."""
         generator = torch.Generator("cpu").manual_seed(seed)
-        return cls(pool, tuple(torch.randperm(len(pool), generator=generator)[:count].tolist()))
+        return cls(pool, tuple(torch.randperm(len(pool), generator=generator, device="cpu")[:count].tolist()))
 
     def __len__(self) -> int:
         return len(self.indices)

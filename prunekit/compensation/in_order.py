@@ -61,7 +61,7 @@ def reference(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensati
     Raises InputError where ``data`` holds nothing or its items cannot be joined to one batch.
     """
     batch = on_device(batched(data, how.samples), model)
-    kept = {(cut.tensor, cut.axis): torch.tensor(cut.kept, dtype=torch.long) for cut in plan.cuts}
+    kept = {(cut.tensor, cut.axis): torch.tensor(cut.kept, dtype=torch.long, device="cpu") for cut in plan.cuts}
     weights = dict(model.named_parameters())
     means = {buffer.data_ptr(): name for name, buffer in model.named_buffers()}
     calls: dict[str, int] = {}

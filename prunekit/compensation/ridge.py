@@ -126,5 +126,5 @@ def mixtures(values: Tensor) -> Tensor:
     if len(values) <= PROJECTIONS:
         return values
     generator = torch.Generator("cpu").manual_seed(len(values))
-    signs = torch.randint(0, 2, (PROJECTIONS, len(values)), generator=generator).to(values) * 2 - 1
+    signs = torch.randint(0, 2, (PROJECTIONS, len(values)), generator=generator, device="cpu").to(values) * 2 - 1
     return signs @ values / math.sqrt(PROJECTIONS)

@@ -17,9 +17,9 @@ def row_count(product: Product, output: Tensor) -> int:
 def drawn_rows(rows: int, most: int, seed: int) -> Tensor:
     """At most ``most`` of ``rows`` rows, ascending; drawn at random where there are more."""
     if rows <= most:
-        return torch.arange(rows)
+        return torch.arange(rows, device="cpu")
     generator = torch.Generator("cpu").manual_seed(seed + rows)
-    return torch.randperm(rows, generator=generator)[:most].sort().values
+    return torch.randperm(rows, generator=generator, device="cpu")[:most].sort().values
 
 
 def on_device(inputs: Inputs, model: nn.Module) -> Inputs:

@@ -80,7 +80,7 @@ def _kept(plan: Plan) -> dict[str, Remaining]:
     found: dict[str, dict[int, Tensor]] = {}
     for cut in plan.cuts:
         if cut.tensor not in scaled:
-            found.setdefault(cut.tensor, {})[cut.axis] = torch.tensor(cut.kept, dtype=torch.long)
+            found.setdefault(cut.tensor, {})[cut.axis] = torch.tensor(cut.kept, dtype=torch.long, device="cpu")
     return {name: Remaining(by_axis) for name, by_axis in found.items()}
 
 

@@ -101,7 +101,7 @@ def _is_worth_saying(path: str, trace: Trace, units: Mapping[str, list[str]], ev
 
 def _as_group(container: str, places: tuple[str, ...], seen: _Seen) -> Group:
     members = [
-        Member(ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64), ref.kind == "buffer")
+        Member(ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64, device="cpu"), ref.kind == "buffer")
         for unit, path in enumerate(places)
         for ref in seen.tensors[path]
         if ref.shape

@@ -164,7 +164,9 @@ def _grouped(branches: Iterable[Branch], trace: Trace, taken: Sequence[str]) -> 
     patterns = [*(pattern for pattern, _ in kinds), *taken]
     for (pattern, role), each in kinds.items():
         members = [
-            Member(ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64), ref.kind == "buffer")
+            Member(
+                ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64, device="cpu"), ref.kind == "buffer"
+            )
             for unit, branch in enumerate(each)
             for ref in trace.state.values()
             if ref.shape and any(ref.name.startswith(f"{gone.module}.") for gone in branch.modules)

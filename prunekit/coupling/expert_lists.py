@@ -92,7 +92,7 @@ def _set_of_experts(
 ) -> Group:
     size, owner = len(entries), container.rpartition(".")[0]
     members = [
-        Member(ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64), ref.kind == "buffer")
+        Member(ref.name, 0, torch.full((ref.shape[0],), unit, dtype=torch.int64, device="cpu"), ref.kind == "buffer")
         for unit, path in enumerate(entries)
         for ref in tensors[path].values()
         if ref.shape

@@ -161,5 +161,5 @@ def _one_row(value: Any, i: int, batch: int) -> Any:
 def _collate_one(target: Any) -> Any:
     """The target of one item as a batch of one."""
     if isinstance(target, (int, float)):
-        return torch.tensor([target])
+        return torch.tensor([target], device="cpu")
     return map_tensors(target, lambda t: t[None])

@@ -91,7 +91,7 @@ class Absent(nn.Module):
 
 def _zero_map(features: int, like: nn.Module) -> nn.Linear:
     """Made without torch's random numbers, which a removal must not draw."""
-    given = next((p for p in like.parameters() if p.is_floating_point()), torch.empty(0))
+    given = next((p for p in like.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
     made = nn.Linear(features, features, device="meta").train(like.training)
     made.weight, made.bias = (nn.Parameter(given.new_zeros(size)) for size in ((features, features), (features,)))
     return made

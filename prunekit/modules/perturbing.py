@@ -14,7 +14,7 @@ NOISE = 1_000_003  # prime, so that no axis repeats in step with the noise
 @functools.lru_cache(1)
 def noise_of(seed: int) -> Tensor:
     """(NOISE,), standard normal, the same for the same seed; it is read only."""
-    return torch.randn(NOISE, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(NOISE, generator=torch.Generator().manual_seed(seed), device="cpu")
 
 
 def perturbed(name: str, tensor: Tensor, seed: int, noise: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def in_file(tensor: Tensor) -> Tensor:
         finally:
             os.close(handle)
             os.unlink(name)
-    new = torch.empty(0, dtype=tensor.dtype)
+    new = torch.empty(0, dtype=tensor.dtype, device="cpu")
     new.set_(storage, 0, tensor.shape, torch.empty_like(tensor, device="meta").stride())
     new.copy_(tensor)
     relieve()

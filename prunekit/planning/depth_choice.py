@@ -40,7 +40,11 @@ class DepthChoice:
     def _kept(self, gone: Sequence[Unit]) -> dict[str, Tensor]:
         left = {g.name: [u for u in range(g.size) if (g.name, u) not in gone] for g in self.groups}
         touched = {name for name, _ in gone}
-        return {name: torch.tensor(units, dtype=torch.int64) for name, units in left.items() if name in touched}
+        return {
+            name: torch.tensor(units, dtype=torch.int64, device="cpu")
+            for name, units in left.items()
+            if name in touched
+        }
 
     def certified(self, gone: Sequence[Unit], mapped: Collection[Unit] = ()) -> tuple[Plan, Certificate] | None:
         """The plan without these blocks, ``mapped`` of them with a map in their place.

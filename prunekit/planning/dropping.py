@@ -171,7 +171,7 @@ class Dropping:
         out = set(self.cover.closed(gone))
         left = {name: range(structure.depth.group(name).size) for name, _ in out}
         return {
-            name: torch.tensor([u for u in units if (name, u) not in out], dtype=torch.int64)
+            name: torch.tensor([u for u in units if (name, u) not in out], dtype=torch.int64, device="cpu")
             for name, units in left.items()
         }
 

@@ -85,7 +85,7 @@ class MeasuredAim:
         gauge, structure = self.asked.gauge, self.asked.structure
         if gauge.met(gauge.exactly({})):
             self.damage = 0.0
-            return {group.name: torch.arange(group.size) for group in groups}
+            return {group.name: torch.arange(group.size, device="cpu") for group in groups}
         widths = Attainable.of(structure, groups, self.asked.scores, conditions)
         sites = self._reaching(widths)
         damages = self._damages(sites, None)

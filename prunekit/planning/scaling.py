@@ -99,7 +99,7 @@ class Scaling:
 
     def _read_rows(self, op: Op, found: Sequence[tuple[Ref, Tensor]], line: Sequence[Op], ref: Ref) -> Rows:
         """Rows behind the columns of ``op``'s result that arrive at ``ref`` after the views of ``line``."""
-        columns: Tensor = torch.arange(op.outputs[0].shape[-1]).expand(op.outputs[0].shape)
+        columns: Tensor = torch.arange(op.outputs[0].shape[-1], device="cpu").expand(op.outputs[0].shape)
         values = {op.outputs[0].id: columns}
         for step in reversed(line):
             _replay(step, values)
@@ -150,7 +150,9 @@ class Scaling:
             at = op.args[0]
         if not isinstance(at, Ref) or not isinstance(ref, Ref) or not at.shape or at.shape[1:] != ref.shape[1:]:
             return None
-        values = {at.id: torch.arange(at.shape[0]).reshape(-1, *[1] * (len(at.shape) - 1)).expand(at.shape)}
+        values = {
+            at.id: torch.arange(at.shape[0], device="cpu").reshape(-1, *[1] * (len(at.shape) - 1)).expand(at.shape)
+        }
         for step in reversed(line):
             _replay(step, values)
         return at, values[ref.id].flatten(1)[:, 0] if len(ref.shape) > 1 else values[ref.id]

@@ -275,11 +275,11 @@ def _cycle(size: int, generator: torch.Generator) -> Tensor:
 
     Of three units one has to stay; two can only change places.
     """
-    at = torch.arange(size)
+    at = torch.arange(size, device="cpu")
     if size <= 3:
         return at.flip(0)
     while True:
-        order = torch.randperm(size, generator=generator)
+        order = torch.randperm(size, generator=generator, device="cpu")
         steps = (order - at) % size
         if bool(steps.all()) and not bool((steps == steps[0]).all()):
             return order

@@ -31,7 +31,7 @@ def select_for_target(
     among widths that agree. Raises SelectionError where the narrowest widths are too much; it says what limits them.
     """
     if gauge.met(gauge.exactly({})):
-        return {group.name: torch.arange(group.size) for group in chosen}
+        return {group.name: torch.arange(group.size, device="cpu") for group in chosen}
     aimed = dict(gauge.limits)
     for _ in range(_ROUNDS):
         takes = Allowance(gauge, aimed).takes

@@ -44,7 +44,7 @@ class Attainable:
 
     def agreed(self, kept: Mapping[str, Tensor]) -> Units:
         """``kept`` and all other groups whole, as the model's own arithmetic allows."""
-        whole = {group.name: torch.arange(group.size) for group in self.groups}
+        whole = {group.name: torch.arange(group.size, device="cpu") for group in self.groups}
         return reconcile(self.structure, self.groups, {**whole, **kept}, self.scores)
 
     def at(self, several: Sequence[Allocation], widths: Sequence[int]) -> Units:
@@ -83,7 +83,7 @@ def sites_of(widths: Attainable, shares: Sequence[float], make: MakePlan) -> lis
     Variants are the widest that is allowed and those nearest to ``shares`` of the size; what ``make`` has no plan for
     is left out.
     """
-    whole = {group.name: torch.arange(group.size) for group in widths.groups}
+    whole = {group.name: torch.arange(group.size, device="cpu") for group in widths.groups}
     sites = []
     for several in _together(widths, shares, whole):
         names = tuple(name for a in several for name in a.groups)

@@ -99,7 +99,9 @@ class Allowance:
     def usage(self, counts: Mapping[str, int]) -> dict[str, float]:
         """Each limited quantity when from now on these groups keep so many units, and the others what they kept."""
         self.counts.update(counts)
-        kept = {} if self.gauge.is_counted else {name: torch.arange(count) for name, count in self.counts.items()}
+        kept = {}
+        if not self.gauge.is_counted:
+            kept = {name: torch.arange(count, device="cpu") for name, count in self.counts.items()}
         return self.gauge.read(self._cost(counts), kept)
 
     def takes(self, counts: Mapping[str, int]) -> bool:

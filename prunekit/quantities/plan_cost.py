@@ -18,7 +18,9 @@ def cost_after(structure: Structure, plan: Plan) -> Cost:
     """The cost of the model of ``structure`` after ``plan``, affine maps that stand for what went included."""
     gone = [path for removal in plan.removals for path in removal.gone] + [each.module for each in plan.absences]
     parts = tuple(term for term in structure.terms if not is_inside(term.module, gone))
-    kept = {width.group: torch.tensor(width.kept) for width in plan.widths if width.group in structure.numbers}
+    kept = {
+        width.group: torch.tensor(width.kept, device="cpu") for width in plan.widths if width.group in structure.numbers
+    }
     left = measure_ops(parts, structure.shapes(kept) if kept else {})
     for params, macs, size in _maps_in(structure, plan):
         more = {"layer_macs": left.layer_macs + macs, "memory": left.memory + size}

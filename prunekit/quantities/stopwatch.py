@@ -53,7 +53,9 @@ class Clock:
     def _against_yardstick(self, run: Callable[[], object]) -> float:
         """The time of ``run`` as a multiple of the yardstick."""
         before = _timed(_yardstick, _CPU)
-        torch.ones(self.sweep, dtype=torch.uint8)  # written, unlike zeros, which may come from the system unwritten
+        torch.ones(
+            self.sweep, dtype=torch.uint8, device="cpu"
+        )  # written, unlike zeros, which may come from the system unwritten
         taken = _timed(run, _CPU)
         return 2 * taken / (before + _timed(_yardstick, _CPU))
 
@@ -99,7 +101,7 @@ _YARDSTICKS = 200
 
 
 def _yardstick() -> Tensor:
-    side = torch.ones(_SQUARE, _SQUARE)
+    side = torch.ones(_SQUARE, _SQUARE, device="cpu")
     return side @ side
 
 

@@ -86,7 +86,7 @@ class JointRemover:
             gone = [unit for unit in units_gone(group, units) if (name, unit) not in self.mapped]
             if gone:
                 left = [unit for unit in range(group.size) if unit not in gone]
-                found[name] = torch.tensor(left, dtype=torch.int64)
+                found[name] = torch.tensor(left, dtype=torch.int64, device="cpu")
         return found
 
     def _shallow(self, of_blocks: Kept) -> Iterator[Plan]:

@@ -71,7 +71,7 @@ def _kept_without(gone: Sequence[tuple[str, int]], groups: Mapping[str, Group]) 
     for name in dict.fromkeys(at for at, _ in gone):
         out = {unit for at, unit in gone if at == name}
         left = [unit for unit in range(groups[name].size) if unit not in out]
-        found[name] = torch.tensor(left, dtype=torch.int64)
+        found[name] = torch.tensor(left, dtype=torch.int64, device="cpu")
     return found
 
 

@@ -102,7 +102,7 @@ def _common(goal: Scope, stages: Sequence[Prune], part: nn.Module, structure: St
     groups = choose(structure, replace(goal, roles=roles))
     gauge = Gauge.of(part, structure, goal.target, baseline)
     allowance = Allowance(gauge)
-    scores = {group.name: torch.zeros(group.size) for group in groups}
+    scores = {group.name: torch.zeros(group.size, device="cpu") for group in groups}
     down = Conditions(Options.of(rounding="down"))
 
     def usage(share: Fraction) -> dict[str, float]:

@@ -100,8 +100,8 @@ def image_files(folder: Path) -> list[Path]:
 def _normalised(model: nn.Module) -> Callable[[Sequence[Any]], Tensor]:
     config = getattr(model, "pretrained_cfg", None)
     stated = config if isinstance(config, Mapping) else {}
-    mean = torch.tensor(stated.get("mean", MEAN)).view(-1, 1, 1)
-    std = torch.tensor(stated.get("std", STD)).view(-1, 1, 1)
+    mean = torch.tensor(stated.get("mean", MEAN), device="cpu").view(-1, 1, 1)
+    std = torch.tensor(stated.get("std", STD), device="cpu").view(-1, 1, 1)
 
     return lambda images: torch.stack([(pixels - mean) / std for pixels in images])
 

@@ -49,7 +49,7 @@ def sparsity_penalty(kind: str, model: nn.Module, structure: Structure, plan: Pl
                 where="plan",
                 hint="plan with structure=structure",
             )
-        gone = torch.ones(width.before, dtype=torch.bool)
+        gone = torch.ones(width.before, dtype=torch.bool, device="cpu")
         gone[list(width.kept)] = False
         doomed[width.group] = torch.nonzero(gone).flatten()
     return penalty(kind, model, [groups[name] for name in doomed], doomed)

@@ -48,9 +48,9 @@ def score_curves(made: Draft, stage: str) -> dict[str, dict[str, Any]]:
         if width.group not in scores or width.after == width.before:
             continue
         values = scores[width.group].detach().double().cpu().flatten()
-        kept = torch.zeros(values.numel(), dtype=torch.bool)
+        kept = torch.zeros(values.numel(), dtype=torch.bool, device="cpu")
         kept[list(width.kept)] = True
-        places = torch.linspace(0, values.numel() - 1, min(POINTS, values.numel())).round().long()
+        places = torch.linspace(0, values.numel() - 1, min(POINTS, values.numel()), device="cpu").round().long()
         found[width.group] = {
             "curve": [_digits(value) for value in values.sort().values[places].tolist()],
             "least_kept": _digits(float(values[kept].min())) if bool(kept.any()) else None,

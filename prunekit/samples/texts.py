@@ -64,8 +64,8 @@ def text(
     rows = []
     for document in documents(Path(source)):
         rows.append(_ids(tokenizer, document))
-        rows += [torch.tensor([end])] if end is not None else []
-    ids = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.long)
+        rows += [torch.tensor([end], device="cpu")] if end is not None else []
+    ids = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.long, device="cpu")
     if vocabulary is not None and ids.numel() and int(ids.max()) >= vocabulary:
         raise InputError(
             f"the tokenizer gives the id {int(ids.max())}, the model knows {vocabulary}",
@@ -163,4 +163,4 @@ def _ids(tokenizer: Tokenizer, document: str) -> Tensor:
     found = given.get("input_ids") if hasattr(given, "get") else getattr(given, "input_ids", None)
     if found is None:
         raise InputError("it gives no input_ids", where="tokenizer", hint="pass the tokenizer that the model came with")
-    return torch.as_tensor(found, dtype=torch.long).flatten()
+    return torch.as_tensor(found, dtype=torch.long, device="cpu").flatten()

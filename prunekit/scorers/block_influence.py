@@ -31,4 +31,4 @@ class BlockInfluence:
         """Importance (group.size,), float64. Raises ScorerError for units of a width."""
         places = places_of(group, type(self).__name__)
         found = statistics.influences(places, self.samples)
-        return torch.tensor([found[path] for path in places], dtype=torch.float64)
+        return torch.tensor([found[path] for path in places], dtype=torch.float64, device="cpu")

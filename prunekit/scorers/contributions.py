@@ -92,7 +92,7 @@ class _Mixture:
             common.pop()
         layer = model.get_submodule(".".join(common))
         held = tuple((state[m.tensor], m) for m in members)
-        none = torch.zeros(group.size, dtype=torch.float64)
+        none = torch.zeros(group.size, dtype=torch.float64, device="cpu")
         found = Contributions(none, none.clone())
         return cls(group.name, layer, held, group.size, found)
 

@@ -44,7 +44,7 @@ def hessian_diagonal(
             live = [(name, g) for name, g in zip(names, found, strict=True) if g is not None and g.requires_grad]
             generator = torch.Generator("cpu").manual_seed((key + 0x632BE59BD9B4E019 * seed) % 2**63)
             for _ in range(probes if live else 0):
-                signs = [torch.randint(0, 2, g.shape, generator=generator).to(g) * 2 - 1 for _, g in live]
+                signs = [torch.randint(0, 2, g.shape, generator=generator, device="cpu").to(g) * 2 - 1 for _, g in live]
                 product = torch.stack([(g * v).sum() for (_, g), v in zip(live, signs, strict=True)]).sum()
                 if not product.requires_grad:
                     break

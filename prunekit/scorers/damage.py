@@ -50,7 +50,7 @@ class Damage:
         places = places_of(group, type(self).__name__)
         left = [path for path in places if path not in gone]
         found = dict(zip(left, statistics.damages([(*gone, path) for path in left], self), strict=True))
-        return torch.tensor([found.get(path, torch.inf) for path in places], dtype=torch.float64)
+        return torch.tensor([found.get(path, torch.inf) for path in places], dtype=torch.float64, device="cpu")
 
 
 def places_of(group: Group, criterion: str) -> tuple[Passage, ...]:

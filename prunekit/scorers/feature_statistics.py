@@ -50,7 +50,7 @@ MEASURES: tuple[Callable[[Tensor], Tensor], ...] = (
 class _Sums:
     axis: int
     sums: list[Tensor]
-    rows: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    rows: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64, device="cpu"))
 
 
 def activations(
@@ -91,7 +91,11 @@ def _over_ranks(side: dict[str, _Sums], ranks: Alone) -> dict[str, _Sums]:
     found = {}
     for name, (axis, shapes) in met.items():
         own = side.get(name)
-        values = [torch.zeros(shape, dtype=torch.float64) for shape in shapes] if own is None else [*own.sums, own.rows]
+        values = (
+            [torch.zeros(shape, dtype=torch.float64, device="cpu") for shape in shapes]
+            if own is None
+            else [*own.sums, own.rows]
+        )
         *sums, rows = ranks.total(values)
         found[name] = _Sums(axis, sums, rows)
     return found
@@ -132,13 +136,13 @@ def _inputs(product: Product, weight: Tensor) -> tuple[list[Tensor], Tensor]:
         else:
             sums = sums.unsqueeze(0 if product.feature_axis == 1 else 1)
         found.append(sums.cpu())
-    return found, torch.tensor(float(rows), dtype=torch.float64)
+    return found, torch.tensor(float(rows), dtype=torch.float64, device="cpu")
 
 
 def _outputs(product: Product, output: Tensor, weight: Tensor) -> tuple[list[Tensor], Tensor]:
     found: list[Tensor] = []
     axis = product.output_axis
-    rows = torch.zeros(weight.shape[axis], dtype=torch.float64)
+    rows = torch.zeros(weight.shape[axis], dtype=torch.float64, device="cpu")
     for measure in MEASURES:
         values = measure(output)
         if product.settings is not None:
@@ -147,7 +151,7 @@ def _outputs(product: Product, output: Tensor, weight: Tensor) -> tuple[list[Ten
             flat = values.reshape(-1, values.shape[2])
         else:
             flat = values
-        whole = torch.zeros(weight.shape[axis], dtype=torch.float64)
+        whole = torch.zeros(weight.shape[axis], dtype=torch.float64, device="cpu")
         whole[product.start : product.start + product.outputs] = flat.sum(0).cpu()
         rows[product.start : product.start + product.outputs] = flat.shape[0]
         found.append(whole)

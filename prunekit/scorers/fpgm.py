@@ -43,7 +43,7 @@ class FPGM:
 
 def distances(vectors: Tensor) -> Tensor:
     """(units, elements) -> (units,): the sum of the Euclidean distances to all others."""
-    total = torch.zeros(len(vectors), dtype=torch.float64)
+    total = torch.zeros(len(vectors), dtype=torch.float64, device="cpu")
     for start in range(0, len(vectors), 256):
         block = torch.cdist(vectors[start : start + 256], vectors, compute_mode="donot_use_mm_for_euclid_dist")
         total[start : start + 256] = block.sum(1, dtype=torch.float64).cpu()

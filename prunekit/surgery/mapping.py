@@ -63,7 +63,7 @@ def fitted_map(
         split.tried.add(both[:, : both.shape[1] - held])
         split.held.add(both[:, both.shape[1] - held :])
     device = added[0].device
-    reads = torch.cat([torch.zeros(size, size), torch.eye(size)], 1).to(device)
+    reads = torch.cat([torch.zeros(size, size, device="cpu"), torch.eye(size, device="cpu")], 1).to(device)
     fit = refitted(split, 0, reads, torch.arange(size, device=device), True, None)
     if not bool(torch.isfinite(fit.change).all() and torch.isfinite(fit.intercept).all()):
         raise PlanError("the affine map is not finite", where=absence.module, hint="check the data")

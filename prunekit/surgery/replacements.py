@@ -67,7 +67,8 @@ def _laid_out_as(old: Tensor, new: Tensor) -> Tensor:
     """``new`` without gaps, its axes in memory in the order of ``old``: channels last stays so."""
     if old.is_contiguous() or old.layout != torch.strided:
         return new.contiguous()
-    order = sorted(range(old.ndim), key=lambda axis: -old.stride(axis))
+    strides = old.stride()
+    order = sorted(range(old.ndim), key=lambda axis: -strides[axis])
     return new.permute(order).contiguous().permute([order.index(axis) for axis in range(old.ndim)])
 
 
@@ -78,7 +79,7 @@ def _take_after(old: Tensor, new: Tensor, cuts: Sequence[Cut], indices: _Indices
         return _laid_out_as(value, _narrowed(value.detach(), cuts, indices, "an attribute of a parameter"))
 
     if type(new) is nn.Parameter and type(old) is not nn.Parameter:
-        new.__class__ = type(old)
+        new.__class__ = type(old)  # type: ignore[assignment]
     for name, value in vars(old).items():
         new.__dict__[name] = cut_alike(value)
     if not old.is_leaf:

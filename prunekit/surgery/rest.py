@@ -40,7 +40,7 @@ def way_back_of_the_rest(modules: Sequence[tuple[str, nn.Module]], replaced: Col
 
     def put() -> None:
         for store, name, tensor, _ in held:
-            store[name] = tensor
+            store[name] = tensor  # type: ignore[assignment]
         for tensor, before in kept.values():
             _write_back(tensor, before)
         lost = [name for tensor, version, name in written.values() if tensor._version != version]

@@ -173,9 +173,9 @@ def _on_numbers(r: Recording, module: nn.Module, plain: Any, args: Any, kwargs: 
             return by_meta[id(leaf)].detach()
         value = r.ref(leaf).value
         if value is None and leaf.is_floating_point():
-            value = torch.randn(leaf.shape, generator=generator).to(leaf.dtype)
+            value = torch.randn(leaf.shape, generator=generator, device="cpu").to(leaf.dtype)
         elif value is None:
-            value = torch.ones(leaf.shape, dtype=leaf.dtype)
+            value = torch.ones(leaf.shape, dtype=leaf.dtype, device="cpu")
         return value.clone().to(device)
 
     r.paused = True

@@ -83,7 +83,7 @@ def on_zeros(func: Any, args: Any, kwargs: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         return (
-            torch.ones(leaf.shape, dtype=leaf.dtype)
+            torch.ones(leaf.shape, dtype=leaf.dtype, device="cpu")
             if leaf.is_floating_point()
             else leaf.new_zeros(leaf.shape, device="cpu")
         )

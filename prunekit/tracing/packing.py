@@ -15,7 +15,7 @@ def packed(args: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Packed rows on meta, and the batch sizes as they are, which an LSTM reads."""
     rows, batch_first = args[0], args[2]
     with _disable_current_modes(), torch._C.DisableTorchFunction():
-        model = torch.zeros(rows.shape[:2])
+        model = torch.zeros(rows.shape[:2], device="cpu")
         _, sizes = torch._VF._pack_padded_sequence(model, lengths.cpu(), batch_first)
         return torch.empty((int(lengths.sum()), *rows.shape[2:]), dtype=rows.dtype, device="meta"), sizes
 

@@ -44,8 +44,8 @@ def mask_logits(model: nn.Module, output: Tensor, seed: int) -> Tensor:
     sam = cast(Sam, model)
     generator = torch.Generator().manual_seed(seed)
     side = float(sam.image_encoder.img_size)
-    points = torch.rand(len(output), ASKED, 2, generator=generator) * side
-    corners = torch.rand(len(output), ASKED, 2, 2, generator=generator) * side
+    points = torch.rand(len(output), ASKED, 2, generator=generator, device="cpu") * side
+    corners = torch.rand(len(output), ASKED, 2, 2, generator=generator, device="cpu") * side
     boxes = torch.cat([corners.amin(2), corners.amax(2)], -1)
     logits, _ = with_prompts(sam, output, points.to(output.device), boxes.to(output.device))
     return logits

@@ -46,7 +46,7 @@ def preprocessed(sam: nn.Module, samples: Sequence[data.MaskedImage]) -> Tensor:
     transform = ResizeLongestSide(model.image_encoder.img_size)
     rows = []
     for sample in samples:
-        pixels = torch.as_tensor(transform.apply_image(sample.image)).permute(2, 0, 1)[None].float()
+        pixels = torch.as_tensor(transform.apply_image(sample.image), device="cpu").permute(2, 0, 1)[None].float()
         rows.append(model.preprocess(pixels.to(model.device)).cpu())
     return torch.cat(rows)
 

@@ -64,10 +64,14 @@ def decode(sam: Sam, embedding: Tensor, prompts: Prompts, size: tuple[int, int])
     transform = ResizeLongestSide(sam.image_encoder.img_size)
     points, boxes = None, None
     if prompts.points is not None:
-        coordinates = torch.as_tensor(transform.apply_coords(prompts.points, size), dtype=torch.float).to(sam.device)
+        coordinates = torch.as_tensor(transform.apply_coords(prompts.points, size), dtype=torch.float, device="cpu").to(
+            sam.device
+        )
         points = (coordinates, torch.ones(coordinates.shape[:2], device=sam.device))
     if prompts.boxes is not None:
-        boxes = torch.as_tensor(transform.apply_boxes(prompts.boxes, size), dtype=torch.float).to(sam.device)
+        boxes = torch.as_tensor(transform.apply_boxes(prompts.boxes, size), dtype=torch.float, device="cpu").to(
+            sam.device
+        )
     sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=None)
     logits, quality = sam.mask_decoder(
         embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=prompts.multimask

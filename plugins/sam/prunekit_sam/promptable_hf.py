@@ -138,8 +138,8 @@ class PromptedHF:
         """(3, side, side) of an (H, W, 3) image: resized, normalised, then padded with zeros."""
         height, width = self._seen((image.shape[0], image.shape[1]))
         resized = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-        mean, deviation = (torch.tensor(values)[:, None, None] for values in self.family.normal)
-        pixels = (torch.as_tensor(resized, dtype=torch.float).permute(2, 0, 1) - mean) / deviation
+        mean, deviation = (torch.tensor(values, device="cpu")[:, None, None] for values in self.family.normal)
+        pixels = (torch.as_tensor(resized, dtype=torch.float, device="cpu").permute(2, 0, 1) - mean) / deviation
         return nn.functional.pad(pixels, (0, self.side - width, 0, self.side - height))
 
     def _seen(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -151,11 +151,11 @@ class PromptedHF:
 
     def _given(self, prompts: Prompts, scale: tuple[float, float]) -> dict[str, Tensor]:
         device = self.model.device
-        across = torch.tensor([scale[1], scale[0]], dtype=torch.float)
+        across = torch.tensor([scale[1], scale[0]], dtype=torch.float, device="cpu")
         if prompts.points is None:
-            boxes = torch.as_tensor(np.asarray(prompts.boxes), dtype=torch.float) * across.repeat(2)
+            boxes = torch.as_tensor(np.asarray(prompts.boxes), dtype=torch.float, device="cpu") * across.repeat(2)
             return {"input_boxes": boxes[None].to(device)}
-        points = (torch.as_tensor(prompts.points, dtype=torch.float) * across)[None].to(device)
+        points = (torch.as_tensor(prompts.points, dtype=torch.float, device="cpu") * across)[None].to(device)
         return {"input_points": points, "input_labels": torch.ones(points.shape[:3], dtype=torch.int, device=device)}
 
 

@@ -92,10 +92,10 @@ def example(
         "pixels": torch.from_numpy(image).permute(2, 0, 1),
         "soft": torch.from_numpy(soft),
         "asked": torch.from_numpy(asked),
-        "queries": torch.tensor([scenes.point_inside(masks[i], rng) for i in asked]),
+        "queries": torch.tensor([scenes.point_inside(masks[i], rng) for i in asked], device="cpu"),
         "chosen": torch.from_numpy(chosen),
-        "points": torch.tensor([scenes.point_inside(masks[i], rng) for i in chosen[:half]]),
-        "boxes": torch.tensor([scenes.bounding_box(masks[i], rng, 0.03) for i in chosen[half:]]),
+        "points": torch.tensor([scenes.point_inside(masks[i], rng) for i in chosen[:half]], device="cpu"),
+        "boxes": torch.tensor([scenes.bounding_box(masks[i], rng, 0.03) for i in chosen[half:]], device="cpu"),
     }
 
 
@@ -121,8 +121,8 @@ def mask_loss(logits: Tensor, soft: Tensor) -> Tensor:
 def step_loss(sam: Sam, batch: dict[str, Tensor], settings: TeacherSettings, dense_only: bool) -> Tensor:
     """The loss of one batch, a scalar: dense, and past stage 1 also that of prompted masks and their predicted IoU."""
     embedding = sam.image_encoder(sam.preprocess(batch["pixels"].float()))
-    rows = torch.arange(len(embedding))[:, None]
-    dense = torch.zeros(())
+    rows = torch.arange(len(embedding), device="cpu")[:, None]
+    dense = torch.zeros((), device="cpu")
     if dense_only or settings.dense_weight:
         dense = mask_loss(dense_logits(sam, embedding, batch["queries"]), batch["soft"][rows, batch["asked"]]).mean()
     if dense_only:

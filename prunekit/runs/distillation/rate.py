@@ -60,7 +60,7 @@ def batches(count: int, settings: Training, total: int, ranks: int) -> Iterator[
     generator = torch.Generator().manual_seed(settings.seed)
     size, given = settings.batch * ranks, 0
     while given < total:
-        order = torch.randperm(count, generator=generator).tolist()
+        order = torch.randperm(count, generator=generator, device="cpu").tolist()
         for start in range(0, count, size):
             if given < total:
                 yield order[start : start + size]

@@ -27,7 +27,7 @@ def state_of(progress: Mapping[str, Any], optimiser: torch.optim.Optimizer, mode
     """The state of ``optimiser`` by parameter name, torch's random states, and ``progress``. Tensors are on the CPU."""
     names = {id(p): name for name, p in model.named_parameters()}
     tensors = {
-        f"{OPTIMISER}{names[id(p)]}|{key}": whole(torch.as_tensor(value)).detach().to("cpu", copy=True)
+        f"{OPTIMISER}{names[id(p)]}|{key}": whole(torch.as_tensor(value, device="cpu")).detach().to("cpu", copy=True)
         for p, state in optimiser.state.items()
         for key, value in state.items()
     }

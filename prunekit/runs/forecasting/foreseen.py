@@ -74,7 +74,7 @@ def forecast(job: Job, samples: int, timer: Timer | None = None) -> Forecast:
     stages = [
         StageForecast(each.stage.title, *durations.work(each.stage), durations.seconds(each)) for each in walk.steps
     ]
-    kept = {width.group: torch.tensor(width.kept) for width in walk.plan.widths}
+    kept = {width.group: torch.tensor(width.kept, device="cpu") for width in walk.plan.widths}
     if job.settings.reporting.latency:
         stages.append(_timing(walk, times, kept))
     weights = sum(value.nbytes for value in part.state_dict().values())

@@ -140,4 +140,4 @@ def _left_by(plans: list[Plan]) -> Kept:
     """Units of the original's groups after ``plans``, one upon another."""
     if not plans:
         return {}
-    return {width.group: torch.tensor(width.kept) for width in reduce(compose, plans).widths}
+    return {width.group: torch.tensor(width.kept, device="cpu") for width in reduce(compose, plans).widths}

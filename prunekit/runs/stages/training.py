@@ -97,5 +97,5 @@ def _penalty(job: Job, run: UnderWay, number: int, stage: Distil, structure: Str
             }
 
         run.position.doomed = job.ranks.decided(decide)
-    doomed = {name: torch.tensor(units, dtype=torch.long) for name, units in (run.position.doomed or {}).items()}
+    doomed = {name: torch.tensor(units, dtype=torch.long, device="cpu") for name, units in (run.position.doomed or {}).items()}
     return penalty(stage.penalty, run.part, groups, doomed)

@@ -43,7 +43,7 @@ class PromptEncoderMaskDecoder(nn.Module):
         super().__init__()
         self.prompts, self.decoder = sam.prompt_encoder, sam.mask_decoder
         height, width = sam.prompt_encoder.input_image_size
-        self.register_buffer("size", torch.tensor([float(width), float(height)]))
+        self.register_buffer("size", torch.tensor([float(width), float(height)], device="cpu"))
 
     def forward(
         self, input_points: Tensor, input_labels: Tensor, image_embeddings: Tensor, image_positional_embeddings: Tensor

@@ -31,9 +31,9 @@ def probe(sam: Sam, seed: int = 0) -> Probe:
     side = int(sam.image_encoder.img_size)
     dice = torch.Generator().manual_seed(seed)
     return Probe(
-        torch.randn(1, 3, side, side, generator=dice),
-        torch.rand(1, 2, 2, 2, generator=dice) * side,
-        torch.tensor([[[1, 0], [1, 1]]]),
+        torch.randn(1, 3, side, side, generator=dice, device="cpu"),
+        torch.rand(1, 2, 2, 2, generator=dice, device="cpu") * side,
+        torch.tensor([[[1, 0], [1, 1]]], device="cpu"),
     )
 
 
