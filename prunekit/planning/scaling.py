@@ -97,15 +97,29 @@ class Scaling:
         others = [c for c in self.consumers.get(op.args[0].id, []) if c is not op]
         return all(self.kind(op) is Scales.PART and self.kind(c) is Scales.PART for c in others)
 
-    def _read_rows(self, op: Op, found: Sequence[tuple[Ref, Tensor]], line: Sequence[Op], ref: Ref) -> Rows:
-        """Rows behind the columns of ``op``'s result that arrive at ``ref`` after the views of ``line``."""
+    def _read_rows(self, op: Op, found: Sequence[tuple[Ref, Tensor]], line: Sequence[Op], ref: Ref) -> Rows | None:
+        """Rows behind the columns of ``op``'s result that arrive at ``ref`` after the views of ``line``.
+
+        None where another part that is read has some of these columns too, as of other tokens.
+        """
         columns: Tensor = torch.arange(op.outputs[0].shape[-1], device="cpu").expand(op.outputs[0].shape)
         values = {op.outputs[0].id: columns}
         for step in reversed(line):
             _replay(step, values)
-        final = values.get(ref.id, columns)
-        used = torch.unique(final[tuple(0 if stride == 0 else slice(None) for stride in final.stride())])
+        used = _columns_in(values.get(ref.id, columns))
+        on_the_way = {step.args[0].id for step in line} | {ref.id}
+        for step in line:
+            for reader in self.consumers[step.args[0].id] if self.kind(step) is Scales.PART else ():
+                if any(isinstance(r, Ref) and r.id not in values for r in tree_leaves((reader.args, reader.kwargs))):
+                    return None
+                _replay(reader, values)
+                others = [r for r in reader.outputs if r.id not in on_the_way and self._is_read(r)]
+                if any(bool(torch.isin(_columns_in(values[r.id]), used).any()) for r in others):
+                    return None
         return {p.name: (self.number[id(op)], frozenset(rows[used].tolist())) for p, rows in found}
+
+    def _is_read(self, ref: Ref) -> bool:
+        return ref.id in self.consumers or ref.id in self.returned
 
     def layer(self, op: Op) -> list[tuple[Ref, Tensor]] | None:
         """Parameters of the linear layer whose result ``op`` writes, each with its row for every column."""
@@ -156,6 +170,11 @@ class Scaling:
         for step in reversed(line):
             _replay(step, values)
         return at, values[ref.id].flatten(1)[:, 0] if len(ref.shape) > 1 else values[ref.id]
+
+
+def _columns_in(values: Tensor) -> Tensor:
+    found: Tensor = torch.unique(values[tuple(0 if stride == 0 else slice(None) for stride in values.stride())])
+    return found
 
 
 def _replay(step: Op, values: dict[int, Tensor]) -> None:
