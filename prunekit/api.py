@@ -200,6 +200,7 @@ def prune(
         PrunekitError: of the kind that errors.py lists. The model is then bit-identical to what came in.
     """
     start = time.perf_counter()
+    expect("progress", progress, "a function (done, total)", fits=progress is None or callable(progress))
     options = (options or Options()).replaced(**keywords)
     model = unwrap(model)
     options = by_name(options, model)
@@ -291,6 +292,14 @@ def _given_or_traced(model: nn.Module, example_inputs: Any, structure: Structure
     )
     if structure is None:
         return _followed_anew(model, example_inputs, (), free_outputs=wanted)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state_tensors(model).items()}
+    traced = {name: tuple(ref.shape) for name, ref in structure.trace.state.items()}
+    if other := next((name for name, shape in traced.items() if shapes.get(name) != shape), None):
+        raise InputError(
+            f"the structure was traced on another model: {other} was {traced[other]} there",
+            where="structure",
+            hint="trace the model again after every change of its widths, or leave structure out",
+        )
     if wanted and not structure.free_outputs:
         raise InputError(
             "the structure was traced with outputs that keep their widths",

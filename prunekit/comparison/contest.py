@@ -99,7 +99,7 @@ def compare(
         settled, groups = (options, structure.depth.groups) if deep else _groups_settled(model, structure, options)
         refit = as_compensation(options.cutting.compensate)
         contest = _Contest(model, structure, settled, groups, refit, evaluate, listen or (lambda *_: None), deep)
-        pool = pool_of(data, structure.inputs, images * len(seeds), seeds[0])
+        pool = pool_of(model, data, structure.inputs, images * len(seeds), seeds[0])
         count = min(images, len(pool) if len(seeds) == 1 else max(1, len(pool) // 2))
         original = dict(evaluate(model))
         lines = contest.run(makers, [Drawn.of(pool, count, seed) for seed in seeds], seeds)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
-from prunekit.inputs import Inputs, Sample, as_samples, generated
+from prunekit.inputs import Inputs, Sample
+from prunekit.planning.calibration_inputs import generated_for, samples_for
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +36,14 @@ class Drawn(Sequence[Sample]):
         return self.pool[self.indices[index]]
 
 
-def pool_of(data: Iterable[Any] | None, like: Inputs, wanted: int, seed: int) -> Sequence[Sample]:
+def pool_of(model: nn.Module, data: Iterable[Any] | None, like: Inputs, wanted: int, seed: int) -> Sequence[Sample]:
     """What is drawn from: a sequence of Sample as it is, other data as samples, or ``wanted`` generated ones.
 
     Raises InputError where the data do not fit the example inputs ``like``, or hold nothing.
     """
     if data is None:
         logger.warning("no data given: scoring on draws out of %d generated inputs; pass data= for better ones", wanted)
-        return [Sample(inputs) for inputs in generated(like, wanted, seed)]
+        return [Sample(inputs) for inputs in generated_for(model, like, wanted, seed)]
     if isinstance(data, Sequence) and len(data) and isinstance(data[0], Sample):
         return data
-    return list(as_samples(data, like))
+    return list(samples_for(model, data, like))

@@ -3,7 +3,7 @@
 from prunekit.inputs.batching import Batch, moved, run_on
 from prunekit.inputs.generation import generated, natural_images
 from prunekit.inputs.inference import infer
-from prunekit.inputs.reading import as_samples
+from prunekit.inputs.reading import as_samples, first_row
 from prunekit.inputs.running import sample_named
 from prunekit.inputs.values import Inputs, Sample, map_tensors, normalise, tensors_in
 
@@ -12,6 +12,7 @@ __all__ = [
     "Inputs",
     "Sample",
     "as_samples",
+    "first_row",
     "generated",
     "infer",
     "map_tensors",

@@ -13,8 +13,10 @@ from prunekit.inputs.values import Inputs, batch_size, map_tensors, tensors_in
 IMAGE_CHANNELS = (1, 3, 4)
 
 
-def generated(inputs: Inputs, count: int, seed: int = 0) -> list[Inputs]:
+def generated(inputs: Inputs, count: int, seed: int = 0, *, whole: bool = False) -> list[Inputs]:
     """``count`` calibration inputs of batch size 1 that look like ``inputs``; the global RNG is not touched.
+
+    ``whole`` ones have as many rows as ``inputs``.
 
     Floating (B, C, H, W) tensors with 1, 3 or 4 channels become images with the amplitude spectrum 1/f of natural
     scenes, zero mean and unit variance (Field 1987, "Relations between the statistics of natural images"). Other
@@ -24,7 +26,7 @@ def generated(inputs: Inputs, count: int, seed: int = 0) -> list[Inputs]:
     if count < 1:
         raise InputError(f"{count} calibration inputs cannot be generated", hint="ask for at least one")
     generator = torch.Generator("cpu").manual_seed(seed)
-    batch = batch_size(inputs)
+    batch = None if whole else batch_size(inputs)
     main = next((id(t) for t in tensors_in(inputs) if t.is_floating_point()), None)
 
     def like(example: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from prunekit.inputs.values import Inputs, Sample, batch_size, map_tensors, outs
 TARGET_KEYS = ("labels", "label", "targets", "target")
 
 
-def as_samples(data: Any, like: Inputs, limit: int | None = None) -> Iterator[Sample]:
+def as_samples(data: Any, like: Inputs, limit: int | None = None, *, whole: bool = False) -> Iterator[Sample]:
     """Samples of batch size 1 out of user data, at most ``limit``; no more of ``data`` is read than needed.
 
     Args:
@@ -23,6 +23,7 @@ def as_samples(data: Any, like: Inputs, limit: int | None = None) -> Iterator[Sa
             target behind it, an Inputs or a Sample. Batches are split on axis 0; items without a batch axis gain one.
             Of a mapping, the keys of ``like`` are inputs and ``labels`` or ``target`` is the target.
         like: the example inputs, which tell inputs from targets and batched from single items.
+        whole: whether an item is one sample, however many rows it has.
 
     Raises:
         InputError: an item does not fit the example inputs, or there is no item at all.
@@ -31,7 +32,7 @@ def as_samples(data: Any, like: Inputs, limit: int | None = None) -> Iterator[Sa
     for index, item in enumerate(_items(data)):
         if limit is not None and taken >= limit:
             return
-        for sample in _split(item, like, f"item {index} of the data"):
+        for sample in _split(item, like, f"item {index} of the data", whole=whole):
             yield sample
             taken += 1
             if limit is not None and taken >= limit:
@@ -50,7 +51,7 @@ def _items(data: Any) -> Iterable[Any]:
     raise InputError(f"data of type {type(data).__name__} cannot be iterated", hint="pass a DataLoader or an iterable")
 
 
-def _split(item: Any, like: Inputs, where: str) -> Iterator[Sample]:
+def _split(item: Any, like: Inputs, where: str, *, whole: bool) -> Iterator[Sample]:
     if isinstance(item, Sample):
         yield item
         return
@@ -60,7 +61,7 @@ def _split(item: Any, like: Inputs, where: str) -> Iterator[Sample]:
         yield Sample(inputs, _collate_one(target))
         return
     batch = batch_size(inputs)
-    if batch is None or batch == 1:
+    if whole or batch is None or batch == 1:
         yield Sample(inputs, target)
         return
     for i in range(batch):
@@ -140,6 +141,12 @@ def _fit(inputs: Inputs, like: Inputs, where: str) -> tuple[Inputs, bool]:
         return tensor.to(example.dtype) if tensor.is_floating_point() else tensor
 
     return map_tensors(inputs, fit), single
+
+
+def first_row(inputs: Inputs) -> Inputs | None:
+    """The first row of ``inputs`` that have several, with its axis kept; else None."""
+    batch = batch_size(inputs)
+    return None if batch is None or batch == 1 else cast("Inputs", _one_row(inputs, 0, batch))
 
 
 def _one_row(value: Any, i: int, batch: int) -> Any:

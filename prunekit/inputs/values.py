@@ -142,6 +142,8 @@ def normalise(example_inputs: Any) -> Inputs:
         raise InputError(f"example inputs of type {type(example_inputs).__name__} cannot be used", hint=ASK)
     if not inputs.args and not inputs.kwargs:
         raise InputError("the example inputs are empty", hint=ASK)
+    if batch_size(inputs) == 0:
+        raise InputError("the example inputs have no rows: their first tensor is empty", hint=ASK)
     if bad := [key for key in inputs.kwargs if not isinstance(key, str)]:
         raise InputError(f"keyword {bad[0]!r} of the example inputs is not a string", hint=ASK)
     return outside_inference(inputs)

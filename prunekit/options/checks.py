@@ -24,6 +24,7 @@ def check_ratio(name: str, value: Any) -> None:
     if isinstance(value, Mapping):
         if not value:
             refuse(name, value, accepted)
+        _check_keys(name, value)
         for key, share in value.items():
             exact_ratio(share, f"{name}[{key if isinstance(key, str) else type(key).__name__!r}]")
     elif isinstance(value, str):
@@ -65,12 +66,16 @@ def check_seed(name: str, value: Any) -> None:
 def check_align(name: str, value: Any) -> None:
     """A whole number of at least 1, or a mapping to such."""
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str) and not _is_module(key):
-                refuse(name, key, "names, roles, patterns or modules as the keys of a mapping")
+        _check_keys(name, value)
     for each in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
         if isinstance(each, bool) or not isinstance(each, int) or each < 1:
             raise InputError(f"{each!r} is not a number of units", where=name, hint="pass a whole number >= 1")
+
+
+def _check_keys(name: str, value: Mapping[Any, Any]) -> None:
+    for key in value:
+        if not isinstance(key, str) and not _is_module(key):
+            refuse(name, key, "names, roles, patterns or modules as the keys of a mapping")
 
 
 def check_bool(name: str, value: Any) -> None:

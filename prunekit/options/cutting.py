@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
-from prunekit.options.checks import check_call, check_word
+from prunekit.options.checks import check_call, check_word, refuse
 from prunekit.options.fields import said
 from prunekit.options.schedules import Schedule, portions
 from prunekit.options.types import OnStep, Verify
@@ -69,6 +69,8 @@ class Cutting:
     def __post_init__(self) -> None:
         check_word("verify", self.verify, get_args(Verify))
         check_call("on_step", self.on_step, "(model, step, steps)")
+        if self.latency is not None and not hasattr(self.latency, "total"):
+            refuse("latency", self.latency, "a prunekit.LatencyTable")
         portions(self.steps, self.schedule)
         if self.replace is not None:
             check_word("replace", self.replace, ("affine",))

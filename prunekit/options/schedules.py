@@ -38,7 +38,12 @@ def portions(steps: int, schedule: str | Callable[[int, int], float]) -> tuple[f
 
 def _called(steps: int, schedule: Callable[[int, int], float]) -> tuple[float, ...]:
     """What a function of one's own says, with everything gone at the end."""
-    found = [*(float(schedule(k, steps)) for k in range(1, steps)), 1.0]
+    parts = [schedule(k, steps) for k in range(1, steps)]
+    try:
+        found = [*map(float, parts), 1.0]
+    except (TypeError, ValueError) as error:
+        shown = repr(parts[0])[:80]
+        raise InputError(f"the schedule gives {shown}", where="schedule", hint="it must return a number") from error
     if not all(0 < a < b <= 1 for a, b in itertools.pairwise(found)):
         raise InputError(
             f"the schedule gives {', '.join(f'{part:.3g}' for part in found[:-1])} before the last step",

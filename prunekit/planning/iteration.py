@@ -89,7 +89,9 @@ def cut_in_steps(
                     raise
             else:
                 how = refit if made.plan.cuts else None  # what reads a whole block reads the stream
-                _carried_out(model, made, done, how, _calibration(how, made, held, structure, options.choice.seed))
+                _carried_out(
+                    model, made, done, how, _calibration(model, how, made, held, structure, options.choice.seed)
+                )
             if cutting.on_step is not None:
                 cutting.on_step(model, number, len(parts))
     except BaseException:
@@ -106,7 +108,7 @@ def _without_blocks(
         return structure, options
     try:
         made = depth_draft(model, structure, for_blocks(asked.depth), data=data, progress=progress)
-        _carried_out(model, made, done, None, _calibration(None, made, data, structure, options.choice.seed))
+        _carried_out(model, made, done, None, _calibration(model, None, made, data, structure, options.choice.seed))
         return trace(model, structure.inputs), for_widths(asked.widths)
     except BaseException:
         done.undo()
@@ -123,13 +125,13 @@ def _carried_out(
 
 
 def _calibration(
-    refit: Compensation | None, made: Draft, data: Any, structure: Structure, seed: int
+    model: nn.Module, refit: Compensation | None, made: Draft, data: Any, structure: Structure, seed: int
 ) -> list[Inputs] | None:
     """Samples for a refit, or for affine maps that stand for what goes; None where there is neither."""
     has_maps = any(absence.has_map for absence in made.plan.absences)
     if refit is None and not has_maps:
         return None
-    return calibration(structure, data, refit, seed)
+    return calibration(model, structure, data, refit, seed)
 
 
 def part_of(target: Target, part: float, whole: Mapping[str, float]) -> dict[str, float]:

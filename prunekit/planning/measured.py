@@ -20,8 +20,9 @@ from prunekit.compensation.settings import Compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError, PrunekitError, TraceError, VerificationError
-from prunekit.inputs import Inputs, as_samples, generated
+from prunekit.inputs import Inputs
 from prunekit.options.measured import Measured
+from prunekit.planning.calibration_inputs import generated_for, samples_for
 from prunekit.planning.dropping import Dropping
 from prunekit.planning.settling import planned
 from prunekit.planning.targeted import filled_up, select_for_target, unreachable
@@ -235,19 +236,21 @@ def _slope(group: str, sites: Sequence[Site], damages: Sequence[NDArray[np.float
     return 0.0
 
 
-def measured_inputs(structure: Structure, data: Iterable[Any] | None, how: Measured, seed: int) -> list[Inputs]:
+def measured_inputs(
+    model: nn.Module, structure: Structure, data: Iterable[Any] | None, how: Measured, seed: int
+) -> list[Inputs]:
     """The samples that damage is measured on: the first of ``data``, or generated ones with a notice."""
     if data is None:
         logger.warning("no data given: damage is measured on %d generated inputs; pass data= for better", how.samples)
-        return generated(structure.inputs, how.samples, seed)
-    return [sample.inputs for sample in as_samples(data, structure.inputs, how.samples)]
+        return generated_for(model, structure.inputs, how.samples, seed)
+    return [sample.inputs for sample in samples_for(model, data, structure.inputs, how.samples)]
 
 
 def calibration(
-    structure: Structure, data: Iterable[Any] | None, refit: Compensation | None, seed: int
+    model: nn.Module, structure: Structure, data: Iterable[Any] | None, refit: Compensation | None, seed: int
 ) -> list[Inputs]:
     """The samples that a refit sees, and affine maps are fitted on: the first of ``data``, or generated ones."""
     count = refit.samples if refit is not None else MAP_SAMPLES
     if data is None:
-        return list(generated(structure.inputs, count, seed))
-    return [sample.inputs for sample in as_samples(data, structure.inputs, count)]
+        return generated_for(model, structure.inputs, count, seed)
+    return [sample.inputs for sample in samples_for(model, data, structure.inputs, count)]

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import ScorerError
-from prunekit.inputs import Inputs, Sample, as_samples, generated, sample_named
+from prunekit.inputs import Inputs, Sample
 from prunekit.inputs.per_rank import ALONE, Alone, Meeting
 from prunekit.modules.soundness import all_finite
 from prunekit.modules.walk import state_tensors
+from prunekit.planning.calibration_inputs import check_runs, generated_for, samples_for
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.registry import criterion
 from prunekit.scorers import Magnitude, Scorer, Statistics
-from prunekit.scorers.calibrate import checksum, to_model
+from prunekit.scorers.calibrate import checksum
 from prunekit.scorers.needs import WEIGHTS
-from prunekit.scorers.undisturbed import untouched
 
 logger = logging.getLogger(__name__)
 
@@ -44,27 +44,21 @@ def scored_by(
     """
     scorer = criterion(given)
     shared = isinstance(data, Meeting)
-    held = data if data is None or given is not None or shared else list(as_samples(data, structure.inputs))
+    held = data if data is None or shared else list(samples_for(model, data, structure.inputs))
     try:
         return scorer, scores_of(model, structure, chosen, scorer, held, seed, progress)
-    except (ScorerError, RuntimeError, NotImplementedError) as error:
-        if given is not None or is_meta(model) or shared:  # of several ranks none goes a way of its own
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if held is not None and not shared and not is_meta(model):
+            check_runs(model, held)
+        expected = isinstance(error, (ScorerError, RuntimeError, NotImplementedError))
+        if given is not None or is_meta(model) or shared or not expected:  # of several ranks none goes a way of its own
             raise
-        if held is not None:
-            _check_runs(model, held)
         why = next(iter(str(error).splitlines()), type(error).__name__)
         logger.warning("no gradients to score by (%s): magnitude decides; pass scorer= to choose another", why)
     by_weights = Magnitude()
     return by_weights, scores_of(model, structure, chosen, by_weights, None, seed)
-
-
-def _check_runs(model: nn.Module, samples: Iterable[Any]) -> None:
-    """Raises InputError for a sample on which forward itself fails."""
-    with untouched(model, ()), torch.no_grad():
-        for number, sample in enumerate(samples):
-            with sample_named(number):
-                inputs = to_model(sample, model).inputs
-                model(*inputs.args, **inputs.kwargs)
 
 
 def scores_of(
@@ -118,13 +112,13 @@ def statistics_of(
     samples: Sequence[Sample] = ()
     ranks: Alone = ALONE
     if isinstance(data, Meeting):
-        ranks, samples = data, list(as_samples(data.samples, structure.inputs))
+        ranks, samples = data, list(samples_for(model, data.samples, structure.inputs))
         data.same("the number of samples", len(samples))
         data.same("weights", {name: checksum(Inputs((p.detach(),))) for name, p in model.named_parameters()})
     elif data is not None:
-        samples = list(as_samples(data, structure.inputs))
+        samples = list(samples_for(model, data, structure.inputs))
     elif getattr(scorer, "needs_samples", True):
-        samples = _Generated(structure, seed)
+        samples = _Generated(model, structure, seed)
     return Statistics(model, samples, parameters=names, progress=progress, groups=chosen, ranks=ranks)
 
 
@@ -141,8 +135,8 @@ def _check_buffers(model: nn.Module, chosen: Sequence[Group]) -> None:
 class _Generated(Sequence[Sample]):
     """Calibration samples that are made when a scorer first reads one; a notice says so."""
 
-    def __init__(self, structure: Structure, seed: int) -> None:
-        self._structure, self._seed = structure, seed
+    def __init__(self, model: nn.Module, structure: Structure, seed: int) -> None:
+        self._model, self._structure, self._seed = model, structure, seed
         self._count = GENERATED_SAMPLES if structure.cost().macs <= SYMMETRY_MACS else GENERATED_SAMPLES_SLOW
         self._made: list[Sample] | None = None
 
@@ -152,6 +146,6 @@ class _Generated(Sequence[Sample]):
     def __getitem__(self, index: Any) -> Any:
         if self._made is None:
             logger.warning("no data given: scoring on %d generated inputs; pass data= for better scores", len(self))
-            made = generated(self._structure.inputs, self._count, self._seed)
+            made = generated_for(self._model, self._structure.inputs, self._count, self._seed)
             self._made = [Sample(i) for i in made]
         return self._made[index]

@@ -68,9 +68,9 @@ def shared_target(
             where="compensate",
             hint="compensate='ridge' refits in one sweep; or prune blocks by a ratio, then widths to the target",
         )
-    inputs = measured_inputs(structure, data, how, choice.seed)
+    inputs = measured_inputs(model, structure, data, how, choice.seed)
     has_maps = depth.cutting.replace is not None
-    fits = calibration(structure, data, refit, choice.seed) if has_maps else inputs
+    fits = calibration(model, structure, data, refit, choice.seed) if has_maps else inputs
     mixing = Mixing(Meter.of(model, how, inputs), refit, fits, len(inputs))
     asked = for_blocks(depth.replaced(replace=None), how.samples)
     try:

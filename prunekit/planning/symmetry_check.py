@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.coupling.groups import Group, Member
 from prunekit.coupling.structure import Structure
-from prunekit.errors import VerificationError
+from prunekit.errors import PrunekitError, TraceError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
 from prunekit.modules.perturbing import noise_of, perturbed
@@ -129,7 +129,7 @@ class _Check:
 
     def error(self, groups: Sequence[Group]) -> float:
         if self.base is None:
-            self.base = self._run({}, keep=True)
+            self.base = self._first_run()
             if not all(bool(torch.isfinite(t).all()) for t in self.base):
                 names = not_finite(self.model)
                 raise VerificationError(
@@ -151,6 +151,22 @@ class _Check:
         if worst > QUICK_TOLERANCE and self.reads_values:
             self._compare_decisions(groups)
         return worst
+
+    def _first_run(self) -> list[Tensor]:
+        try:
+            found = self._run({}, keep=True)
+            if any(t.is_meta for t in found):
+                raise RuntimeError("the outputs are on the meta device")
+            return found
+        except (PrunekitError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever the model raises
+            told = (str(error).strip().splitlines() or [""])[0]
+            raise TraceError(
+                f"forward was followed by shapes and fails on the values: {type(error).__name__}: {told}",
+                where="the example inputs",
+                hint="check that model(*example_inputs) runs, or pass other example_inputs",
+            ) from error
 
     def _compare_decisions(self, groups: Sequence[Group]) -> None:
         permutations = _permutations(groups, self.seed)
@@ -301,7 +317,7 @@ def check_symmetry(
         return symmetry(model, chosen, structure.inputs, seed=options.choice.seed, seen=seen, reads_values=reads)
     except TurnedError:
         return None
-    except (VerificationError, RuntimeError):
+    except (VerificationError, TraceError, RuntimeError):
         if reads:
             return None
         raise

@@ -167,7 +167,7 @@ def one_draft(
         baseline = baseline or Baseline.of(model, structure, options.scope.target, options.cutting.latency)
         gauge = Gauge.of(model, structure, options.scope.target, baseline)
         if how := as_measured(choice.allocation):
-            samples = measured_inputs(structure, data, how, choice.seed)
+            samples = measured_inputs(model, structure, data, how, choice.seed)
             refit = as_compensation(options.cutting.compensate)
             asked = Choosing(model, structure, scores, gauge, words, how, refit, samples)
             measured = MeasuredAim(asked, Meter.of(model, how, samples), remarks, progress, dropping=more.dropping)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit.errors import InputError, PrunekitError
+from prunekit.errors import InputError, PrunekitError, TraceError
 
 WRONG = [
     ("scorer", prunekit.Magnitude),
@@ -26,6 +26,7 @@ WRONG = [
     ("ratio", {}),
     ("ratio", [0.5]),
     ("ratio", {"mlp.hidden": 2}),
+    ("ratio", {1: 0.5}),
     ("min_ratio", {}),
     ("max_ratio", 1.5),
     ("include", 5),
@@ -48,6 +49,8 @@ WRONG = [
     ("verify", "yes"),
     ("verify", None),
     ("compensate", "rigde"),
+    ("latency", 3),
+    ("progress", 3),
 ]
 
 
@@ -66,6 +69,45 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_option(name, value):
     assert name in said
     assert len(said) < 600
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_a_schedule_that_gives_no_numbers_is_refused():
+    model, x = network()
+    with pytest.raises(InputError, match="schedule"):
+        prunekit.prune(model, x, ratio=0.5, steps=2, schedule=lambda k, n: "half")
+
+
+@pytest.mark.parametrize("other", [8, 32])
+def test_a_structure_of_another_model_is_refused(other):
+    model, x = network()
+    structure = prunekit.trace(nn.Sequential(nn.Linear(4, other), nn.ReLU(), nn.Linear(other, 2)), x)
+    with pytest.raises(InputError, match=r"another model: 0\.weight"):
+        prunekit.prune(model, x, ratio=0.5, structure=structure)
+    assert model[0].out_features == 16
+
+
+def test_a_structure_from_before_a_cut_is_refused():
+    model, x = network()
+    structure = prunekit.trace(model, x)
+    prunekit.prune(model, x, ratio=0.5, structure=structure)
+    with pytest.raises(InputError, match="structure"):
+        prunekit.prune(model, x, ratio=0.5, structure=structure)
+    assert model[0].out_features == 8
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"),
+    [
+        (torch.zeros(0, 3, 4), InputError),
+        (torch.zeros(2, 3, 4, device="meta"), TraceError),
+        (torch.zeros(2, 3, 4).to_sparse(), TraceError),
+    ],
+    ids=["no rows", "meta", "sparse"],
+)
+def test_inputs_on_which_forward_fails_by_their_values_are_refused(inputs, error):
+    model = nn.Sequential(nn.Conv1d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv1d(16, 2, 1))
+    with pytest.raises(error, match="example inputs"):
+        prunekit.prune(model, inputs, ratio=0.5)
 
 
 def test_a_criterion_may_be_named():

@@ -1,4 +1,4 @@
-"""A process whose default device is another one, as after ``torch.set_default_device``: what prunekit makes says where."""
+"""Another default device, as after ``torch.set_default_device``: whatever prunekit makes says where."""
 
 import ast
 from pathlib import Path
@@ -20,7 +20,9 @@ DATA = [torch.randn(1, 3, 8, 8) for _ in range(4)]
 def unnamed(source):
     for node in ast.walk(ast.parse(source)):
         called = node.func if isinstance(node, ast.Call) else None
-        of_torch = isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "torch"
+        of_torch = (
+            isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "torch"
+        )
         if of_torch and called.attr in FACTORIES and not {k.arg for k in node.keywords} & {"device", None}:
             yield node.lineno
 
