@@ -70,12 +70,13 @@ def _maps(prefix: str, plan: Plan) -> dict[str, list[int]]:
 
 
 def _fresh(spec: str, options: Mapping[str, Any]) -> nn.Module:
-    """The model without weights where its code allows that."""
-    try:
-        with torch.device("meta"):
+    """The model without weights where its code allows that; the random state is as before."""
+    with torch.random.fork_rng([]):
+        try:
+            with torch.device("meta"):
+                return build(spec, **options).model
+        except Exception:  # the factory is someone else's: a real build tells whether it or the meta device is at fault
             return build(spec, **options).model
-    except Exception:  # the factory is someone else's: a real build tells whether it or the meta device is at fault
-        return build(spec, **options).model
 
 
 def _tied(model: nn.Module, predicted: dict[str, list[int]]) -> dict[str, list[int]]:

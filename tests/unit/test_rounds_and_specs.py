@@ -26,6 +26,13 @@ def toy(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "toy_specs", type("toy", (), {"made": staticmethod(made)}))
 
 
+def test_a_spec_that_is_tried_does_not_move_the_random_state(tmp_path, toy):
+    result = prunekit.prune(made().eval(), torch.randn(2, 4), ratio=0.5)
+    before = torch.get_rng_state()
+    prunekit.save(result, tmp_path / "slim", spec="python:toy_specs:made")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 class TestRounds:
     def test_three_rounds_load_as_one(self, tmp_path, toy):
         model, x = made().eval(), torch.randn(2, 4)

@@ -61,8 +61,8 @@ def built(kind: type[PreTrainedModel], config: PreTrainedConfig, device: str = "
 
 
 def empty(kind: type[PreTrainedModel], config: PreTrainedConfig, device: str) -> PreTrainedModel:
-    """A model of the class whose weights have no values yet."""
-    with torch.device(device), no_init_weights():
+    """A model of the class whose weights have no values yet; random numbers that it draws all the same are put back."""
+    with torch.random.fork_rng([]), torch.device(device), no_init_weights():
         model = kind(config)
     model.tie_weights()
     return model

@@ -120,3 +120,10 @@ def test_a_model_in_half_precision_is_pruned_and_runs():
     with torch.no_grad():
         assert model(IDS).logits.dtype == torch.bfloat16
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_what_a_class_draws_when_it_is_built_does_not_move_the_random_state():
+    model = hf.DiffLlamaForCausalLM(hf.DiffLlamaConfig(**CONFIG)).eval()
+    before = torch.get_rng_state()
+    prunekit.prune(model, {"input_ids": IDS[:1], "use_cache": False}, ratio=0.5, scorer="magnitude")
+    assert torch.equal(torch.get_rng_state(), before)
