@@ -71,6 +71,8 @@ def shared_target(
     inputs = measured_inputs(model, structure, data, how, choice.seed)
     has_maps = depth.cutting.replace is not None
     fits = calibration(model, structure, data, refit, choice.seed) if has_maps else inputs
+    if has_maps:  # a map looks better than it is on what it was fitted to
+        fits = fits[len(inputs) :] or fits
     mixing = Mixing(Meter.of(model, how, inputs), refit, fits, len(inputs))
     asked = for_blocks(depth.replaced(replace=None), how.samples)
     try:

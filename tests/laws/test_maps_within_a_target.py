@@ -18,6 +18,7 @@ from prunekit.planning.deep import DepthSearch
 from prunekit.quantities.gauge import Gauge, fields_of
 from prunekit.quantities.plan_cost import map_terms
 from prunekit.roles import DEPTH
+from prunekit.surgery import mapping
 
 LEFT_AT = (1.0, 0.5)
 HOW = prunekit.Measured(samples=4, widths=(0.5,), sets=1, rounds=0)
@@ -161,3 +162,18 @@ def test_a_front_counts_what_is_left_when_depth_went_and_maps_stand_there(how):
     assert point.plan.removals or point.plan.absences
     with prunekit.applied(model, point.plan, data()):
         assert point.cost.params == sum(p.numel() for p in model.parameters()) <= 0.6 * front.original.params
+
+
+def test_what_damage_is_measured_on_no_map_was_fitted_to(monkeypatch):
+    seen, plain = [], mapping.fitted_map
+
+    def noted(model, absence, samples, put_in):
+        seen.append([sample.args[0] for sample in samples])
+        return plain(model, absence, samples, put_in)
+
+    monkeypatch.setattr(mapping, "fitted_map", noted)
+    samples = data()
+    prunekit.plan(stack(depth=1), samples[0], data=samples, target="params<=60%", replace="affine", **ASKED)
+    others = samples[HOW.samples :]
+    assert seen
+    assert all(len(each) == len(others) and all(map(torch.equal, each, others)) for each in seen)
