@@ -1,6 +1,7 @@
 """Latency targets on this machine: what was wanted, what the table of operators predicts, what the clock says.
 
     python -m benchmarks.latency_targets
+    python -m benchmarks.latency_targets --runner onnx --only resnet18
 
 Each model is pruned to 60 or 50 % of its latency with nothing else configured, on one thread. Afterwards the original
 and the pruned model run in turn, and every run of the pruned one is divided by the mean of the two runs of the original
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import io
 import json
 import logging
 import platform
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 import prunekit
 from benchmarks.notes import note_on
 from benchmarks.zoo.runner import write_atomically
+from prunekit.quantities.runners import RUNNERS
 
 REMAINS = (60, 50)
 TOLERANCE = 0.05
@@ -75,14 +78,34 @@ def example(name: str) -> Tensor:
     return torch.randint(1000, (1, 128)) if name == "bert" else torch.randn(1, 3, 224, 224)
 
 
-def seconds(model: nn.Module, image: Tensor) -> float:
+def seconds(model: Callable[[Tensor], object], image: Tensor) -> float:
     """Processor time of one forward pass on one thread: other programs do not add to it."""
     start = time.thread_time()
     model(image)
     return time.thread_time() - start
 
 
-def in_turn(original: nn.Module, small: nn.Module, image: Tensor, pairs: int) -> list[float]:
+def ready(model: nn.Module, image: Tensor, runner: str) -> Callable[[Tensor], object]:
+    """What runs ``model`` in the benchmark, made here and not by prunekit."""
+    if runner == "eager":
+        return model
+    if runner == "compiled":
+        compiled: Callable[[Tensor], object] = torch.compile(copy.deepcopy(model), dynamic=False)
+        return compiled
+    import onnxruntime
+
+    file = io.BytesIO()
+    torch.onnx.export(copy.deepcopy(model), (image,), file, dynamo=True, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda given: session.run(None, {name: given.numpy()})
+
+
+def in_turn(
+    original: Callable[[Tensor], object], small: Callable[[Tensor], object], image: Tensor, pairs: int
+) -> list[float]:
     """The pruned model's time as a part of the original's, once a pair of runs."""
     found = []
     with torch.no_grad():
@@ -96,21 +119,24 @@ def in_turn(original: nn.Module, small: nn.Module, image: Tensor, pairs: int) ->
     return found
 
 
-def measure(name: str, remains: int, table: prunekit.LatencyTable, pairs: int) -> Record:
-    """One row: a model pruned to ``remains`` percent of its latency."""
+def measure(name: str, remains: int, table: prunekit.LatencyTable, pairs: int, runner: str) -> Record:
+    """One row: a model pruned to ``remains`` percent of its latency, as ``runner`` runs it."""
     torch.manual_seed(0)
     model, image = MODELS[name]().eval(), example(name)
     original = copy.deepcopy(model)
     known, start = len(table.seconds), time.perf_counter()
-    asked: dict[str, Any] = {"target": f"latency<={remains}%", "verify": "shapes", "latency": table}
+    asked: dict[str, Any] = {"target": f"latency[{runner}]<={remains}%", "verify": "shapes", "latency": table}
     report = prunekit.prune(model, image, scorer=prunekit.Magnitude(), **asked).report
     took = time.perf_counter() - start
     assert report.latency is not None
-    ratios = in_turn(original, model, image, pairs)
+    with torch.no_grad():
+        both = [ready(each, image, runner) for each in (original, model)]
+    ratios = in_turn(*both, image, pairs)
     low, middle, high = statistics.quantiles(ratios, n=4)
     wanted = remains / 100
     return {
         "model": name,
+        "runner": runner,
         "wanted": wanted,
         "predicted": round(report.latency["predicted"] / report.latency["before"], 4),
         "measured": round(middle, 4),
@@ -170,12 +196,13 @@ the one operator that it runs as. The time in which Python calls modules is take
 
 def markdown(records: Sequence[Record], command: str) -> str:
     """docs/latency_targets.md."""
-    met = sum(r["within"] for r in records)
+    eager, others = ([r for r in records if (r["runner"] == "eager") == is_eager] for is_eager in (True, False))
+    met = sum(r["within"] for r in eager)
     lines = [
         ABOUT,
         f"    {command}",
         "",
-        f"{met} of {len(records)} rows within {TOLERANCE:.0%} of the latency that was asked for. {platform.machine()}, "
+        f"{met} of {len(eager)} rows within {TOLERANCE:.0%} of the latency that was asked for. {platform.machine()}, "
         f"torch {torch.__version__}, one thread. Latencies are parts of the "
         "original's; reported is what prunekit says itself; measured is the benchmark's own: the median over pairs of "
         "runs in turn afterwards, processor time, off is measured / wanted - 1. Scored by magnitude.",
@@ -183,18 +210,31 @@ def markdown(records: Sequence[Record], command: str) -> str:
         "| model | wanted | predicted | reported ± noise | measured (quartiles) | off | MACs left | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for r in records:
-        low, high = (f"{quartile:.3f}" for quartile in r["quartiles"])
-        lines.append(
-            f"| {r['model']} | {r['wanted']:.2f} | {r['predicted']:.3f} | {r['reported']:.3f} ± {r['noise']:.1%} "
-            f"| {r['measured']:.3f} ({low} to {high}) | {r['off']:+.1%} | {r['macs']:.3f} | {r['seconds']} |"
-        )
+    lines += [_row(r, r["model"]) for r in eager]
+    if others:
+        named = " and ".join(sorted({f"`--runner {r['runner']} --only {r['model']}`" for r in others}))
+        lines += [
+            "",
+            f"The same with {named} and `--pairs 20`, beside several other jobs; what runs them is the benchmark's own:",
+            "",
+            *lines[-len(eager) - 2 : -len(eager)],
+            *(_row(r, f"{r['model']}, {r['runner']}") for r in others),
+        ]
     return "\n".join([*lines, note_on(Path("docs/latency_targets.md"))])
+
+
+def _row(r: Record, name: str) -> str:
+    low, high = (f"{quartile:.3f}" for quartile in r["quartiles"])
+    return (
+        f"| {name} | {r['wanted']:.2f} | {r['predicted']:.3f} | {r['reported']:.3f} ± {r['noise']:.1%} "
+        f"| {r['measured']:.3f} ({low} to {high}) | {r['off']:+.1%} | {r['macs']:.3f} | {r['seconds']} |"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of a model's name")
+    parser.add_argument("--runner", default="eager", choices=RUNNERS, help="what runs the models")
     parser.add_argument("--pairs", type=int, default=40, help="runs of each model, in turn")
     parser.add_argument("--out", type=Path, default=Path("docs/latency_targets.json"), help=".md is written beside it")
     parser.add_argument("--render", action="store_true", help="write the .md again from the .json")
@@ -205,10 +245,13 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    table, records = prunekit.LatencyTable(), []
-    for name in [n for n in MODELS if given.only in n]:
+    held = json.loads(given.out.read_text()) if given.runner != "eager" and given.out.exists() else []
+    names = [n for n in MODELS if given.only in n]
+    records = [r for r in held if r["runner"] != given.runner or r["model"] not in names]
+    table = prunekit.LatencyTable()
+    for name in names:
         for remains in REMAINS:
-            records.append(measure(name, remains, table, given.pairs))
+            records.append(measure(name, remains, table, given.pairs, given.runner))
             sys.stdout.write(json.dumps(records[-1]) + "\n")
             sys.stdout.flush()
     write_atomically(given.out, json.dumps(records, indent=1) + "\n")
