@@ -215,7 +215,7 @@ def markdown(records: Sequence[Record], command: str) -> str:
         named = " and ".join(sorted({f"`--runner {r['runner']} --only {r['model']}`" for r in others}))
         lines += [
             "",
-            f"The same with {named} and `--pairs 20`, beside several other jobs; what runs them is the benchmark's own:",
+            f"The same with {named} and `--pairs 20`, beside several other jobs; what runs them is the benchmark's:",
             "",
             *lines[-len(eager) - 2 : -len(eager)],
             *(_row(r, f"{r['model']}, {r['runner']}") for r in others),

@@ -19,6 +19,8 @@ COUNTED = {"params": "parameters", "macs": "MACs", "layer_macs": "layer MACs"}
 def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     """The before/after table, and where the files are."""
     show_counts(console, report)
+    for note in (n for stage in report["stages"] for n in stage.get("allocation", ()) if n.startswith("latency")):
+        console.print(note, markup=False, soft_wrap=True)  # what a limit on time was held against
     console.print(f"verified  {checks_said(report['verify'])}", style="dim", soft_wrap=True)
     console.print("MACs: all multiply-adds; layer MACs: convolution and linear layers only", style="dim")
     mention(console, report["skipped"], "listed in report.json")
@@ -43,7 +45,7 @@ def show_counts(console: Console, report: Mapping[str, Any], title: str | None =
     if "latency_ms" in report:
         before, after = report["latency_ms"]["before"], report["latency_ms"]["after"]
         unit = milliseconds(max(before, after))
-        table.add_row(f"{part}: latency", unit.said(before), unit.said(after), _change(before, after))
+        table.add_row(f"{part}: {_latency_said(report)}", unit.said(before), unit.said(after), _change(before, after))
     for name, pair in report.get("metrics", {}).items():
         table.add_row(name, f"{pair['before']:.4f}", f"{pair['after']:.4f}", f"{pair['after'] - pair['before']:+.4f}")
     console.print(table)
@@ -60,6 +62,14 @@ def mention(console: Console, skipped: Mapping[str, Any], listed: str) -> None:
 
 def _asked(report: Mapping[str, Any]) -> str:
     return f"ratio {report['ratio']}" if report["target"] is None else str(report["target"])
+
+
+def _latency_said(report: Mapping[str, Any]) -> str:
+    """The passes of a report are eager ones, which is said where a target is on those of another runner."""
+    from prunekit.quantities.limits import PLAIN, parse_target
+
+    limits = () if report.get("target") is None else parse_target(report["target"])
+    return f"latency, {PLAIN}" if any(limit.runner not in (None, PLAIN) for limit in limits) else "latency"
 
 
 def _row(table: Table, label: str, pair: Mapping[str, float]) -> None:
