@@ -144,6 +144,8 @@ def normalise(example_inputs: Any) -> Inputs:
         raise InputError("the example inputs are empty", hint=ASK)
     if batch_size(inputs) == 0:
         raise InputError("the example inputs have no rows: their first tensor is empty", hint=ASK)
+    if any(t.is_nested for t in tensors_in(inputs)):
+        raise InputError("nested tensors cannot be followed among the example inputs", hint="pass a padded tensor")
     if bad := [key for key in inputs.kwargs if not isinstance(key, str)]:
         raise InputError(f"keyword {bad[0]!r} of the example inputs is not a string", hint=ASK)
     return outside_inference(inputs)

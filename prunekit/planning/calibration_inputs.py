@@ -35,6 +35,11 @@ def samples_for(model: nn.Module, data: Any, like: Inputs, limit: int | None = N
     return as_samples(data, like, limit, whole=whole)
 
 
+def generated_run(model: nn.Module, like: Inputs, count: int, seed: int) -> bool:
+    """Whether ``model`` runs on everything that ``generated_for`` makes."""
+    return all(_runs_on(model, made) for made in generated_for(model, like, count, seed))
+
+
 def check_runs(model: nn.Module, samples: Iterable[Sample]) -> None:
     """Raises InputError for a sample on which forward itself fails."""
     with untouched(model, ()), torch.no_grad():

@@ -16,7 +16,7 @@ from prunekit.inputs import Inputs, Sample
 from prunekit.inputs.per_rank import ALONE, Alone, Meeting
 from prunekit.modules.soundness import all_finite
 from prunekit.modules.walk import state_tensors
-from prunekit.planning.calibration_inputs import check_runs, generated_for, samples_for
+from prunekit.planning.calibration_inputs import check_runs, generated_for, generated_run, samples_for
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.registry import criterion
 from prunekit.scorers import Magnitude, Scorer, Statistics
@@ -26,6 +26,8 @@ from prunekit.scorers.needs import WEIGHTS
 logger = logging.getLogger(__name__)
 
 GENERATED_SAMPLES, GENERATED_SAMPLES_SLOW = 8, 2  # generated inputs say little: a large model is not run on many
+# What a forward or backward pass of somebody's model raises; whatever else a callback may raise goes through.
+_OF_A_MODEL = (ScorerError, RuntimeError, AssertionError, LookupError, TypeError, ValueError, AttributeError)
 
 
 def scored_by(
@@ -50,10 +52,14 @@ def scored_by(
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if held is not None and not shared and not is_meta(model):
+        if is_meta(model) or shared:  # of several ranks none goes a way of its own
+            raise
+        if held is not None:
             check_runs(model, held)
-        expected = isinstance(error, (ScorerError, RuntimeError, NotImplementedError))
-        if given is not None or is_meta(model) or shared or not expected:  # of several ranks none goes a way of its own
+        elif not generated_run(model, structure.inputs, GENERATED_SAMPLES, seed):
+            logger.warning("the model does not run on all generated inputs: it is scored on the example inputs alone")
+            return scored_by(given, model, structure, chosen, [Sample(structure.inputs)], seed, progress)
+        if given is not None or not isinstance(error, _OF_A_MODEL):
             raise
         why = next(iter(str(error).splitlines()), type(error).__name__)
         logger.warning("no gradients to score by (%s): magnitude decides; pass scorer= to choose another", why)

@@ -80,3 +80,70 @@ def test_data_that_the_model_cannot_read_are_named(scorer):
     with pytest.raises(InputError, match="calibration sample 1"):
         prunekit.prune(model, torch.randn(1, 8), ratio=0.5, data=[torch.randn(1, 8), torch.randn(1, 7)], scorer=scorer)
     assert model[0].weight is before
+
+
+class Ends(nn.Module):
+    """Ids (B, 6) -> (B, 3) of the token that ends a sentence; refuses a sentence without one."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.into, self.out = nn.Embedding(40, 8), nn.Linear(8, 32), nn.Linear(32, 3)
+
+    def forward(self, ids):
+        ends = ids == 2
+        if not ids.is_meta and not bool(ends.any(1).all()):
+            raise ValueError("a sentence without an end")
+        return self.out((self.into(self.embed(ids)).relu() * ends[..., None]).sum(1))
+
+
+@pytest.mark.parametrize("scorer", [None, "wanda"])
+def test_ids_that_are_drawn_may_not_make_a_sentence(scorer, caplog):
+    torch.manual_seed(0)
+    model = Ends().eval()
+    ids = torch.tensor([[5, 31, 7, 8, 11, 2], [9, 30, 9, 10, 2, 2]])
+    result = prunekit.prune(model, ids, ratio=0.5, scorer=scorer)
+    assert "example inputs alone" in caplog.text
+    assert "Magnitude" not in result.report.scorer
+    assert model.into.out_features == 16
+
+
+class _NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise AssertionError("train me in train mode")
+
+
+class Stubborn(nn.Sequential):
+    """Runs, and refuses a backward pass by an error of its own."""
+
+    def forward(self, x):
+        return _NoWayBack.apply(super().forward(x))
+
+
+def test_a_model_that_refuses_backward_is_scored_by_its_weights():
+    model = Stubborn(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)).eval()
+    result = prunekit.prune(model, torch.randn(1, 8), ratio=0.5)
+    assert "Magnitude" in result.report.scorer
+
+
+def test_what_a_callback_raises_goes_through():
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done, total):
+        raise Cancelled
+
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)).eval()
+    with pytest.raises(Cancelled):
+        prunekit.prune(model, torch.randn(1, 8), ratio=0.5, progress=cancel)
+
+
+def test_nested_tensors_are_refused():
+    nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(5, 8)], layout=torch.jagged)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)).eval()
+    with pytest.raises(InputError, match="nested"):
+        prunekit.prune(model, nested, ratio=0.5)
