@@ -65,7 +65,9 @@ def _narrowed(tensor: Tensor, cuts: Sequence[Cut], indices: _Indices, name: str)
 
 def _laid_out_as(old: Tensor, new: Tensor) -> Tensor:
     """``new`` without gaps, its axes in memory in the order of ``old``: channels last stays so."""
-    if old.is_contiguous() or old.layout != torch.strided:
+    if new.layout != torch.strided:
+        return new
+    if old.layout != torch.strided or old.is_contiguous():
         return new.contiguous()
     strides = old.stride()
     order = sorted(range(old.ndim), key=lambda axis: -strides[axis])

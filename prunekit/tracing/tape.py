@@ -118,6 +118,10 @@ class Recording:
 
     def state(self, name: str, tensor: Tensor) -> Tensor:
         """Meta stand-in for a parameter or buffer; integer buffers keep their content as a known value."""
+        if tensor.layout not in (torch.strided, torch.sparse_coo):
+            raise TraceError(
+                f"a tensor in {tensor.layout} cannot be followed", where=name, hint="keep it dense while pruning"
+            )
         if name in self.sizes and self.sizes[name] != tuple(tensor.shape):
             meta = torch.empty(self.sizes[name], dtype=tensor.dtype, device="meta")
         else:

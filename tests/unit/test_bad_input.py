@@ -167,3 +167,11 @@ class TestRatios:
         roles = [w.role for w in prunekit.plan(model, x, ratio={"*": 0.5}).widths]
         assert "attention.head_dim" in roles
         assert "attention.heads" not in roles
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+def test_a_tensor_in_compressed_rows_is_refused_by_its_name():
+    model, x = network()
+    model.register_buffer("graph", torch.eye(3).to_sparse_csr())
+    with pytest.raises(TraceError, match="graph"):
+        prunekit.prune(model, x, ratio=0.5)

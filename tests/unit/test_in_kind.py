@@ -77,6 +77,15 @@ def test_a_gradient_is_cut_as_its_parameter_is():
     assert model[0].weight.grad is before
 
 
+def test_a_sparse_gradient_is_cut_too():
+    ids = torch.tensor([[1, 2, 3]])
+    model = nn.Sequential(nn.Embedding(9, 32, sparse=True), nn.Linear(32, 3))
+    model(ids).sum().backward()
+    prunekit.prune(model, ids, ratio=0.5, scorer="magnitude")
+    assert model[0].weight.grad.is_sparse
+    assert model[0].weight.grad.shape == model[0].weight.shape == (9, 16)
+
+
 def test_hooks_go_on_and_are_taken_off_by_the_handle_that_the_user_holds():
     model, seen = network(), []
     handle = model[3].weight.register_hook(lambda grad: seen.append(tuple(grad.shape)))
