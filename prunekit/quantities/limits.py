@@ -63,7 +63,7 @@ def parse_target(target: Target) -> tuple[Limit, ...]:
     if isinstance(target, str):
         parts = [part for part in target.split(",") if part.strip()]
     else:
-        parts = [f"{name}<={_as_text(name, value)}" for name, value in target.items()]
+        parts = [f"{name}<={_as_text(str(name), value)}" for name, value in target.items()]
     limits = [_limit(part) for part in parts]
     if not limits:
         raise InputError("the target is empty", where="target", hint=_HINT)
