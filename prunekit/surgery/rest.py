@@ -41,8 +41,12 @@ def way_back_of_the_rest(modules: Sequence[tuple[str, nn.Module]], replaced: Col
     def put() -> None:
         for store, name, tensor, _ in held:
             store[name] = tensor  # type: ignore[assignment]
-        for tensor, before in kept.values():
-            _write_back(tensor, before)
+        with torch.no_grad():
+            for tensor, before in kept.values():
+                if (tensor.dtype, tensor.device, tensor.shape) != (before.dtype, before.device, before.shape):
+                    tensor.data = before.clone()  # a model that was moved or rounded holds it with other data
+                elif tensor.layout != torch.strided or not torch.equal(tensor, before):
+                    tensor.copy_(before)
         lost = [name for tensor, version, name in written.values() if tensor._version != version]
         if lost:
             logger.warning(
@@ -59,11 +63,3 @@ def _copied(tensor: Tensor) -> Tensor:
     plain = tensor.detach()
     copy = in_file(plain)
     return plain.clone() if copy is plain else copy
-
-
-@torch.no_grad()
-def _write_back(tensor: Tensor, before: Tensor) -> None:
-    if (tensor.dtype, tensor.device, tensor.shape) != (before.dtype, before.device, before.shape):
-        tensor.data = before.clone()  # a model that was moved or rounded holds the same parameter with other data
-    elif tensor.layout != torch.strided or not torch.equal(tensor, before):
-        tensor.copy_(before)
