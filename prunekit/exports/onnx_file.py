@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from prunekit.errors import ExportError
 from prunekit.exports.agreement import agreeing
 from prunekit.exports.following import followed, repeated
 from prunekit.exports.requirements import only_fp32, optional
+from prunekit.files.onnx_graphs import write_graph
 from prunekit.inputs import Inputs, infer, tensors_in
 from prunekit.plugins.formats import Compared
-from prunekit.quantities.onnx_session import OPSET
 
 if TYPE_CHECKING:
     from prunekit.plans.bundle import Bundle
@@ -42,17 +40,7 @@ def onnx_of(part: nn.Module, inputs: Inputs, file: Path) -> list[Compared]:
     for library in ("onnx", "onnxscript", "onnxruntime"):
         optional(library, INSTALL)
     program, batches = followed(part, inputs)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own, of its moving parts
-            torch.onnx.export(program, (), str(file), dynamo=True, opset_version=OPSET, verbose=False)
-    except Exception as error:  # whatever the exporter and its converters raise
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise ExportError(
-            f"torch.onnx cannot write the model: {type(error).__name__}: {first}",
-            where=type(part).__name__,
-            hint="use --to exported",
-        ) from error
+    write_graph(program, file, hint="use --to exported")
     session = optional("onnxruntime", INSTALL).InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return [found for batch in batches for found in _agree_at(part, session, repeated(inputs, batch), batch)]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunekit.errors import InputError
-from prunekit.inputs.values import Inputs, batch_size, tensors_in
+from prunekit.inputs.values import Inputs, batch_size, map_tensors, tensors_in
 
 Batch = Tensor | Mapping[str, Tensor]
 
@@ -31,13 +31,15 @@ def as_batch(inputs: Inputs) -> Batch:
 
 def moved(batch: Batch, device: torch.device | str) -> Batch:
     """``batch`` on ``device``."""
-    return _each(batch, lambda tensor: tensor.to(device))
+    found: Batch = map_tensors(batch, lambda tensor: tensor.to(device))
+    return found
 
 
 def taken_rows(batch: Batch, first: int, last: int) -> Batch:
     """The samples ``first`` to ``last - 1``; what has no axis of samples goes along as it is."""
     count = batch_size(batch)
-    return _each(batch, lambda tensor: tensor[first:last] if tensor.ndim and len(tensor) == count else tensor)
+    found: Batch = map_tensors(batch, lambda t: t[first:last] if t.ndim and len(t) == count else t)
+    return found
 
 
 def joined_rows(batches: Sequence[Batch]) -> Batch:
@@ -58,9 +60,3 @@ def device_of(batch: Batch) -> torch.device:
 def bytes_in(batch: Batch) -> int:
     """Bytes of all tensors."""
     return sum(tensor.nbytes for tensor in tensors_in(batch))
-
-
-def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    if isinstance(batch, Tensor):
-        return change(batch)
-    return {name: change(tensor) for name, tensor in batch.items()}

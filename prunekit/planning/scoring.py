@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from prunekit.scorers.needs import WEIGHTS
 logger = logging.getLogger(__name__)
 
 GENERATED_SAMPLES, GENERATED_SAMPLES_SLOW = 8, 2  # generated inputs say little: a large model is not run on many
-# What a forward or backward pass of somebody's model raises; whatever else a callback may raise goes through.
+# What a forward or backward pass of somebody's model raises.
 _OF_A_MODEL = (ScorerError, RuntimeError, AssertionError, LookupError, TypeError, ValueError, AttributeError)
 
 
@@ -47,12 +47,13 @@ def scored_by(
     scorer = criterion(given)
     shared = isinstance(data, Meeting)
     held = data if data is None or shared else list(samples_for(model, data, structure.inputs))
+    heard = None if progress is None else _Heard(progress)
     try:
-        return scorer, scores_of(model, structure, chosen, scorer, held, seed, progress)
+        return scorer, scores_of(model, structure, chosen, scorer, held, seed, heard)
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
-        if is_meta(model) or shared:  # of several ranks none goes a way of its own
+    except Exception as error:  # the model's own code, and the listener's, may raise anything
+        if is_meta(model) or shared or (heard is not None and heard.raised is error):  # no rank goes a way of its own
             raise
         if held is not None:
             check_runs(model, held)
@@ -65,6 +66,21 @@ def scored_by(
         logger.warning("no gradients to score by (%s): magnitude decides; pass scorer= to choose another", why)
     by_weights = Magnitude()
     return by_weights, scores_of(model, structure, chosen, by_weights, None, seed)
+
+
+class _Heard:
+    """A listener, and the error that it raised: it says nothing of the model, and ends the call."""
+
+    def __init__(self, listener: Callable[[int, int], object]) -> None:
+        self._listener = listener
+        self.raised: Exception | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        try:
+            self._listener(done, total)
+        except Exception as error:
+            self.raised = error
+            raise
 
 
 def scores_of(

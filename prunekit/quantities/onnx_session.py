@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunekit.errors import ExportError, InputError
+from prunekit.errors import InputError
+from prunekit.files.onnx_graphs import write_graph
 from prunekit.inputs import Inputs, tensors_in
 from prunekit.modules.snapshot import sharing_copy
-
-OPSET = 20  # what onnxruntime and OpenVINO both read; no operator of another domain is used
 
 
 class OnnxSession:
@@ -59,18 +57,7 @@ def _session(file: Path) -> Any:
 def _exported(model: nn.Module, inputs: Inputs, file: Path) -> None:
     for library in ("onnx", "onnxscript", "onnxruntime"):
         _needed(library)
-    how: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "verbose": False}
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's own, of its moving parts
-            torch.onnx.export(sharing_copy(model), inputs.args, str(file), kwargs=inputs.kwargs, **how)
-    except Exception as error:  # whatever the model's code, the exporter and its converters raise
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise ExportError(
-            f"torch.onnx cannot write the model: {type(error).__name__}: {first}",
-            where=type(model).__name__,
-            hint="limit latency or latency[compiled]",
-        ) from error
+    write_graph(sharing_copy(model), file, inputs.args, inputs.kwargs, hint="limit latency or latency[compiled]")
 
 
 def _needed(library: str) -> Any:

@@ -130,15 +130,17 @@ def test_a_model_that_refuses_backward_is_scored_by_its_weights():
     assert "Magnitude" in result.report.scorer
 
 
-def test_what_a_callback_raises_goes_through():
-    class Cancelled(Exception):
-        pass
+class Cancelled(Exception):
+    """Of a listener's own."""
 
+
+@pytest.mark.parametrize("error", [Cancelled, ValueError, RuntimeError])
+def test_what_a_callback_raises_goes_through(error):
     def cancel(done, total):
-        raise Cancelled
+        raise error("no more")
 
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)).eval()
-    with pytest.raises(Cancelled):
+    with pytest.raises(error, match="no more"):
         prunekit.prune(model, torch.randn(1, 8), ratio=0.5, progress=cancel)
 
 
