@@ -23,7 +23,7 @@ def write_graph(
     *,
     hint: str,
 ) -> None:
-    """Writes ``model``, called with these arguments, as ``file``. Raises ExportError, with ``hint``, where that fails."""
+    """Writes ``model``, called with these arguments, as ``file``. Raises ExportError, with ``hint``, if that fails."""
     known: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "verbose": False}
     try:
         with warnings.catch_warnings(), torch.no_grad():
