@@ -23,11 +23,15 @@ class Fault(BaseException):
 
 @dataclass(frozen=True)
 class Thrown:
-    """What became of a fault: whether it came out of the call, and else where it was swallowed; the lines run."""
+    """What became of a fault: whether it came out of the call, and else where it was swallowed; the lines run.
+
+    ``gradients``: whether gradients were on or off afterwards as before.
+    """
 
     raised: bool
     swallowed: str
     lines: int
+    gradients: bool = True
 
 
 def faulted(call: Callable[[], object], at: int | None) -> tuple[bool, int]:
@@ -56,15 +60,19 @@ def thrown(call: Callable[[], object], at: int | None) -> Thrown:
                 raise Fault
         return trace
 
-    before = sys.gettrace()
+    before, gradients, raised = sys.gettrace(), torch.is_grad_enabled(), False
     sys.settrace(trace)
     try:
         call()
     except Fault:
-        return Thrown(True, "", count)
+        raised = True
     finally:
         sys.settrace(before)
-    return Thrown(False, where, count)
+        kept = torch.is_grad_enabled() == gradients
+        # what is raised between the last line of a with block and its __exit__ leaves the block's mode set; the next
+        # test must not run in it
+        torch.set_grad_enabled(gradients)
+    return Thrown(raised, "" if raised else where, count, kept)
 
 
 def lines_of(call: Callable[[], object]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
 from prunekit.modules.walk import state_tensors
@@ -16,9 +15,8 @@ def kept_as_is(model: nn.Module) -> Callable[[], None]:
     saved = [(tensor, tensor.detach().clone()) for tensor in state_tensors(model).values()]
 
     def restore() -> None:
-        with torch.no_grad():
-            for tensor, before in saved:
-                tensor.copy_(before)
+        for tensor, before in saved:
+            tensor.detach().copy_(before)  # an interrupt on the way out of no_grad leaves gradients off for good
 
     return restore
 

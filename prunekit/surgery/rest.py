@@ -41,12 +41,11 @@ def way_back_of_the_rest(modules: Sequence[tuple[str, nn.Module]], replaced: Col
     def put() -> None:
         for store, name, tensor, _ in held:
             store[name] = tensor  # type: ignore[assignment]
-        with torch.no_grad():
-            for tensor, before in kept.values():
-                if (tensor.dtype, tensor.device, tensor.shape) != (before.dtype, before.device, before.shape):
-                    tensor.data = before.clone()  # a model that was moved or rounded holds it with other data
-                elif tensor.layout != torch.strided or not torch.equal(tensor, before):
-                    tensor.copy_(before)
+        for tensor, before in kept.values():
+            if (tensor.dtype, tensor.device, tensor.shape) != (before.dtype, before.device, before.shape):
+                tensor.data = before.clone()  # a model that was moved or rounded holds it with other data
+            elif tensor.layout != torch.strided or not torch.equal(tensor, before):
+                tensor.detach().copy_(before)  # an interrupt on the way out of no_grad leaves gradients off for good
         lost = [name for tensor, version, name in written.values() if tensor._version != version]
         if lost:
             logger.warning(

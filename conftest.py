@@ -1,0 +1,15 @@
+"""What no test may leave behind it."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _gradients_stay_on() -> Iterator[None]:
+    """One test that leaves gradients off would fail every later one of its process, far from the cause."""
+    yield
+    on = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    assert on, "this test leaves gradients off"
