@@ -28,7 +28,7 @@ def markdown(told: Mapping[str, Any], quick: bool) -> str:
         f"    make slimsam-table{'-quick' if quick else ''} TABLE_FLAGS='{_flags(records, ratios, seeds)}'",
         "",
         f"Every row: `{told['command']} OPTIONS --ratio RATIO --seed N`. All rows of a ratio see as many images",
-        "and train as many steps. Seeds "
+        "and train as many steps, but those whose names and options say otherwise. Seeds "
         f"{', '.join(str(seed) for seed in seeds)}; mean ± half the range. The teacher: point {teacher['point']:.3f}, "
         f"box {teacher['box']:.3f}.",
         f"Commit {told['commit']}, {', '.join(f'{name} {version}' for name, version in told['versions'].items())}.",

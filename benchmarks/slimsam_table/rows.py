@@ -64,7 +64,18 @@ BEYOND = (
     Row("slimsam-plus, local", "--recipe slimsam-plus --set ranking=local"),
     Row("slimsam-plus, local, random", "--recipe slimsam-plus --set ranking=local --scorer random"),
 )
-GROUPS = {"criteria": CRITERIA, "ablations": ABLATIONS, "beyond": BEYOND}
+# why units drawn at random end where they do: what was there before training, how long it went on, what it compared
+UNTRAINED = "--set train_images=8 --set lr=1e-9"  # two steps that move nothing
+LONG = "--set epochs=8 --set align_epochs=4"
+CHANCE = (
+    Row("disturbed Taylor, untrained", f"--recipe slimsam {UNTRAINED}"),
+    Row("random, untrained", f"--recipe slimsam --scorer random {UNTRAINED}"),
+    Row("disturbed Taylor, trained longer", f"--recipe slimsam {LONG}"),
+    Row("random, trained longer", f"--recipe slimsam --scorer random {LONG}"),
+    Row("slimsam, gradients added up", "--recipe slimsam --set accumulation=signed"),
+    Row("slimsam-paper, random", "--recipe slimsam-paper --scorer random"),
+)
+GROUPS = {"criteria": CRITERIA, "ablations": ABLATIONS, "beyond": BEYOND, "chance": CHANCE}
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,15 @@ OWN_CLAIMS = (
     Claim("... slimsam-plus too", "slimsam-plus, local", "slimsam-plus"),
     Claim("slimsam-plus is better than slimsam-paper", "slimsam-plus", "slimsam-paper"),
     Claim("slimsam-plus is better than slimsam", "slimsam-plus", ALTERNATE),
+    Claim(
+        "before training, disturbed Taylor is better than random units",
+        "disturbed Taylor, untrained",
+        "random, untrained",
+    ),
+    Claim("... and after long training", "disturbed Taylor, trained longer", "random, trained longer"),
+    Claim("gradients added up over images are better than their sizes", "slimsam, gradients added up", ALTERNATE),
+    Claim("random units gain by slimsam-paper's features and losses too", "slimsam-paper, random", "random"),
+    Claim("... which leave disturbed Taylor ahead of random units", "slimsam-paper", "slimsam-paper, random"),
     Claim(
         "the criterion still matters in slimsam-plus: better than random units", "slimsam-plus", "slimsam-plus, random"
     ),
