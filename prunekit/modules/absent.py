@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunekit.graph.tree import of_type
 
 NONE, GIVEN, LIKE, AFFINE, STREAM = "none", "given", "like", "affine", "stream"
-MAP = "affine"  # the name of the layer that a map is
+MAP = "affine_map"  # the name of the layer that a map is
 SIZES = "zeros_sizes"  # the attribute that follows the widths around it
 _PLAIN = (NONE, GIVEN, LIKE)
 _RESIZED = re.compile(r"(?:like|affine|stream):(\d+)=(\d+)")
@@ -35,7 +35,7 @@ class Absent(nn.Module):
 
     def __init__(self, form: str, leaves: Sequence[str], stands_for: nn.Module, typed: Sequence[str] = ()) -> None:
         super().__init__()
-        taken = {*self.__dict__, *dir(type(self))}
+        taken = {*self.__dict__, *dir(type(self)), MAP}  # an attribute hides a module of its name
         own = {k: v for k, v in stands_for.__dict__.items() if k not in taken and not _is_part(v)}
         self.__dict__.update(own, training=stands_for.training)
         for store in ("_parameters", "_buffers", "_modules"):

@@ -11,6 +11,7 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import InputError, NothingToPruneError
+from prunekit.modules.absent import MAP
 from prunekit.quantities.plan_cost import cost_after
 
 DATA = [torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(6)]
@@ -111,6 +112,36 @@ def test_maps_of_channels_are_pointwise():
         )
         torch.testing.assert_close(model(images[0]).detach(), before, rtol=0, atol=3e-3)
         result.undo()
+
+
+class Named(nn.BatchNorm2d):
+    """A norm that has what a map is called for an attribute."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        setattr(self, MAP, True)
+
+
+class Open(nn.Module):
+    """A branch that ends in a norm of the block's own, where the map comes to stand."""
+
+    def __init__(self, norm: type[nn.Module]) -> None:
+        super().__init__()
+        self.up, self.middle = nn.Conv2d(6, 12, 1), nn.BatchNorm2d(12)
+        self.down, self.norm = nn.Conv2d(12, 6, 1), norm(6)
+
+    def forward(self, x):
+        return x + self.norm(self.down(self.middle(self.up(x))))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, Named])
+def test_a_map_where_a_norm_was_that_has_attributes_of_such_names(norm):
+    model = made(lambda: nn.Sequential(nn.Conv2d(3, 6, 1), *(Open(norm) for _ in range(3)), nn.Conv2d(6, 2, 1)))
+    images = [torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
+    before = model(images[0]).detach()
+    result = prunekit.prune(model, images[0], roles=["depth.branch"], ratio=0.6, replace="affine", data=images[1:])
+    assert any(absence.has_map for absence in result.plan.absences)
+    torch.testing.assert_close(model(images[0]).detach(), before, rtol=0, atol=3e-3)
 
 
 @pytest.mark.parametrize("role", ["depth.block", "depth.mlp"])

@@ -141,12 +141,12 @@ def test_a_map_is_fitted_in_what_is_left_when_other_units_go(role):
     deep = search.without(both, [both[1]])
     assert deep is not None
     with prunekit.applied(model, deep.plan, samples):
-        (once,) = [p.clone() for n, p in model.named_parameters() if n.endswith("affine.weight")]
+        (once,) = [p.clone() for n, p in model.named_parameters() if n.endswith("affine_map.weight")]
     with prunekit.applied(model, search.without(both[:1]).plan):
         left = found(model)
         again = next(g for g in left.choice.groups if g.role == role)
         with prunekit.applied(model, left.choice.with_map((again.name, 0)), samples):
-            (twice,) = [p.clone() for n, p in model.named_parameters() if n.endswith("affine.weight")]
+            (twice,) = [p.clone() for n, p in model.named_parameters() if n.endswith("affine_map.weight")]
     torch.testing.assert_close(once, twice)
 
 
