@@ -1,5 +1,7 @@
-"""The Python of README and docs is run as it stands, but for counts of trials, statement by statement, on a model of the
-test's own."""
+"""The Python of README and docs is run as it stands, but for counts of trials, statement by statement.
+
+The model is one of the test's own.
+"""
 
 import ast
 import re
