@@ -29,6 +29,9 @@ from prunekit.compensation.settings import STRENGTHS, Compensation
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import Inputs, normalise, sample_named
 from prunekit.modules.observing import Product, as_matrix, observed, outputs_of, rows_of
+from prunekit.modules.rollback import standing
+from prunekit.modules.soundness import all_finite
+from prunekit.modules.write_guard import unwritten
 from prunekit.plans.contents import Plan
 
 _ROUNDING = 1e-10
@@ -58,7 +61,8 @@ class Reference:
 def reference(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensation) -> Reference:
     """Runs ``model``, which is not cut yet, once on a batch of ``data``; the model is left as it was.
 
-    Raises InputError where ``data`` holds nothing or its items cannot be joined to one batch.
+    Raises InputError where ``data`` holds nothing or its items cannot be joined to one batch, PlanError where a layer
+    gives what is not finite.
     """
     batch = on_device(batched(data, how.samples), model)
     kept = {(cut.tensor, cut.axis): torch.tensor(cut.kept, dtype=torch.long, device="cpu") for cut in plan.cuts}
@@ -89,6 +93,8 @@ def reference(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensati
         if columns is not None:
             here = columns[(columns >= product.start) & (columns < product.start + product.outputs)] - product.start
             flat = flat.index_select(1, here.to(flat.device))
+        if not all_finite(flat):
+            raise PlanError(f"what {product.name} gives is not finite", where=product.name, hint="check the data")
         found[product.name, number] = Wanted(flat.float(), taken, None)
         last[:] = [(product.name, number), output]
 
@@ -97,7 +103,7 @@ def reference(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensati
             key = last[0]
             found[key] = Wanted(found[key].output, found[key].places, means[mean.data_ptr()])
 
-    with _evaluating(model), sample_named(0, "batch"), observed(model, after=see, norm=norm):
+    with _evaluating(model), unwritten(model), sample_named(0, "batch"), observed(model, after=see, norm=norm):
         model(*batch.args, **batch.kwargs)
     wanted = {key: value for key, value in found.items() if key[0] not in repeated}
     biases = {
@@ -129,7 +135,7 @@ def refit(model: nn.Module, original: Reference) -> int:
         if _solved(product, weight, bias, mean, wanted, original.how):
             done.append(product.name)
 
-    with _evaluating(model), observed(model, before=before):
+    with _evaluating(model), unwritten(model, original.names), observed(model, before=before):
         model(*original.batch.args, **original.batch.kwargs)
     return len(done)
 
@@ -262,14 +268,13 @@ def _one_batch(values: Sequence[Any]) -> Any:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside: eval mode, no gradients. Afterwards training modes and the global RNG are what they were."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Inside: eval mode, no gradients. Afterwards attributes, training modes and the global RNG are what they were."""
+    put_back = standing(model)
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices), torch.no_grad():
-            for module, _ in modes:
+            for module in model.modules():
                 module.training = False
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        put_back()

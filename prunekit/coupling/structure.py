@@ -29,6 +29,7 @@ from prunekit.graph.nodes import Trace, packet
 from prunekit.inputs import Inputs
 from prunekit.labels.labelling import Equation
 from prunekit.labels.vectors import Axis
+from prunekit.modules.containers import place
 from prunekit.operators import TABLE, Operator, Table
 from prunekit.roles import ROLES, Role
 
@@ -64,6 +65,11 @@ class Structure:
     def free_outputs(self) -> bool:
         """Whether widths of what the model returns may shrink."""
         return self.coupler.free_outputs
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The attributes of ``trace.tables`` by their dotted names."""
+        return tuple(place(path, name) for path, name in self.trace.tables)
 
     @property
     def returns_free(self) -> bool:

@@ -106,7 +106,8 @@ class Trace:
     path. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
     the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index. ``decisions`` are the
     values that forward read, where it was followed on real numbers, ``reads`` the tensors that they were read from.
-    ``takes`` are the arguments that forward can do without.
+    ``takes`` are the arguments that forward can do without. ``tables`` are the dicts of tensors, by module and
+    attribute, that forward reads and does not fill itself.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -124,6 +125,7 @@ class Trace:
     decisions: tuple[tuple[str, Any], ...] = ()
     reads: list[Ref] = field(default_factory=list)
     takes: tuple[str, ...] = ()
+    tables: tuple[tuple[str, str], ...] = ()
 
     @property
     def caches(self) -> tuple[Ref, ...]:

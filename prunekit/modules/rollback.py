@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
+from prunekit.modules.holdings import contents_of, held_by, refilled
 from prunekit.modules.walk import named_modules, state_tensors
 
 _CONTAINERS = (dict, list, set)
@@ -23,7 +23,8 @@ def standing(model: nn.Module, walked: Sequence[tuple[str, nn.Module]] | None = 
     walked = named_modules(model) if walked is None else walked
     modules = [(module, type(module), dict(module.__dict__)) for _, module in walked]
     held = {id(value): value for _, _, known in modules for value in known.values() if isinstance(value, _CONTAINERS)}
-    contents = [(value, _contents_of(value)) for value in held.values()]
+    contents = [(value, contents_of(value)) for value in held.values()]
+    inside = held_by(walked)
     flags = [(t, t.requires_grad, t.grad) for t in state_tensors(model, walked).values() if t.is_leaf]
     random = torch.get_rng_state()
 
@@ -37,9 +38,8 @@ def standing(model: nn.Module, walked: Sequence[tuple[str, nn.Module]] | None = 
                 if module.__dict__.get(name, held) is not value:
                     module.__dict__[name] = value
         for value, before in contents:
-            if not _unchanged(value, before):
-                value.clear()
-                (value.extend if isinstance(value, list) else value.update)(before)
+            refilled(value, before)
+        inside.put_back()
         for tensor, needs, grad in flags:
             if tensor.requires_grad is not needs:
                 tensor.requires_grad_(needs)
@@ -48,18 +48,3 @@ def standing(model: nn.Module, walked: Sequence[tuple[str, nn.Module]] | None = 
         torch.set_rng_state(random)
 
     return restore
-
-
-def _contents_of(value: Any) -> Any:
-    return dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else set(value)
-
-
-def _unchanged(value: Any, before: Any) -> bool:
-    """Whether a container holds the same objects in the same order."""
-    if len(value) != len(before):
-        return False
-    if isinstance(value, dict):
-        return all(a == b and value[a] is before[b] for a, b in zip(value, before, strict=True))
-    if isinstance(value, set):
-        return bool(value == before)
-    return all(a is b for a, b in zip(value, before, strict=True))

@@ -2,6 +2,6 @@
 
 from prunekit.offloading.context import offloaded
 from prunekit.offloading.paging import relieve
-from prunekit.offloading.spilling import in_file
+from prunekit.offloading.spilling import copied, in_file
 
-__all__ = ["in_file", "offloaded", "relieve"]
+__all__ = ["copied", "in_file", "offloaded", "relieve"]

@@ -53,3 +53,10 @@ def in_file(tensor: Tensor) -> Tensor:
     new.copy_(tensor)
     relieve()
     return new
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy without a gradient; within ``prunekit.offloaded`` one in a file of scratch."""
+    plain = tensor.detach()
+    copy = in_file(plain)
+    return plain.clone() if copy is plain else copy

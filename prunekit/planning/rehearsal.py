@@ -35,6 +35,7 @@ def rehearse(model: nn.Module, structure: Structure, plan: Plan, kept: Mapping[s
         brief=True,
         lists=structure.trace.lists,
         decisions=structure.trace.decisions,
+        tables=structure.trace.tables,
     )
     shapes_agree(structure, shapes, trace)
     return trace

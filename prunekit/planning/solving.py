@@ -35,7 +35,7 @@ def make_plan(model: nn.Module, structure: Structure, kept: Mapping[str, Tensor]
         if g.name in kept and len(kept[g.name]) < g.size
     )
     edits += displayed(model, structure, lengths, cuts, edits)
-    return Plan(fingerprint(model), widths, tuple(cuts), tuple(edits), (), structure.frozen)
+    return Plan(fingerprint(model), widths, tuple(cuts), tuple(edits), (), structure.frozen, tables=structure.tables)
 
 
 def _cuts_of(structure: Structure, lengths: Lengths) -> list[Cut]:

@@ -7,7 +7,7 @@ told apart too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,11 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import PrunekitError, TraceError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
+from prunekit.modules.emptied import Place
 from prunekit.modules.perturbing import noise_of, perturbed
 from prunekit.modules.soundness import not_finite
 from prunekit.modules.walk import named_modules, state_tensors
+from prunekit.modules.write_guard import unwritten
 from prunekit.options import Options
 from prunekit.planning.turned import Decisions
 from prunekit.tracing.recorder import output_tensors
@@ -55,25 +57,26 @@ def symmetry(
     seed: int = 0,
     seen: Mapping[str, Sequence[Member]] | None = None,
     reads_values: bool = False,
+    tables: Collection[Place] = (),
 ) -> Symmetry:
     """Permutes the units of all groups at once; where the output changes, the culprits are found by halving.
 
     The model is run in eval mode on perturbed copies of its tensors and left as it was. ``seen`` are the axes of
     outputs that groups run through, see ``Structure.in_outputs``: these are permuted as the units are.
-    ``reads_values`` says that forward decides by values.
+    ``reads_values`` says that forward decides by values, ``tables`` which dicts of tensors it does not fill itself.
 
     Raises:
         TurnedError: if the outputs differ and so do decisions, which rounding may turn: nothing can be compared.
         VerificationError: if the perturbed model yields values that are not finite, so that nothing can be compared.
     """
-    check = _Check(model, inputs, seed, seen or {}, reads_values=reads_values)
+    check = _Check(model, inputs, seed, seen or {}, None, reads_values, tables)
     error = check.error(groups)
     if check.is_exact:
         check.settle(error)
     if error <= (check.tolerance if check.is_exact else QUICK_TOLERANCE):
         return Symmetry(error, ())
     if not check.is_exact:
-        exact = _Check(model, inputs, seed, seen or {}, torch.float64, reads_values)
+        exact = _Check(model, inputs, seed, seen or {}, torch.float64, reads_values, tables)
         try:
             found = exact.error(groups)
             exact.settle(found)
@@ -99,8 +102,9 @@ class _Check:
         seen: Mapping[str, Sequence[Member]],
         dtype: torch.dtype | None = None,
         reads_values: bool = False,
+        tables: Collection[Place] = (),
     ) -> None:
-        self.reads_values = reads_values
+        self.reads_values, self.tables = reads_values, tables
         self.model, self.seed, self.seen, self.dtype = model, seed, seen, dtype
         self.modules = named_modules(model)  # walked once for all runs, after each of which the model is as it was
         self.state = state_tensors(model, self.modules)
@@ -196,7 +200,8 @@ class _Check:
                 return _moved(self._cast(tensor.detach()), moves).clone()
             return nn.Parameter(_moved(self._perturbed(name, tensor, keep), moves, self.spare), requires_grad=False)
 
-        with swapped(self.model, replace, self.modules, self.state), torch.no_grad():
+        watch = unwritten(self.model, modules=self.modules)
+        with watch, swapped(self.model, replace, self.modules, self.state, self.tables), torch.no_grad():
             result = self.model(*self.inputs.args, **self.inputs.kwargs)
         return [_comparable(t.detach()) for t in output_tensors(result)]
 
@@ -313,8 +318,9 @@ def check_symmetry(
         return None
     seen = {group.name: structure.in_outputs(group.name) for group in chosen} if structure.returns_free else {}
     reads = bool(structure.trace.decisions)
+    known: dict[str, Any] = {"seen": seen, "reads_values": reads, "tables": structure.trace.tables}
     try:
-        return symmetry(model, chosen, structure.inputs, seed=options.choice.seed, seen=seen, reads_values=reads)
+        return symmetry(model, chosen, structure.inputs, seed=options.choice.seed, **known)
     except TurnedError:
         return None
     except (VerificationError, TraceError, RuntimeError):

@@ -34,6 +34,7 @@ def compose(first: Plan, second: Plan) -> Plan:
         removals=tuple(_removals(first.removals, second.removals)),
         shortenings=tuple(_shortenings(first.shortenings, second.shortenings)),
         absences=(*_resized(first.absences, second), *second.absences),
+        tables=tuple(dict.fromkeys((*first.tables, *second.tables))),
     )
 
 
@@ -48,6 +49,7 @@ def _named_as_before(plan: Plan, names: Renaming) -> Plan:
         removals=tuple(replace(r, container=names.was(r.container)) for r in plan.removals),
         shortenings=tuple(replace(s, module=names.was(s.module)) for s in plan.shortenings),
         absences=tuple(replace(a, module=names.was(a.module)) for a in plan.absences),
+        tables=tuple(names.was(name) for name in plan.tables),
     )
 
 

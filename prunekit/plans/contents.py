@@ -108,7 +108,8 @@ class Plan:
     """What is kept, which attributes change, and the structure that the plan was made for.
 
     Cuts, edits and folds come first, then removals and shortenings, and absences last: what stands in their place is
-    fitted in the model that is left.
+    fitted in the model that is left. ``tables`` names attributes that hold a dict of tensors which forward reads and
+    does not fill itself: others are emptied by a cut.
     """
 
     fingerprint: str
@@ -120,12 +121,15 @@ class Plan:
     removals: tuple[Removal, ...] = ()
     shortenings: tuple[Shortening, ...] = ()
     absences: tuple[Absence, ...] = ()
+    tables: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         values = asdict(self)
         for absence in values["absences"]:
             if not absence["typed"]:  # as before there were any: an earlier prunekit reads such a plan
                 del absence["typed"]
+        if not self.tables:
+            del values["tables"]
         if self.absences:
             return json.dumps({"format": WITH_ABSENCES, **values}, separators=(",", ":"))
         del values["absences"]
@@ -151,6 +155,7 @@ class Plan:
                 removals=tuple(as_read(Removal, r) for r in raw.get("removals", ())),
                 shortenings=tuple(as_read(Shortening, s) for s in raw.get("shortenings", ())),
                 absences=tuple(as_read(Absence, a) for a in raw.get("absences", ())),
+                tables=tuple(str(name) for name in raw.get("tables", ())),
             )
             for width in made.widths:
                 ascending(width.kept, width.before, width.group)

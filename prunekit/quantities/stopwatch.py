@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.inputs import Inputs
+from prunekit.modules.write_guard import originals_of
 from prunekit.tracing.standin import swapped
 
 
@@ -124,7 +126,7 @@ class Latency:
 def latency(model: nn.Module, inputs: Inputs, *, runs: int = 5, warmup: int = 1) -> Latency:
     """Wall-clock time of ``model(*inputs.args, **inputs.kwargs)`` in eval mode without gradients."""
     device = _device(model)
-    with swapped(model, lambda _, tensor: tensor), torch.no_grad():
+    with _as_it_stands(model), torch.no_grad():
         times = [_timed(lambda: model(*inputs.args, **inputs.kwargs), device) for _ in range(warmup + runs)][warmup:]
     return Latency(min(times), statistics.median(times), max(times), runs)
 
@@ -136,8 +138,20 @@ def seconds_of(model: nn.Module, inputs: Inputs, timer: Timer) -> float:
 
 def seconds_of_calls(call: Callable[[], object], model: nn.Module, timer: Timer) -> float:
     """Seconds of ``call``, which runs ``model`` in one way or another, in eval mode without gradients."""
-    with swapped(model, lambda _, tensor: tensor), torch.no_grad():
+    with _as_it_stands(model), torch.no_grad():
         return timer.seconds(call, _device(model))
+
+
+@contextlib.contextmanager
+def _as_it_stands(model: nn.Module) -> Iterator[None]:
+    """Inside, a model in eval mode with its own tensors, copied beforehand: to watch each operator would take time."""
+    kept = originals_of(model)
+    kept.keep_all()
+    try:
+        with swapped(model, lambda _, tensor: tensor, tables=None):
+            yield
+    finally:
+        kept.put_back()
 
 
 def conditions(device: torch.device) -> dict[str, str | int]:

@@ -48,8 +48,8 @@ class BranchRemover:
         """The plan in which ``modules`` go, against the model with ``branches`` silenced and ``blocks`` passed by."""
         first: Exception | None = None
         numbers = dict.fromkeys([(), tuple(self.numbered_anew([each.module for each in modules]))])
-        for absences, edits in itertools.product((modules, self.typed(modules)), numbers):
-            plan = self.made(kept, absences, edits)
+        ways = itertools.product((modules, self.typed(modules)), numbers)
+        for plan in dict.fromkeys(self.made(kept, absences, edits) for absences, edits in ways):
             try:
                 return plan, self.trial.certify(plan, branches, blocks)
             except (VerificationError, TraceError, PlanError) as error:
@@ -75,7 +75,7 @@ class BranchRemover:
         widths = [Width(name, groups[name].role, groups[name].size, tuple(u.tolist())) for name, u in kept.items()]
         frozen = (*structure.frozen, *structure.depth.frozen)
         made = fingerprint(self.trial.model)
-        return Plan(made, tuple(widths), (), edits, (), frozen, absences=tuple(modules))
+        return Plan(made, tuple(widths), (), edits, (), frozen, absences=tuple(modules), tables=structure.tables)
 
     def numbered_anew(self, absent: Sequence[str]) -> Iterator[Edit]:
         """Numbers in the modules that are left when those at the paths ``absent`` are not: those alike in the entries

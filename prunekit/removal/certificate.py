@@ -18,6 +18,7 @@ from prunekit.errors import PrunekitError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.modules.perturbing import noise_of, perturbed_state
 from prunekit.modules.setting_aside import Passage, set_aside
+from prunekit.modules.write_guard import unwritten
 from prunekit.plans.contents import Plan
 from prunekit.surgery.cutting import apply_unfitted
 from prunekit.tracing.recorder import named_outputs
@@ -76,7 +77,8 @@ class Rerun:
         def replace(name: str, tensor: Tensor) -> Tensor:
             return tensor if noise is None else perturbed_state(name, tensor, self.seed, noise)
 
-        with swapped(self.model, replace), torch.no_grad():
+        tables = self.structure.trace.tables
+        with unwritten(self.model), swapped(self.model, replace, tables=tables), torch.no_grad():
             torch.manual_seed(self.seed)
             if aside is not None:
                 with set_aside(self.model, aside):

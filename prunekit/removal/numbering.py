@@ -13,6 +13,7 @@ from prunekit.coupling.blocks import is_inside
 from prunekit.inputs import Inputs
 from prunekit.modules.containers import place
 from prunekit.modules.walk import named_modules
+from prunekit.modules.write_guard import unwritten
 from prunekit.tracing.standin import swapped
 
 _CHANCE = 2  # so few numbers may equal their places by chance
@@ -181,7 +182,7 @@ def _lists_read(
     if not found:
         return []
     spies: list[_ListReads] = []
-    with swapped(model, lambda _, tensor: tensor), torch.no_grad():
+    with unwritten(model), swapped(model, lambda _, tensor: tensor, tables=None), torch.no_grad():
         try:
             for *_, held, name, value in found:
                 spies.append(_ListReads())

@@ -103,6 +103,7 @@ class Remover:
             frozen,
             tuple(removals),
             tuple({(s.module, s.attribute): s for s in shortenings}.values()),
+            tables=structure.tables,
         )
 
 

@@ -10,13 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunekit.modules.holdings import held_by
+from prunekit.modules.write_guard import unwritten
+
 
 @contextmanager
 def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
     """Inside: eval mode, gradients on for the parameters ``wanted`` and no others.
 
-    Afterwards, failure included, requires_grad flags, training modes, buffers, plain attributes, tensor caches and the
-    global RNG of torch are what they were. ``.grad`` is not written by torch.autograd.grad, so nobody need restore it.
+    Afterwards, failure included, requires_grad flags, training modes, every tensor that forward wrote into, plain
+    attributes, containers, tensor caches and the global RNG of torch are what they were. ``.grad`` is not written by
+    torch.autograd.grad, so nobody need restore it.
     """
     parameters = dict(model.named_parameters())
     flags = {name: p.requires_grad for name, p in parameters.items()}
@@ -27,9 +31,10 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
     ]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     caches = tensor_caches(model)
+    inside = held_by(model.named_modules())
     devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+        with torch.random.fork_rng(devices), torch.inference_mode(False), unwritten(model), torch.enable_grad():
             # The flag and not eval(): some modules override train() to merge weights, which does not round-trip.
             for module, _ in modes:
                 module.training = False
@@ -59,6 +64,7 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
         restore_caches(caches)
+        inside.put_back()
 
 
 def _is_dict(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,8 @@ from prunekit.compensation.in_order import Reference, reference, refit
 from prunekit.compensation.settings import Compensation, as_compensation
 from prunekit.errors import InputError, PlanError, expect
 from prunekit.inputs import Inputs
+from prunekit.modules.containers import place
+from prunekit.modules.emptied import holds_tensors, with_exchanged
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.wrappers import eager, unwrap
@@ -149,8 +151,8 @@ def carry_out_plan(
     try:
         remember(model, plan, steps)
         dead([*old, *gone], steps)
-        for _, module in modules:
-            _replace(module, replacements, steps)
+        for path, module in modules:
+            _replace(module, path, replacements, plan.tables, steps)
         for edit in plan.edits:
             _edit(model, edit, steps)
         for _, module in modules:
@@ -207,35 +209,51 @@ def _bury(tensors: Iterable[Tensor]) -> None:
     dead([tensor for tensor in tensors if isinstance(tensor, nn.Parameter)], [])
 
 
-def _replace(module: nn.Module, replacements: dict[int, Tensor], steps: list[Callable[[], None]]) -> None:
+def _replace(
+    module: nn.Module,
+    path: str,
+    replacements: dict[int, Tensor],
+    tables: Collection[str],
+    steps: list[Callable[[], None]],
+) -> None:
     """Everything of one module that holds state tensors."""
     for store in (module._parameters, module._buffers):
         for name, tensor in list(store.items()):
             if tensor is not None and id(tensor) in replacements:
                 steps.append(putter(store, name, tensor))
                 store[name] = replacements[id(tensor)]  # type: ignore[assignment]
-    _replace_lists(module, replacements, steps)
+    _replace_lists(module, path, replacements, tables, steps)
 
 
-def _replace_lists(module: nn.Module, replacements: dict[int, Tensor], steps: list[Callable[[], None]]) -> None:
+def _replace_lists(
+    module: nn.Module,
+    path: str,
+    replacements: dict[int, Tensor],
+    tables: Collection[str],
+    steps: list[Callable[[], None]],
+) -> None:
     """Plain attributes that hold state tensors, or caches of tensors that depend on the old sizes."""
     for name, value in list(module.__dict__.items()):
         if name in ("_parameters", "_buffers", "_modules"):
             continue
         if type(value) is list and any(isinstance(v, weakref.ref) for v in value):
-            # torch's recurrent layers tell by weak references whether their weights were exchanged
+            # torch's recurrent layers tell by weak references whether their weights were with_exchanged
             steps.append(putter(module.__dict__, name, value))
             module.__dict__[name] = [_repointed(v, replacements) for v in value]
-        elif isinstance(value, Tensor) and id(value) in replacements:
+            continue
+        is_cache = holds_tensors(value) and place(path, name) not in tables  # by shape or device: forward fills it
+        new = {} if is_cache else with_exchanged(value, replacements)
+        if type(value) is dict and not value:
+            steps.append(partial(_forget, value))
+        if new is not value:
             steps.append(putter(module.__dict__, name, value))
-            module.__dict__[name] = replacements[id(value)]
-        elif type(value) in (list, tuple) and any(isinstance(v, Tensor) and id(v) in replacements for v in value):
-            steps.append(putter(module.__dict__, name, value))
-            items = [replacements.get(id(v), v) if isinstance(v, Tensor) else v for v in value]
-            module.__dict__[name] = type(value)(items)
-        elif type(value) is dict and value and any(isinstance(v, Tensor) for v in value.values()):
-            steps.append(putter(module.__dict__, name, value))
-            module.__dict__[name] = {}  # a cache keyed by shape or device: forward fills it again
+            module.__dict__[name] = new
+
+
+def _forget(cache: dict[Any, Any]) -> None:
+    """What the pruned model left in a cache that was empty is of the pruned widths."""
+    if holds_tensors(cache):
+        cache.clear()
 
 
 def _repointed(value: Any, replacements: dict[int, Tensor]) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from prunekit.offloading import in_file
+from prunekit.offloading import copied
 from prunekit.surgery.way_back import Step
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,8 @@ def way_back_of_the_rest(modules: Sequence[tuple[str, nn.Module]], replaced: Col
     """The step that puts every parameter and buffer that is not among ``replaced``, by id, where and as it is now.
 
     Values are kept as copies, the smallest tensors first, of ``most`` bytes together: the way back holds at most twice
-    what the cut replaced. Of one that is not kept and has been written since, the step says in the log that it stays.
+    what the cut replaced, and besides it tables that every forward writes into. Of one that is not kept and has been
+    written since, the step says in the log that it stays.
     """
     held = [
         (store, name, tensor, f"{path}.{name}" if path else name)
@@ -27,14 +29,15 @@ def way_back_of_the_rest(modules: Sequence[tuple[str, nn.Module]], replaced: Col
         for name, tensor in store.items()
         if tensor is not None and id(tensor) not in replaced and not tensor.is_meta
     ]
+    renormalised = {id(module.weight) for _, module in modules if _is_renormalised(module)}
     kept: dict[int, tuple[Tensor, Tensor]] = {}
     written: dict[int, tuple[Tensor, int, str]] = {}
     for _, _, tensor, name in sorted(held, key=lambda entry: entry[2].nbytes):
         if id(tensor) in kept or id(tensor) in written:
             continue
         most -= tensor.nbytes
-        if most >= 0:
-            kept[id(tensor)] = tensor, _copied(tensor)
+        if most >= 0 or id(tensor) in renormalised:
+            kept[id(tensor)] = tensor, copied(tensor)
         elif not tensor.is_inference():
             written[id(tensor)] = tensor, tensor._version, name
 
@@ -58,7 +61,5 @@ def way_back_of_the_rest(modules: Sequence[tuple[str, nn.Module]], replaced: Col
     return put
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    plain = tensor.detach()
-    copy = in_file(plain)
-    return plain.clone() if copy is plain else copy
+def _is_renormalised(module: nn.Module) -> TypeGuard[nn.Embedding | nn.EmbeddingBag]:
+    return isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 from prunekit.errors import PrunekitError, TraceError
 from prunekit.graph.nodes import ModuleCall, Op, Ref
 from prunekit.graph.tree import meta_tensors
+from prunekit.modules.write_guard import unwritten
 from prunekit.tracing.modes import DataDependentError
 from prunekit.tracing.tape import Entered, Recording
 
@@ -180,7 +181,7 @@ def _on_numbers(r: Recording, module: nn.Module, plain: Any, args: Any, kwargs: 
 
     r.paused = True
     try:
-        with _disable_current_modes(), torch._C.DisableTorchFunction(), _real_state(module, by_meta):
+        with _disable_current_modes(), torch._C.DisableTorchFunction(), _real_state(module, by_meta), unwritten(module):
             real_args, real_kwargs = tree_map(to_real, (args, kwargs))
             return plain(module, *real_args, **real_kwargs)
     finally:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from prunekit.errors import TraceError
 from prunekit.graph.tree import mapped, of_type
+from prunekit.modules.write_guard import Originals
 
 MISSING = object()
 Decision = tuple[str, Any]
@@ -26,10 +27,10 @@ _INDEX = torch.ops.aten.index.Tensor
 
 
 class Numbers:
-    """The real side of a trace. ``decisions`` are what forward was told, in order."""
+    """The real side of a trace. ``decisions`` are what forward was told, in order; ``originals`` its tensors."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, originals: Originals) -> None:
+        self.device, self.originals = device, originals
         self.decisions: list[Decision] = []
 
     def attach(self, meta: Tensor, real: Tensor) -> None:
@@ -58,6 +59,7 @@ class Numbers:
             return MISSING
         if kwargs.get("device") is not None or not any(True for _ in of_type((args, kwargs), Tensor)):
             kwargs = {**kwargs, "device": self.device} if "device" in str(func._schema) else kwargs
+        self.originals.before(func, args, kwargs)
         try:
             with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.device(self.device):
                 return func(*args, **kwargs)

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from prunekit.graph.provenance import listening
 from prunekit.inputs import Inputs
 from prunekit.modules.attention import free_inner_widths
 from prunekit.modules.containers import containers_of
+from prunekit.modules.emptied import Place, tables_met
+from prunekit.modules.write_guard import originals_of
 from prunekit.tracing.modes import CallMode, ListMode, OpMode, python_functionals_open
 from prunekit.tracing.modules import module_calls
 from prunekit.tracing.numbers import Numbers, Replay, ValueMode
@@ -40,6 +42,7 @@ def record(
     brief: bool = False,
     lists: bool = False,
     decisions: Sequence[tuple[str, Any]] = (),
+    tables: Collection[Place] = (),
     follow_values: bool = True,
     max_ops: int = 200_000,
     max_seconds: float = 300.0,
@@ -53,6 +56,7 @@ def record(
         brief: only operators and shapes, without Python calls, module calls and source lines.
         lists: a brief trace follows lists of indices, see ``Trace.lists``.
         decisions: what a brief trace reads where forward reads values, see ``Trace.decisions``.
+        tables: dicts of tensors that forward does not fill itself, where they are known, see ``Trace.tables``.
         follow_values: whether a forward that reads values is followed on real numbers; else the modules that read them
             are opaque, see ``Trace.opaque``.
         max_ops, max_seconds: limits; a trace that passes them is refused with the module that it stood in.
@@ -63,17 +67,21 @@ def record(
     limits = (max_ops, max_seconds)
     if brief:
         replay = Replay(decisions) if decisions else None
-        return _recorded(
-            model, inputs, Recording(model, *limits, sizes or {}, opaque, True, None, replay), attributes, lists
-        )
-    plain = Recording(model, *limits, {}, opaque, False)
-    try:
-        found: Trace | TraceError = _recorded(model, inputs, plain, None, lists)
-    except TraceError as error:
-        found = error
+        recording = Recording(model, *limits, sizes or {}, opaque, True, None, replay, tables)
+        return _recorded(model, inputs, recording, attributes, lists)
+    known: set[Place] = set(tables)
+    while True:
+        plain = Recording(model, *limits, {}, opaque, False, tables=sorted(known))
+        try:
+            found: Trace | TraceError = _recorded(model, inputs, plain, None, lists)
+        except TraceError as error:
+            found = error
+        if plain.tables_met <= known:
+            break
+        known |= plain.tables_met  # it was followed without what it reads there
     if isinstance(found, Trace) and not found.opaque:
         return found
-    numbered = _on_numbers_too(model, inputs, limits) if follow_values else None
+    numbered = _on_numbers_too(model, inputs, limits, sorted(known)) if follow_values else None
     if numbered is not None:
         logger.info("forward read %d values: other inputs may decide otherwise", len(numbered.decisions))
         return numbered
@@ -82,18 +90,22 @@ def record(
     return found
 
 
-def _on_numbers_too(model: nn.Module, inputs: Inputs, limits: tuple[int, float]) -> Trace | None:
+def _on_numbers_too(
+    model: nn.Module, inputs: Inputs, limits: tuple[int, float], tables: Collection[Place]
+) -> Trace | None:
     """The trace of a forward that reads values, on the real weights and the example inputs; None where it fails too."""
     tensors = [*model.parameters(), *model.buffers()]
     if not tensors or any(t.is_meta for t in tensors):
         return None
-    numbers = Numbers(tensors[0].device)
-    recording = Recording(model, *limits, {}, (), False, numbers)
+    numbers = Numbers(tensors[0].device, originals_of(model))
+    recording = Recording(model, *limits, {}, (), False, numbers, tables=tables)
     try:
         trace = _recorded(model, inputs, recording, None, False)
     except TraceError as error:
         logger.debug("it cannot be followed on real numbers either: %s", error)
         return None
+    finally:
+        numbers.originals.put_back()
     trace.decisions = tuple(numbers.decisions)
     return trace
 
@@ -126,6 +138,8 @@ def _recorded(
                 where=f"{recording.failed_in} {_innermost(error)}".strip(),
                 hint="check that model(*example_inputs) runs, or pass other example_inputs",
             ) from error
+        finally:
+            recording.tables_met = tables_met(recording.modules)
     trace.containers = {} if recording.brief else containers_of(recording.modules)
     trace.takes = () if recording.brief else _optional_arguments(model)
     found = named_outputs(result)
@@ -141,7 +155,7 @@ def _enter(
     """Everything that forward runs in: on stand-ins, without gradients, on the meta device, seen by the modes."""
     trace, brief = recording.trace, recording.brief
     scope.enter_context(free_inner_widths(recording.modules))
-    known: dict[str, Any] = {"modules": recording.modules, "state": recording.real}
+    known: dict[str, Any] = {"modules": recording.modules, "state": recording.real, "tables": trace.tables}
     standing = stand_in(recording.model, recording.state, attributes, is_traced=not brief, **known)
     trace.attributes = scope.enter_context(standing)
     scope.enter_context(python_functionals_open())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunekit.graph.provenance import TracedInt
+from prunekit.modules.emptied import Emptied, Place, holds_tensors, with_exchanged
+from prunekit.modules.holdings import held_by
 from prunekit.modules.memos import forgotten
 from prunekit.modules.walk import named_modules, state_tensors
 
@@ -40,29 +43,37 @@ def swapped(
     replace: Callable[[str, Tensor], Tensor],
     modules: Sequence[tuple[str, nn.Module]] | None = None,
     state: Mapping[str, Tensor] | None = None,
+    tables: Collection[Place] | None = (),
 ) -> Iterator[None]:
     """Inside the context the model holds ``replace(name, tensor)`` for each state tensor and is in eval mode.
 
     On leaving, every module's ``__dict__`` is what it was, whatever forward did to it: tensors, caches, counters,
-    training mode, hooks that it registered; the global random state as well. What functions of the model's classes
-    remember is forgotten before and after. ``modules`` are the model's ``named_modules`` and ``state`` its
-    ``state_tensors``, where they are known.
+    training mode, hooks that it registered, what lies in containers and configurations; the global random state as
+    well. What functions of the model's classes remember is forgotten before and after. ``modules`` are the model's
+    ``named_modules`` and ``state`` its ``state_tensors``, where they are known.
+
+    A dict of tensors is empty inside, for forward to fill it, but for those in ``tables``, see ``Trace.tables``; None
+    says that all stay, since what ``replace`` gives holds the same values.
     """
     modules = named_modules(model) if modules is None else modules
     state = state_tensors(model, modules) if state is None else state
     with forgotten(model, modules):
-        yield from _swapped(modules, {id(t): n for n, t in state.items()}, replace)
+        yield from _swapped(modules, {id(t): n for n, t in state.items()}, replace, tables)
 
 
 def _swapped(
-    modules: Sequence[tuple[str, nn.Module]], names: Mapping[int, str], replace: Callable[[str, Tensor], Tensor]
+    modules: Sequence[tuple[str, nn.Module]],
+    names: Mapping[int, str],
+    replace: Callable[[str, Tensor], Tensor],
+    tables: Collection[Place] | None,
 ) -> Iterator[None]:
     stood: dict[int, Any] = {}
     saved: list[tuple[nn.Module, dict[str, Any]]] = []
     contents: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    held = held_by(modules)
     rng = torch.get_rng_state()
     try:
-        for _, module in modules:
+        for path, module in modules:
             saved.append((module, dict(module.__dict__)))
             own = module.__dict__
             contents += [(own[name], dict(own[name]) if own[name] else _EMPTY) for name in _CONTAINERS if name in own]
@@ -75,7 +86,9 @@ def _swapped(
                     store[name] = stood[id(tensor)]
             for name, value in module.__dict__.items():
                 if type(value) in _MUTABLE and name not in _STRUCTURE and not name.endswith("_hooks"):
-                    module.__dict__[name] = _own(value, stood)  # a known key: the dict keeps its order and size
+                    is_cache = tables is not None and (path, name) not in tables and holds_tensors(value)
+                    own_value = Emptied(value) if is_cache else _own(value, stood)
+                    module.__dict__[name] = own_value  # a known key: the dict keeps its order and size
             module.__dict__["training"] = False
         yield
     finally:
@@ -86,6 +99,7 @@ def _swapped(
             if store or content:
                 store.clear()
                 store.update(content)
+        held.put_back()
         torch.set_rng_state(rng)
 
 
@@ -100,12 +114,11 @@ _CONTAINERS = (
 
 
 def _own(value: Any, stood: dict[int, Any]) -> Any:
-    """A copy of what forward may write into, and lists of state tensors with the stand-ins in them."""
-    if type(value) is dict:
-        return {} if any(isinstance(v, Tensor) for v in value.values()) else dict(value)
+    """A copy of what forward may write into, with the stand-ins of state tensors in it."""
     key = id(value)  # a list that two modules share stays shared
     if key not in stood:
-        stood[key] = [stood.get(id(v), v) for v in value] if type(value) is list else set(value)
+        made = with_exchanged(value, stood)
+        stood[key] = copy.copy(value) if made is value else made
     return stood[key]
 
 
@@ -117,6 +130,7 @@ def stand_in(
     is_traced: bool = True,
     modules: Sequence[tuple[str, nn.Module]] | None = None,
     state: Mapping[str, Tensor] | None = None,
+    tables: Collection[Place] = (),
 ) -> Iterator[dict[AttributeKey, int]]:
     """``swapped``, and every int attribute remembers where it came from; ``values`` overrides some.
 
@@ -124,7 +138,7 @@ def stand_in(
     """
     seen: dict[AttributeKey, int] = {}
     modules = named_modules(model) if modules is None else modules
-    with swapped(model, replace, modules, state):
+    with swapped(model, replace, modules, state, tables):
         named = {path for path, _, _ in values}
         for path, module in modules if is_traced or named else ():
             if isinstance(module, torch.jit.ScriptModule) or not (is_traced or path in named):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Ref, Trace
 from prunekit.graph.tree import mapped
+from prunekit.modules.emptied import Place
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.tracing.numbers import Numbers, Replay
 
@@ -80,9 +81,12 @@ class Recording:
         brief: bool,
         numbers: Numbers | None = None,
         replay: Replay | None = None,
+        tables: Collection[Place] = (),
     ) -> None:
         self.trace = Trace()
         self.numbers, self.replay = numbers, replay
+        self.trace.tables = tuple(tables)
+        self.tables_met: set[Place] = set()
         self.model, self.sizes, self.brief = model, sizes, brief
         self.max_ops, self.deadline, self.max_seconds = max_ops, time.monotonic() + max_seconds, max_seconds
         self.call: Call | None = None
