@@ -93,7 +93,11 @@ class Choice:
         default="nearest", metadata=said("to the ``nearest`` width that alignment allows, or ``down`` to the next one.")
     )
     pools: Sequence[Collection[str]] | None = field(
-        default=None, metadata=said("roles, modules or globs over them that ``global`` ranks together; all by default.")
+        default=None,
+        metadata=said(
+            "roles, modules or globs over them that ``global`` ranks together; all by default. A width that one pool "
+            "names by its own module or role and another by a layer that reads it is in the first."
+        ),
     )
     uniform: bool = field(
         default=False,

@@ -12,6 +12,7 @@ from prunekit.coupling.groups import Group
 from prunekit.errors import InputError
 from prunekit.options.types import Ranking
 from prunekit.selection.patterns import names_of
+from prunekit.selection.ratio import matches
 
 RANKINGS: tuple[str, ...] = get_args(Ranking)
 
@@ -27,7 +28,7 @@ def pools_for(
     ``global`` ranks all groups together, or those of the roles in each of ``pools``; ``role`` those of one role;
     ``isomorphic`` those of one structure (Fang et al. 2024, arXiv 2407.04616): the same role, and parameters of the
     same ``kinds`` (what reads them), axes and coordinates a unit. Raises InputError where a pattern matches
-    nothing, or a group is in two pools.
+    nothing, or two pools name a group alike.
     """
     if ranking == "isomorphic":
         return {group.name: str(kind_of(group, kinds or {})) for group in groups}
@@ -56,8 +57,12 @@ def in_pool(pattern: str, group: Group) -> bool:
 
 
 def by_patterns(groups: Sequence[Group], pools: Sequence[Collection[str]]) -> dict[str, str]:
-    """Pool name per group name, from globs over roles and modules; the others of a role are a pool of their own."""
-    pool_of: dict[str, str] = {}
+    """Pool name per group name, from globs over roles and modules; the others of a role are a pool of their own.
+
+    A layer names the width that it writes and the one that it reads, which is its neighbour's: a group that two pools
+    name is in the one that names it for its own sake.
+    """
+    pool_of: dict[str, tuple[bool, str, str]] = {}
     for index, patterns in enumerate(pools):
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             matched = [group for group in groups if in_pool(pattern, group)]
@@ -67,8 +72,19 @@ def by_patterns(groups: Sequence[Group], pools: Sequence[Collection[str]]) -> di
                     f"{pattern!r} matches no role and no module", where="pools", hint=f"known roles: {roles}"
                 )
             for group in matched:
-                if pool_of.setdefault(group.name, str(index)) != str(index):
-                    raise InputError(
-                        f"{group.name} ({group.role}) is in two pools", where="pools", hint="name each group once"
-                    )
-    return {group.name: pool_of.get(group.name, group.role) for group in groups}
+                found = matches(pattern, group), str(index), pattern
+                known = pool_of.setdefault(group.name, found)
+                if known[1] != found[1] and known[0] == found[0]:
+                    raise _in_two(group, known[2], found)
+                pool_of[group.name] = max(known, found, key=lambda each: each[0])
+    return {group.name: pool_of[group.name][1] if group.name in pool_of else group.role for group in groups}
+
+
+def _in_two(group: Group, first: str, second: tuple[bool, str, str]) -> InputError:
+    own, _, pattern = second
+    why = "" if own else ": both hold layers that meet it, and neither the one that it is named after"
+    return InputError(
+        f"{group.name} ({group.role}) is in two pools, by {first!r} and by {pattern!r}{why}",
+        where="pools",
+        hint=f"name each group once: {group.name!r} in one pool, and in the other something that it does not match",
+    )

@@ -72,6 +72,17 @@ def test_pools_of_modules():
         kept(model, x, ratio=0.3, ranking="global", pools=[["nowhere"]])
 
 
+def test_pools_of_neighbours():
+    """A layer reads its neighbour's width: that is in the neighbour's pool, whichever comes first."""
+    model, x = network()
+    measured = {"align": 1, "normaliser": "none", "scorer": "magnitude", "ratio": 0.3, "ranking": "global"}
+    apart = kept(model, x, **measured, pools=[["0.weight:0"], ["2.weight:0"]])
+    for pools in ([["0"], ["2"]], [["2"], ["0"]], [["0*"], ["2*"]]):
+        assert kept(model, x, **measured, pools=pools) == apart
+    with pytest.raises(InputError, match=r"by '0' and by '0\.\*'"):
+        kept(model, x, **measured, pools=[["0"], ["0.*"]])
+
+
 class Transposed(nn.Module):
     """A layer whose weight has its output axis second."""
 
