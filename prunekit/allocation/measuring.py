@@ -140,7 +140,8 @@ class Meter:
             if self._divergence is None:
                 self._divergence = divergence_for(self.how.damage, outputs)
             self._dense.append([t.detach().clone() for _, t in outputs])
-        if not all(bool(t.isfinite().all()) or self.how.damage != "mse" for dense in self._dense for t in dense):
+        dense = [t for outputs in self._dense for t in outputs]  # a mask may make classes infinitely unlikely
+        if not all(bool(t.isfinite().all() if self.how.damage == "mse" else not t.isnan().any()) for t in dense):
             raise VerificationError(
                 "the outputs are not finite, so damage cannot be measured", hint="check the weights and the inputs"
             )

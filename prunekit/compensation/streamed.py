@@ -26,6 +26,7 @@ from prunekit.compensation.settings import Compensation
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import Inputs, normalise, sample_named
 from prunekit.modules.observing import Product, as_matrix, observed, rows_of
+from prunekit.modules.soundness import all_finite
 from prunekit.offloading import in_file
 from prunekit.plans.contents import Plan
 from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
@@ -122,6 +123,9 @@ def _swept(model: nn.Module, names: set[str], samples: Sequence[Inputs], how: Co
         most = how.rows or max(4096, 16 * features)
         taken = drawn_rows(row_count(product, output), -(-most // len(samples)), how.seed + 7919 * number + reads.calls)
         rows = rows_of(product, weight, taken.to(weight.device))
+        if not all_finite(rows):
+            where = f"calibration sample {number}"
+            raise PlanError(f"what {product.name} reads is not finite", where=where, hint="check the data")
         if len(samples) >= 4:
             (reads.split.held if number % 4 == 3 else reads.split.tried).add(rows)
         else:

@@ -24,6 +24,7 @@ from prunekit.inputs import Inputs
 from prunekit.options.measured import Measured
 from prunekit.planning.calibration_inputs import generated_for, samples_for
 from prunekit.planning.dropping import Dropping
+from prunekit.planning.finite_runs import refuse_odd_samples
 from prunekit.planning.settling import planned
 from prunekit.planning.targeted import filled_up, select_for_target, unreachable
 from prunekit.planning.variants import Attainable, sites_of
@@ -243,7 +244,8 @@ def measured_inputs(
     if data is None:
         logger.warning("no data given: damage is measured on %d generated inputs; pass data= for better", how.samples)
         return generated_for(model, structure.inputs, how.samples, seed)
-    return [sample.inputs for sample in samples_for(model, data, structure.inputs, how.samples)]
+    given = [sample.inputs for sample in samples_for(model, data, structure.inputs, how.samples)]
+    return refuse_odd_samples(model, given)
 
 
 def calibration(
@@ -253,4 +255,4 @@ def calibration(
     count = refit.samples if refit is not None else MAP_SAMPLES
     if data is None:
         return generated_for(model, structure.inputs, count, seed)
-    return [sample.inputs for sample in samples_for(model, data, structure.inputs, count)]
+    return refuse_odd_samples(model, [sample.inputs for sample in samples_for(model, data, structure.inputs, count)])

@@ -17,6 +17,7 @@ from prunekit.inputs.per_rank import ALONE, Alone, Meeting
 from prunekit.modules.soundness import all_finite
 from prunekit.modules.walk import state_tensors
 from prunekit.planning.calibration_inputs import check_runs, generated_for, generated_run, samples_for
+from prunekit.planning.finite_runs import refuse_not_finite
 from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
 from prunekit.registry import criterion
 from prunekit.scorers import Magnitude, Scorer, Statistics
@@ -57,9 +58,13 @@ def scored_by(
             raise
         if held is not None:
             check_runs(model, held)
+            refuse_not_finite(model, held)
         elif not generated_run(model, structure.inputs, GENERATED_SAMPLES, seed):
             logger.warning("the model does not run on all generated inputs: it is scored on the example inputs alone")
             return scored_by(given, model, structure, chosen, [Sample(structure.inputs)], seed, progress)
+        else:
+            drawn = generated_for(model, structure.inputs, GENERATED_SAMPLES, seed)
+            refuse_not_finite(model, [Sample(inputs) for inputs in drawn])
         if given is not None or not isinstance(error, _OF_A_MODEL):
             raise
         why = next(iter(str(error).splitlines()), type(error).__name__)

@@ -74,13 +74,13 @@ def influences(model: nn.Module, samples: Sequence[Sample], places: Sequence[Pas
         sums[path] += 1 - float(nn.functional.cosine_similarity(a, b, dim=-1).mean())
 
     with untouched(model, ()), torch.no_grad(), watched(model, blocks, note), overheard(model, terms, note):
-        for sample in samples:
+        for number, sample in enumerate(samples):
             inputs = to_model(sample, model).inputs
             model(*inputs.args, **inputs.kwargs)
-    found = {path: total / len(samples) for path, total in sums.items()}
-    if any(value != value for value in found.values()):
-        raise ScorerError("a stream is not finite", hint="check the checkpoint and the data")
-    return found
+            if any(value != value for value in sums.values()):
+                where = f"calibration sample {number}"
+                raise ScorerError("a stream is not finite", where=where, hint="check the checkpoint and the data")
+    return {path: total / len(samples) for path, total in sums.items()}
 
 
 def _outer(result: Any) -> dict[str, Tensor]:
