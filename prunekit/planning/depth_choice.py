@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from prunekit.plans.contents import Plan, Width
 from prunekit.removal.certificate import Certificate
 from prunekit.removal.covering import Cover, Unit
 from prunekit.removal.joint_plans import JointRemover
-from prunekit.removal.largest_set import Certifying, RefusedError, largest_certified
+from prunekit.removal.largest_set import Certifying, RefusedError, Remembering, largest_certified
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 class DepthChoice:
     """Blocks and branches while they are chosen: those that ``never`` go, and why some were ``refused``.
 
-    Where maps may stand for some ``remover`` is a JointRemover.
+    Where maps may stand for some ``remover`` is a JointRemover. ``known`` is what it said of sets of them.
     """
 
     groups: Sequence[Group]
@@ -32,6 +33,7 @@ class DepthChoice:
     cover: Cover
     never: set[Unit] = field(default_factory=set)
     refused: list[Frozen] = field(default_factory=list)
+    known: dict[Any, Any] = field(default_factory=dict)
 
     def kept(self, gone: Sequence[Unit]) -> dict[str, Tensor]:
         """What is left of every group that loses some, what goes along counted."""
@@ -78,6 +80,6 @@ class DepthChoice:
 
     def _with_maps(self, mapped: Collection[Unit]) -> Certifying:
         if not mapped:
-            return self.remover
+            return Remembering(self.remover, self.known)
         assert isinstance(self.remover, JointRemover)
-        return replace(self.remover, mapped=frozenset(mapped))
+        return Remembering(replace(self.remover, mapped=frozenset(mapped)), self.known, frozenset(mapped))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from prunekit.coupling.groups import Frozen, Group
-from prunekit.errors import PrunekitError, TraceError, VerificationError
+from prunekit.errors import PlanError, PrunekitError, TraceError, VerificationError
 from prunekit.plans.contents import Plan
 from prunekit.removal.certificate import Certificate
 
@@ -20,6 +21,31 @@ class Certifying(Protocol):
     """What makes certified plans: ``Remover`` of blocks, ``BranchRemover`` of branches."""
 
     def planned(self, kept: Kept) -> tuple[Plan, Certificate]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Remembering:
+    """``remover``, and what it said of each set of units: a run is made once, also where a set comes up again.
+
+    ``known`` may be shared by several that make other plans of the same units, each with an ``owner`` of its own.
+    """
+
+    remover: Certifying
+    known: dict[Hashable, tuple[Plan, Certificate] | PrunekitError]
+    owner: Hashable = None
+
+    def planned(self, kept: Kept) -> tuple[Plan, Certificate]:
+        """What ``remover.planned`` gives or raises."""
+        key = self.owner, tuple((name, tuple(units.tolist())) for name, units in sorted(kept.items()))
+        if key not in self.known:
+            try:
+                self.known[key] = self.remover.planned(kept)
+            except (VerificationError, TraceError, PlanError) as error:
+                self.known[key] = error
+        found = self.known[key]
+        if isinstance(found, PrunekitError):
+            raise found
+        return found
 
 
 class RefusedError(VerificationError):

@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import prunekit
 from prunekit.coupling import structure as structures
-from prunekit.errors import ScorerError
+from prunekit.errors import PrunekitError, ScorerError
 from prunekit.modules.walk import named_modules
+from prunekit.removal.certificate import Rerun
 from prunekit.selection.ratio import nearest
 from prunekit.tracing import modes, tape
 
@@ -98,6 +99,41 @@ def test_a_model_is_walked_a_few_times_a_call_and_not_at_every_step(residual, mo
     prunekit.prune(model, x, ratio=0.5, scorer="magnitude", verify="full")
     assert plain <= 9
     assert walks.calls <= plain + 2  # one for each run of the check
+
+
+class Nosy(Residual):
+    """Reads what its first block noted, which is not there when the block is gone."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks.extend(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16)) for _ in range(2))
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            block.seen = block(x)
+            x = x + block.seen
+        return self.last(x + 0 * self.blocks[0].seen)
+
+
+@pytest.mark.parametrize("roles", [["depth.mlp"], ["depth.block", "depth.mlp"]])
+@pytest.mark.parametrize("asked", [{"ratio": 0.2}, {"ratio": 0.5}, {"ratio": 0.9}, {"target": "params<=70%"}])
+def test_no_plan_of_depth_is_certified_twice(roles, asked, monkeypatch):
+    torch.manual_seed(0)
+    plans = []
+
+    def certify(trial, plan, *given):
+        plans.append(plan)
+        return certify_once(trial, plan, *given)
+
+    certify_once = Rerun.certify
+    monkeypatch.setattr(Rerun, "certify", certify)
+    try:
+        prunekit.plan(Nosy().eval(), torch.randn(2, 6), roles=roles, data=[torch.randn(2, 6)], **asked)
+    except PrunekitError:
+        assert asked == {"ratio": 0.9}
+    assert plans
+    assert [plan for plan in set(plans) if plans.count(plan) > 1] == []
 
 
 def test_a_weight_is_read_once_to_be_scored_and_found_finite(residual):
