@@ -18,7 +18,10 @@ PrunekitError
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
 
 
 class PrunekitError(Exception):
@@ -118,3 +121,33 @@ def expect(name: str, value: object, accepted: str, *, fits: bool) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= 60 else type(value).__name__
         raise InputError(f"{name}={shown} cannot be used", where=name, hint=f"pass {accepted}")
+
+
+def as_plain(value: Any) -> Any:
+    """Numbers of numpy and the like as Python's own, in mappings, lists and tuples too; anything else as it is.
+
+    A number is taken as the decimal that is written: 0.3 in 32 bits is 0.3, which JSON can hold and checks compare.
+    """
+    if type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        pairs = {key: as_plain(each) for key, each in value.items()}
+        return pairs if any(pairs[key] is not value[key] for key in pairs) else value
+    if type(value) in (list, tuple):
+        items = [as_plain(each) for each in value]
+        return type(value)(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    if str(getattr(value, "dtype", "")) == "bool" and not getattr(value, "ndim", 1):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(str(value)) if hasattr(value, "dtype") else float(value)
+    return value
+
+
+def with_plain_fields(record: Any) -> None:
+    """``as_plain`` of every field of a frozen dataclass that is being made: the first thing of ``__post_init__``."""
+    for each in fields(record):
+        given = getattr(record, each.name)
+        if (plain := as_plain(given)) is not given:
+            object.__setattr__(record, each.name, plain)

@@ -21,7 +21,7 @@ from prunekit.comparison.trials import Comparison, Line, Trial
 from prunekit.compensation.settings import Compensation, as_compensation, name_of_compensation
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.errors import InputError, PrunekitError, ScorerError
+from prunekit.errors import InputError, PrunekitError, ScorerError, as_plain
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.options import Options
 from prunekit.options.keywords import takes_options
@@ -86,6 +86,7 @@ def compare(
             while another does not is a line with the reason.
         PrunekitError: what stops the control stops the comparison: no trace, nothing to prune, a target out of reach.
     """
+    seeds, images = as_plain(seeds), as_plain(images)
     _check_seeds(seeds, images)
     makers = _makers(scorers)
     options = (options or Options()).replaced(**keywords)

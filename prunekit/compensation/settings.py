@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from prunekit.compensation.known import Compensations
-from prunekit.errors import InputError
+from prunekit.errors import InputError, with_plain_fields
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, math.inf)
 
@@ -37,6 +37,7 @@ class Compensation:
     memory: int = 4 << 30
 
     def __post_init__(self) -> None:
+        with_plain_fields(self)
         strength = 1.0 if self.strength is None else self.strength
         least = min(self.samples, 1 if self.rows is None else self.rows, self.memory)
         if not 0 < strength < math.inf or least < 1:

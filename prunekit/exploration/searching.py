@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunekit.api import trace
 from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
-from prunekit.errors import PlanError, ScorerError, TraceError, VerificationError, expect
+from prunekit.errors import PlanError, ScorerError, TraceError, VerificationError, as_plain, expect
 from prunekit.exploration.samplers import Ask, asked_in_turn
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.options import Options
@@ -105,6 +105,7 @@ def search(
         ScorerError: ``score`` gave no finite number.
     """
     expect("score", score, "a function (model) -> number", fits=callable(score))
+    trials = as_plain(trials)
     expect("trials", trials, "a whole number >= 1", fits=type(trials) is int and trials >= 1)
     options = (options or Options()).replaced(**keywords)
     options.refuse("prunekit.search", NOT_SEARCHED)

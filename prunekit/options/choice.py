@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from prunekit.errors import InputError
+from prunekit.errors import InputError, as_plain, with_plain_fields
 from prunekit.options.checks import (
     check_align,
     check_bool,
@@ -110,10 +110,12 @@ class Choice:
     seed: int = field(default=0, metadata=said("of generated inputs and of the symmetry check.", setting=0))
 
     def __post_init__(self) -> None:
+        with_plain_fields(self)
         check_scorer("scorer", self.scorer)
+        _with_plain_numbers(self)
         check_word("ranking", self.ranking, get_args(Ranking))
         check_word("rounding", self.rounding, get_args(Rounding))
-        if self.align != "auto":
+        if not isinstance(self.align, str) or self.align != "auto":
             check_align("align", self.align)
         check_align("granularity", self.granularity)
         check_pools("pools", self.pools)
@@ -135,3 +137,14 @@ class Choice:
             refuse("normaliser", None, "the name of one, or a function (units,) -> (units,)")
         if not isinstance(self.normaliser, str):
             check_call("normaliser", self.normaliser, "(units,) -> (units,), or a name")
+
+
+def _with_plain_numbers(choice: Choice) -> None:
+    """A criterion's own numbers are taken as the options' are."""
+    scorer: Any = choice.scorer
+    if not is_dataclass(scorer):
+        return
+    given = {each.name: getattr(scorer, each.name) for each in fields(scorer) if each.init}
+    changed = {name: plain for name, value in given.items() if (plain := as_plain(value)) is not value}
+    if changed:
+        object.__setattr__(choice, "scorer", replace(cast("Any", scorer), **changed))

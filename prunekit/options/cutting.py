@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
+from prunekit.errors import with_plain_fields
 from prunekit.options.checks import check_call, check_word, refuse
 from prunekit.options.fields import said
 from prunekit.options.schedules import Schedule, portions
@@ -67,6 +68,7 @@ class Cutting:
     )
 
     def __post_init__(self) -> None:
+        with_plain_fields(self)
         check_word("verify", self.verify, get_args(Verify))
         check_call("on_step", self.on_step, "(model, step, steps)")
         if self.latency is not None and not hasattr(self.latency, "total"):

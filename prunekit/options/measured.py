@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from prunekit.errors import InputError
+from prunekit.errors import InputError, with_plain_fields
 
 Damages = Literal["auto", "kl", "mse"]
 Allocations = Literal["ranked", "measured"]
@@ -43,6 +43,7 @@ class Measured:
     store: str | Path | None = field(default=None)
 
     def __post_init__(self) -> None:
+        with_plain_fields(self)
         shares = tuple(self.widths)
         if not shares or not all(type(w) in (int, float) and 0 < w < 1 for w in shares):
             raise InputError(f"widths={self.widths!r} cannot be tried", where="widths", hint="pass shares in (0, 1)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prunekit.errors import InputError
+from prunekit.errors import InputError, with_plain_fields
 from prunekit.options.checks import check_bool, check_names, check_ratio, refuse
 from prunekit.options.fields import said
 from prunekit.options.shares import DEFAULT_RATIO, read_shares
@@ -75,6 +75,7 @@ class Scope:
     )
 
     def __post_init__(self) -> None:
+        with_plain_fields(self)
         if self.ratio is not None and self.target is not None:
             raise InputError("ratio and target both say how much goes", where="target", hint="give one of them")
         if self.target is not None:
