@@ -10,7 +10,8 @@ from torch import nn
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
 from prunekit.options import Options
-from prunekit.planning.deep import deep_draft, for_blocks
+from prunekit.planning.depth_criteria import for_blocks
+from prunekit.planning.depth_search import deep_draft
 from prunekit.planning.parting import Parted, parted
 from prunekit.planning.sharing import shared_target
 from prunekit.planning.width_drafts import Draft, widths_after, widths_draft

@@ -17,7 +17,7 @@ from prunekit.modules.snapshot import kept_as_is
 from prunekit.options import Options
 from prunekit.options.schedules import portions
 from prunekit.options.types import Ratio
-from prunekit.planning.deep import for_blocks, for_widths
+from prunekit.planning.depth_criteria import for_blocks, for_widths
 from prunekit.planning.drafting import depth_draft, draft
 from prunekit.planning.measured import calibration
 from prunekit.planning.parting import parted

@@ -11,7 +11,7 @@ from prunekit.allocation.measuring import Meter
 from prunekit.compensation.settings import Compensation
 from prunekit.errors import NothingToPruneError, PlanError, PrunekitError, SelectionError, VerificationError
 from prunekit.inputs import Inputs
-from prunekit.planning.deep import Deep
+from prunekit.planning.depth_search import Deep
 from prunekit.plans.contents import Plan
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from prunekit.inputs import Inputs
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.planning.candidates import choose
-from prunekit.planning.deep import Deep, DepthSearch, for_blocks, for_widths
 from prunekit.planning.depth_bounds import caps_of, least_of
+from prunekit.planning.depth_criteria import for_blocks, for_widths
+from prunekit.planning.depth_search import Deep, DepthSearch
 from prunekit.planning.dropping import Drop, Dropping, Proposal, carried
 from prunekit.planning.measured import calibration, measured_inputs
 from prunekit.planning.mixing import Mixing, is_met

@@ -23,7 +23,8 @@ from prunekit.options.measured import as_measured
 from prunekit.options.types import Ratio
 from prunekit.planning.aiming import Fixed, as_wanted, is_timed, within_target
 from prunekit.planning.candidates import choose, nothing_to_prune
-from prunekit.planning.deep import Deep, for_widths
+from prunekit.planning.depth_criteria import for_widths
+from prunekit.planning.depth_search import Deep
 from prunekit.planning.dropping import Dropping
 from prunekit.planning.folds import Note
 from prunekit.planning.liked_widths import with_liked_widths

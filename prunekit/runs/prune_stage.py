@@ -27,7 +27,7 @@ from prunekit.options.measured import as_measured
 from prunekit.options.together import from_settings
 from prunekit.options.types import Align
 from prunekit.planning.candidates import choose
-from prunekit.planning.deep import for_blocks, for_widths
+from prunekit.planning.depth_criteria import for_blocks, for_widths
 from prunekit.planning.parting import parted, scopes_of
 from prunekit.planning.drafting import draft
 from prunekit.planning.width_drafts import Draft

@@ -14,7 +14,7 @@ from prunekit.allocation.costing import Costs, Dropped, with_dropped
 from prunekit.allocation.sites import Site, Variant
 from prunekit.coupling.cost import measure_ops
 from prunekit.options import Options
-from prunekit.planning.deep import DepthSearch
+from prunekit.planning.depth_search import DepthSearch
 from prunekit.quantities.gauge import Gauge, fields_of
 from prunekit.quantities.plan_cost import map_terms
 from prunekit.roles import DEPTH
