@@ -57,8 +57,8 @@ class Choice:
         default="ranked",
         metadata=said(
             "``ranked`` shares a target out by the ranking; ``measured`` by what every width damages in the model's "
-            "outputs, measured one at a time, and the best set of widths within the target; ``prunekit.Measured(...)`` "
-            "says how. It needs a target.",
+            "outputs, measured one at a time, and the best set of widths within the target, or of blocks and branches "
+            "where these are asked for; ``prunekit.Measured(...)`` says how. It needs a target.",
             flag="ranked, or measured: widths by what each damages in the outputs.",
             setting="ranked",
             choices=("ranked", "measured"),

@@ -46,8 +46,8 @@ class Cutting:
         default=None,
         metadata=said(
             '``"affine"`` puts the affine map of least squares, fitted on ``data``, in the place of every block or '
-            "residual branch that goes (roles ``depth.*``); nothing stands there by default. Within a target over "
-            "depth and widths, of those where that damages less for what it costs.",
+            "residual branch that goes (roles ``depth.*``); nothing stands there by default. Within a target "
+            "by measured damage, of those where that damages less for what it costs.",
             flag="affine: what a block or branch that goes did to its stream, as one linear layer.",
             setting="",
             choices=("", "affine"),

@@ -53,7 +53,7 @@ def _named_by(path: str, group: Group, unit: int, structure: Structure) -> set[s
 
 def most_of(groups: Sequence[Group], structure: Structure, options: Options) -> dict[str, int]:
     """How many units of each group are taken at most: of those that may go, where a ratio says something of them."""
-    shares = ratios(groups, options.scope.share) if options.scope.target is None else {}
+    shares = ratios(groups, narrowed(options.scope.share, groups)) if options.scope.target is None else {}
     most = caps_of(groups, structure, options)
     return {name: 0 if shares and shares[name] is None else count for name, count in most.items()}
 

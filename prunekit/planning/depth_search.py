@@ -56,6 +56,7 @@ def deep_draft(
     progress: Any = None,
     baseline: Baseline | None = None,
     sizes: Mapping[str, int] | None = None,
+    gone: Mapping[str, int] | None = None,
 ) -> Deep:
     """The blocks that go at a ratio of all that may, or until a target is met, those of least importance first.
 
@@ -63,7 +64,7 @@ def deep_draft(
     without weights, ScorerError for a criterion of widths.
     """
     search = DepthSearch.of(model, structure, options, data=data, progress=progress)
-    made = search.settled(baseline, sizes)
+    made = search.settled(baseline, sizes, gone)
     for each in search.choice.refused:
         logger.warning("%s is left alone: %s", each.name, each.reason)
     return made
@@ -98,9 +99,14 @@ class DepthSearch:
         choice, order, asked = _begun(model, structure, options, data, progress, maps)
         return cls(model, structure, options, choice, order, asked)
 
-    def settled(self, baseline: Baseline | None = None, sizes: Mapping[str, int] | None = None) -> Deep:
+    def settled(
+        self,
+        baseline: Baseline | None = None,
+        sizes: Mapping[str, int] | None = None,
+        gone: Mapping[str, int] | None = None,
+    ) -> Deep:
         """As many units gone as the options' ratio or target says. Raises what ``deep_draft`` raises."""
-        return self._until(enough_asked(self.model, self.structure, self.options, baseline, sizes))
+        return self._until(enough_asked(self.model, self.structure, self.options, baseline, sizes, gone))
 
     def steps(self) -> Iterator[Deep]:
         """The plan without one unit, without two, and so on as far as they may go.

@@ -10,11 +10,14 @@ from torch import nn
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
 from prunekit.options import Options
+from prunekit.options.measured import as_measured
+from prunekit.planning.depth_by_damage import as_draft, depth_within_target
 from prunekit.planning.depth_criteria import for_blocks
+from prunekit.planning.depth_options import check_depth_options
 from prunekit.planning.depth_search import deep_draft
 from prunekit.planning.parting import Parted, parted
 from prunekit.planning.sharing import shared_target
-from prunekit.planning.width_drafts import Draft, widths_after, widths_draft
+from prunekit.planning.width_drafts import Draft, check_allocation, widths_after, widths_draft
 from prunekit.quantities.gauge import Baseline
 
 
@@ -27,20 +30,29 @@ def draft(
     progress: Any = None,
     baseline: Baseline | None = None,
     sizes: Mapping[str, int] | None = None,
+    gone: Mapping[str, int] | None = None,
 ) -> Draft:
     """A plan with everything that led to it.
 
     ``baseline`` is what a relative target refers to, if not ``structure``; ``sizes`` what a ratio refers to, see
-    ``Conditions``. Raises NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
+    ``Conditions``, and ``gone`` how many of them went earlier, of depth, by group and role. Raises
+    NothingToPruneError, and with ``uniform`` ConfigError where no plan can be said.
     """
     parts = parted(options)
     _check_maps(parts)
     if parts.depth is not None:
+        if parts.widths is None:
+            check_depth_options(model, parts.depth)
+            check_allocation(parts.depth, structure)
         held = None if data is None else list(data)  # read more than once
         if parts.widths is not None and options.scope.target is not None:
             return shared_target(model, structure, parts.depth, parts.widths, held, progress, baseline)
+        how = as_measured(parts.depth.choice.allocation)
+        if parts.widths is None and how is not None:
+            return depth_within_target(model, structure, parts.depth, how, held, progress, baseline)
         asked = parts.depth if parts.widths is None else for_blocks(parts.depth)
-        deep = depth_draft(model, structure, asked, data=held, progress=progress, baseline=baseline, sizes=sizes)
+        before: dict[str, Any] = {"baseline": baseline, "sizes": sizes, "gone": gone}
+        deep = depth_draft(model, structure, asked, data=held, progress=progress, **before)
         return deep if parts.widths is None else widths_after(model, structure, deep, parts.widths, held, progress)
     return widths_draft(model, structure, options, data=data, progress=progress, baseline=baseline, sizes=sizes)
 
@@ -62,5 +74,4 @@ def _check_maps(parts: Parted) -> None:
 
 def depth_draft(model: nn.Module, structure: Structure, options: Options, **given: Any) -> Draft:
     """The plan of ``deep_draft``, whose errors it raises, as a draft."""
-    found = deep_draft(model, structure, options, **given)
-    return Draft(found.plan, found.kept, structure, None, (), found.scorer, found.certificate)
+    return as_draft(deep_draft(model, structure, options, **given), structure)

@@ -17,6 +17,7 @@ from prunekit.modules.snapshot import kept_as_is
 from prunekit.options import Options
 from prunekit.options.schedules import portions
 from prunekit.options.types import Ratio
+from prunekit.planning.depth_amount import gone_so_far, original_sizes
 from prunekit.planning.depth_criteria import for_blocks, for_widths
 from prunekit.planning.drafting import depth_draft, draft
 from prunekit.planning.measured import calibration
@@ -73,8 +74,7 @@ def cut_in_steps(
     structure, options = _without_blocks(model, structure, options, held, progress, trace, done)
     blocks = len(done.drafts)
     baseline, inputs = done.baseline, structure.inputs
-    deep = structure.depth.groups if parted(options).depth is not None else ()
-    sizes = {group.name: group.size for group in (*structure.groups, *deep)}
+    sizes = original_sizes(structure, deep=parted(options).depth is not None)
     if cutting.on_step is not None:
         done.undos.append(Undo([kept_as_is(model)]))
     try:
@@ -83,7 +83,9 @@ def cut_in_steps(
                 structure = trace(model, inputs)
             step = options if part == 1 else _part_of(options, part, baseline)
             try:
-                made = draft(model, structure, step, data=held, progress=progress, baseline=baseline, sizes=sizes)
+                gone = gone_so_far(each.plan for each in done.drafts[blocks:])
+                known: dict[str, Any] = {"baseline": baseline, "sizes": sizes, "gone": gone}
+                made = draft(model, structure, step, data=held, progress=progress, **known)
             except NothingToPruneError:
                 if number == len(parts) and len(done.drafts) == blocks:
                     raise

@@ -106,13 +106,13 @@ class Mixing:
         least = min(range(len(self.tried)), key=lambda n: self.tried[n].damage)
         return len(self.tried) - 1 - least
 
-    def remarks(self, best: Mix, told: Sequence[str]) -> list[str]:
-        """What was tried, for the report."""
+    def remarks(self, over: str, best: Mix, told: Sequence[str]) -> list[str]:
+        """What was tried, for the report; ``over`` says what the target is spent on."""
         steps = ", ".join(f"{mix.name} {mix.damage:.4g}" for mix in self.tried if mix.steps is not None)
         others = ", ".join(f"{mix.name} {mix.damage:.4g} ({mix.gone})" for mix in self.tried if mix.steps is None)
         passes = self.meter.bill.passes
         return [
-            f"depth and widths within one target: damage by units of depth gone: {steps}; other sets (units gone): "
+            f"{over}: {f'damage by units of depth gone: {steps}; other sets' if steps else 'sets'} (units gone): "
             f"{others or 'none'}; {best.gone} are taken, of {best.name!r}, which damages {best.damage:.4g}; "
             f"{passes:.1f} forward passes over {self.measured} inputs",
             *told,

@@ -18,11 +18,11 @@ from prunekit.inputs import Inputs
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.planning.candidates import choose
-from prunekit.planning.depth_bounds import caps_of, least_of
+from prunekit.planning.depth_by_damage import as_draft, droppable, map_samples
 from prunekit.planning.depth_criteria import for_blocks, for_widths
 from prunekit.planning.depth_search import Deep, DepthSearch
-from prunekit.planning.dropping import Drop, Dropping, Proposal, carried
-from prunekit.planning.measured import calibration, measured_inputs
+from prunekit.planning.dropping import Dropping, Proposal, carried
+from prunekit.planning.measured import measured_inputs
 from prunekit.planning.mixing import Mixing, is_met
 from prunekit.planning.width_drafts import (
     Draft,
@@ -71,9 +71,7 @@ def shared_target(
         )
     inputs = measured_inputs(model, structure, data, how, choice.seed)
     has_maps = depth.cutting.replace is not None
-    fits = calibration(model, structure, data, refit, choice.seed) if has_maps else inputs
-    if has_maps:  # a map looks better than it is on what it was fitted to
-        fits = fits[len(inputs) :] or fits
+    fits = map_samples(model, structure, data, refit, choice.seed, inputs) if has_maps else inputs
     mixing = Mixing(Meter.of(model, how, inputs), refit, fits, len(inputs))
     asked = for_blocks(depth.replaced(replace=None), how.samples)
     try:
@@ -84,7 +82,7 @@ def shared_target(
     shared = _Shared(model, structure, search, widths, data, progress, baseline, fits if has_maps else None)
     mixing.one_after_another(search.steps(), shared.ranked)
     mixing.add("depth alone", None, shared.depth_alone)
-    dropping = shared.dropping() if any(mix.deep for mix in mixing.tried) else None
+    dropping = droppable(search, shared.fits) if any(mix.deep for mix in mixing.tried) else None
     mixing.add("measured widths alone", None, partial(shared.measured, dropping))
     for each in () if dropping is None else dropping.proposals:
         if (deep := search.without(each.gone, each.mapped)) is not None:
@@ -95,7 +93,11 @@ def shared_target(
         best = mixing.best()
     made: Draft = best.made
     told = () if dropping is None else dropping.told
-    return replace(made, remarks=(*mixing.remarks(best, told), *made.remarks), damage=best.damage)
+    return replace(
+        made,
+        remarks=(*mixing.remarks("depth and widths within one target", best, told), *made.remarks),
+        damage=best.damage,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,16 +128,7 @@ class _Shared:
 
     def depth_alone(self, deep: Deep | None) -> Draft:
         """The target met without any width."""
-        found = self.search.settled(self.baseline)
-        return Draft(found.plan, found.kept, self.structure, None, (), found.scorer, found.certificate)
-
-    def dropping(self) -> Dropping:
-        """What may be dropped beside widths; nothing where so much of it has to go that a program is no help."""
-        options, choice = self.search.options, self.search.choice
-        most = caps_of(choice.groups, self.structure, options)
-        alone = [] if any(least_of(choice.groups, options).values()) else self.search.alone()
-        drops = [Drop(unit, plan, None if self.fits is None else choice.with_map(unit)) for unit, plan in alone]
-        return Dropping(drops, choice.cover, most, self.fits or ())
+        return as_draft(self.search.settled(self.baseline), self.structure)
 
     def as_proposed(self, proposal: Proposal, known: Mapping[str, Tensor], deep: Deep | None) -> Draft:
         """What a program chose, in the model that is left; by ranking there where its groups are other ones."""
@@ -175,4 +168,4 @@ class _Shared:
             gauge = Gauge.of(self.model, traced_again(self.model, self.structure), target, self.baseline)
             if not gauge.met(gauge.exactly({})):
                 raise SelectionError(error.what, where=error.where, hint=error.hint) from error
-        return Draft(deep.plan, deep.kept, self.structure, None, (), deep.scorer, deep.certificate)
+        return as_draft(deep, self.structure)

@@ -47,13 +47,7 @@ def uniform_draft(model: nn.Module, structure: Structure, options: Options, make
         InputError: if no plug-in knows the library of the model.
         ConfigError: if the configuration can say none of them; lists what it builds otherwise.
     """
-    words = words_of(model)
-    if words is None:
-        raise InputError(
-            f"nobody knows a configuration of {type(model).__name__} that could say widths",
-            where="uniform",
-            hint="install the plug-in for its library, such as prunekit-hf; else leave uniform out",
-        )
+    words = known_words(model)
     best: tuple[int, D] | None = None
     troubles: list[str] = []
     for attempt in _attempts(structure, options):
@@ -67,6 +61,18 @@ def uniform_draft(model: nn.Module, structure: Structure, options: Options, make
             hint="name other roles or another ratio; or leave uniform out, and load the saved folder by prunekit.load",
         )
     return best[1]
+
+
+def known_words(model: nn.Module) -> Words:
+    """What the model's own configuration can say. Raises InputError where no plug-in knows its library."""
+    words = words_of(model)
+    if words is None:
+        raise InputError(
+            f"nobody knows a configuration of {type(model).__name__} that could say widths",
+            where="uniform",
+            hint="install the plug-in for its library, such as prunekit-hf; else leave uniform out",
+        )
+    return words
 
 
 def _attempts(structure: Structure, options: Options) -> Iterator[Options]:

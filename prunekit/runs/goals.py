@@ -14,6 +14,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import SelectionError
 from prunekit.options import Options, Scope
 from prunekit.planning.candidates import choose
+from prunekit.planning.depth_amount import original_sizes
 from prunekit.planning.iteration import part_of
 from prunekit.quantities.gauge import Allowance, Baseline, Gauge
 from prunekit.recipes.stages import Prune, Stage
@@ -57,7 +58,7 @@ class Shares:
         widths = [cut for cut in cuts if not cut.deep]
         if baseline is not None and len({cut.pools for cut in widths}) > 1:
             common = _common(goal, widths, part, structure, baseline)
-        sizes = {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}
+        sizes = original_sizes(structure)
         return cls(goal, baseline, sizes, cuts[-1].pools, common, any(cut.deep for cut in cuts))
 
     @classmethod
@@ -70,7 +71,7 @@ class Shares:
         if baseline is not None:
             baseline = replace(baseline, quantities=told["quantities"])
         apart = any(isinstance(stage, Prune) and stage.deep for stage in stages)
-        sizes = {g.name: g.size for g in (*structure.groups, *structure.depth.groups)}
+        sizes = original_sizes(structure)
         return cls(goal, baseline, sizes, pools, told["common"], apart)
 
     def values(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from prunekit.options.together import from_settings
 from prunekit.options.types import Align
 from prunekit.planning.candidates import choose
 from prunekit.planning.depth_criteria import for_blocks, for_widths
+from prunekit.planning.depth_options import beside_widths
 from prunekit.planning.parting import parted, scopes_of
 from prunekit.planning.drafting import draft
 from prunekit.planning.width_drafts import Draft
@@ -73,7 +74,7 @@ class Asked:
     Attributes:
         options: the user's, and those among the recipe's settings; the stage has a word in them too.
         images: samples that scores are taken from.
-        baseline, sizes: what relative targets and partial ratios refer to; see ``runs/goals.py``.
+        baseline, sizes, gone: what relative targets and partial ratios refer to; see ``runs/goals.py``.
         lean: what the model is scored in; see ``ModelEntry.lean``.
         reinitialise: whether weights are drawn anew after the cut.
     """
@@ -82,6 +83,7 @@ class Asked:
     images: int
     baseline: Baseline | None = None
     sizes: Mapping[str, int] | None = None
+    gone: Mapping[str, int] | None = None
     lean: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext
     reinitialise: bool = False
 
@@ -125,7 +127,7 @@ def _drafted(
     if stage.deep or parted(asked.options).depth is not None:
         options = of_blocks(asked.options, stage) if stage.deep else asked.options
         data = [sample.inputs for sample in Batches(samples, asked.images)]
-        known: dict[str, Any] = {"baseline": asked.baseline, "sizes": asked.sizes}
+        known: dict[str, Any] = {"baseline": asked.baseline, "sizes": asked.sizes, "gone": asked.gone}
         return draft(part, structure, options, data=data, progress=progress, **known)
     roles = reached(structure, stage)
     options = asked.options if roles is None else asked.options.replaced(roles=roles)
@@ -161,8 +163,7 @@ def of_blocks(options: Options, stage: Prune) -> Options:
     roles = [role for pool in stage.pools for role in pool]
     depth = parted(options.replaced(roles=roles, include=None)).depth
     assert depth is not None
-    # ranked: a measured allocation is of widths, and follows
-    return for_blocks(depth.replaced(allocation="ranked", compensate=None))
+    return for_blocks(beside_widths(depth))
 
 
 def of_widths(options: Options) -> Options:

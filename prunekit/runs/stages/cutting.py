@@ -10,6 +10,7 @@ from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
 from prunekit.offloading.copies import copied_in_files
 from prunekit.options.measured import as_measured
+from prunekit.planning.depth_amount import gone_so_far
 from prunekit.planning.parting import scopes_of
 from prunekit.plans.contents import Plan
 from prunekit.recipes.stages import Distil, Prune
@@ -54,6 +55,8 @@ def asked_of(job: Job, run: UnderWay, stage: Prune, structure: Structure) -> Ask
     options = job.settings.options.replaced(ratio=ratio, target=target)
     if run.shares.apart and not stage.deep:
         options = of_widths(options)
+    elif any(isinstance(each, Prune) and not each.deep for each in job.stages):
+        options = options.replaced(allocation="ranked") if stage.deep else options  # the measured one is of widths
     how = as_measured(options.choice.allocation)
     if how is not None and how.store is None and run.kept is not None and job.ranks.first:
         options = options.replaced(allocation=replace(how, store=run.kept.path / DAMAGES))
@@ -62,17 +65,18 @@ def asked_of(job: Job, run: UnderWay, stage: Prune, structure: Structure) -> Ask
         images=job.settings.sampling.images,
         baseline=run.shares.baseline,
         sizes=_sizes_known(run, structure),
+        gone=gone_so_far(run.position.plans),
         lean=partial(lean, job),
         reinitialise=stage.reinitialise,
     )
 
 
 def _sizes_known(run: UnderWay, structure: Structure) -> dict[str, int]:
-    """The original's units by group name; once blocks went, of containers alone: widths bear the numbers of blocks."""
+    """The original's units by group name; once blocks went, of depth alone: widths bear the numbers of blocks."""
     if not any(plan.removals for plan in run.position.plans):
         return dict(run.shares.sizes)
-    containers = {group.name for group in structure.depth.groups}
-    return {name: size for name, size in run.shares.sizes.items() if name in containers}
+    widths = {group.name for group in structure.groups}
+    return {name: size for name, size in run.shares.sizes.items() if name not in widths}
 
 
 def _passes_by(job: Job, run: UnderWay, stage: Prune) -> bool:
