@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -105,21 +107,40 @@ def _set_of_experts(
     return Group(container, EXPERT_IN_LIST, size, tuple(members), block=container, **known)
 
 
-def routers_narrowed(
-    group: Group, left: int, terms: Sequence[CostTerm], shapes: Mapping[int, tuple[int, ...]]
-) -> dict[int, tuple[int, ...]]:
-    """Shapes of the tensors of a router, and of what it multiplies, when so many experts are left.
+def terms_without(
+    group: Group, kept: Sequence[int], terms: Iterable[CostTerm], trace: Trace, is_bound: Callable[[Ref, int], bool]
+) -> Iterator[CostTerm]:
+    """``terms`` when of a list of experts these are left: the router has a row for each, and they do all the work.
 
-    Of every product one axis of as many places as there are experts shrinks: which of several is all one to a product.
+    Of what the router holds and multiplies one axis of as many places as there are experts shrinks, of several one
+    that ``is_bound`` to its length. Where every token is given to as many experts as are chosen, those that are left
+    take the tokens of those that go; where every expert gets every token, what goes spares its work.
     """
-    route = group.routes[0]
-    found: dict[int, tuple[int, ...]] = {}
+    route, places = group.routes[0], group.places
+    gone = [path for unit, path in enumerate(places) if unit not in kept]
+    by_token = _rows_given(trace, places) == group.least * _rows_given(trace, [route.router])
+    heirs = {path: places[kept[number % len(kept)]] for number, path in enumerate(gone)}
     for term in terms:
-        if term.module != route.router and not any(ref.name in route.beside for ref, _ in term.axes):
-            continue
-        for ref, axis in term.axes:
-            shape = found.get(ref.id, shapes.get(ref.id, ref.shape))
-            if ref.shape[axis] == group.size:
-                found[ref.id] = (*shape[:axis], left, *shape[axis + 1 :])
-                break
-    return found
+        inside = next((path for path in gone if is_inside(term.module, [path])), None)
+        if inside is not None:
+            if by_token and "macs" in term.counts:
+                yield replace(term, module=heirs[inside] + term.module[len(inside) :])
+        elif term.module == route.router or any(ref.name in route.beside for ref, _ in term.axes):
+            yield _shrunk(term, group.size, len(kept), is_bound)
+        else:
+            yield term
+
+
+def _rows_given(trace: Trace, paths: Sequence[str]) -> int:
+    """How many rows of features these modules are given in one pass, all calls together."""
+    calls = [call for call in trace.modules if call.module in paths and call.given]
+    return sum(math.prod(call.given[0].shape[:-1]) for call in calls)
+
+
+def _shrunk(term: CostTerm, size: int, left: int, is_bound: Callable[[Ref, int], bool]) -> CostTerm:
+    """The term with ``left`` in the place of an axis of ``size``."""
+    fitting = [number for number, (ref, axis) in enumerate(term.axes) if ref.shape[axis] == size]
+    if not fitting:
+        return term
+    number = next((each for each in fitting if is_bound(*term.axes[each])), fitting[0])
+    return replace(term, axes=term.axes[:number] + term.axes[number + 1 :], factor=term.factor * left)

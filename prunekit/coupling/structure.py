@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -18,14 +18,14 @@ from prunekit.coupling.blocks import Depth, find_depth, is_inside
 from prunekit.coupling.branches import find_branches
 from prunekit.coupling.cost import Cost, CostTerm, by_module, measure_ops, terms
 from prunekit.coupling.coupler import Coupler
-from prunekit.coupling.expert_lists import find_expert_lists, routers_narrowed
+from prunekit.coupling.expert_lists import find_expert_lists, terms_without
 from prunekit.coupling.fates import Fates, resolve
 from prunekit.coupling.groups import Frozen, Group, Member, Tap, Tie
 from prunekit.coupling.lengths import Lengths
 from prunekit.coupling.systems import Systems
 from prunekit.coupling.taps import find_taps
 from prunekit.coupling.ties import find_ties
-from prunekit.graph.nodes import Trace, packet
+from prunekit.graph.nodes import Ref, Trace, packet
 from prunekit.inputs import Inputs
 from prunekit.labels.labelling import Equation
 from prunekit.labels.vectors import Axis
@@ -174,14 +174,23 @@ class Structure:
 
     def _left(self, kept: Mapping[str, Tensor]) -> tuple[tuple[CostTerm, ...], dict[int, tuple[int, ...]]]:
         """Terms of what is left when blocks are gone, and shapes that change when widths are."""
-        gone = self.gone(kept)
-        parts = tuple(term for term in self.terms if not is_inside(term.module, gone)) if gone else self.terms
         deep = self._of_depth(kept)
         shapes = self.shapes(kept) if kept.keys() - deep else {}
-        for group in (self.depth.group(name) for name in kept if name in deep):
+        return self.terms_left(kept, self.gone(kept)), shapes
+
+    def terms_left(self, kept: Mapping[str, Tensor], gone: Sequence[str]) -> tuple[CostTerm, ...]:
+        """What the cost is a sum of without the modules ``gone``, when lists of experts keep the given units."""
+        left: Iterable[CostTerm] = self.terms
+        for group in (self.depth.group(name) for name in self._of_depth(kept)):
             if group.routes:
-                shapes |= routers_narrowed(group, len(kept[group.name]), parts, shapes)
-        return parts, shapes
+                left = terms_without(group, kept[group.name].tolist(), left, self.trace, self._is_bound)
+        return tuple(term for term in left if not is_inside(term.module, gone)) if gone else self.terms
+
+    def _is_bound(self, ref: Ref, axis: int) -> bool:
+        """Whether an axis of a tensor keeps its length whatever widths go."""
+        axes = self.coupler.axes.get(ref.id)
+        vector = None if axes is None else axes[axis]
+        return vector is None or not self.rows.all[self.rows.number(vector)].groups
 
     @cached_property
     def _deep(self) -> frozenset[str]:

@@ -17,10 +17,10 @@ from prunekit.plans.contents import Plan
 def cost_after(structure: Structure, plan: Plan) -> Cost:
     """The cost of the model of ``structure`` after ``plan``, affine maps that stand for what went included."""
     gone = [path for removal in plan.removals for path in removal.gone] + [each.module for each in plan.absences]
-    parts = tuple(term for term in structure.terms if not is_inside(term.module, gone))
-    kept = {
-        width.group: torch.tensor(width.kept, device="cpu") for width in plan.widths if width.group in structure.numbers
-    }
+    units = {width.group: torch.tensor(width.kept, device="cpu") for width in plan.widths}
+    deep = {group.name for group in structure.depth.groups} if gone else set()
+    kept = {name: each for name, each in units.items() if name in structure.numbers}
+    parts = structure.terms_left({name: each for name, each in units.items() if name in deep}, gone)
     left = measure_ops(parts, structure.shapes(kept) if kept else {})
     for params, macs, size in _maps_in(structure, plan):
         more = {"layer_macs": left.layer_macs + macs, "memory": left.memory + size}

@@ -13,6 +13,7 @@ from torch import nn
 import prunekit
 from prunekit.errors import NothingToPruneError, ScorerError, SelectionError
 from prunekit.inputs import Inputs, as_samples
+from prunekit.quantities.plan_cost import cost_after
 from prunekit.scorers import Statistics
 
 X = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -122,6 +123,22 @@ def test_what_is_left_never_chose_what_went(seed):
             assert same(dense, bits(model))
     result.undo()
     assert same(model, before)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_left_costs_what_was_foretold(seed):
+    """Also where a list has as many experts as tokens have features, and hidden widths went before."""
+    model = Net(seed).eval()
+    prunekit.prune(model, X, roles=["mlp.hidden"], ratio=0.25, scorer="random")
+    structure = prunekit.trace(model, X)
+    result = prunekit.prune(model, X, roles=["depth.expert"], ratio=0.25, scorer=prunekit.Random(seed=seed))
+    now = prunekit.trace(model, X).cost()
+    assert cost_after(structure, result.plan) == now
+    kept = {width.group: torch.tensor(width.kept) for width in result.plan.widths}
+    assert structure.cost(kept) == now
+    layers = structure.layers(kept).values()
+    assert (sum(params for params, _ in layers), sum(macs for _, macs in layers)) == (now.params, now.macs)
+    assert result.report.params["after"] == sum(p.numel() for p in model.parameters()) == now.params
 
 
 def test_fewer_than_are_chosen_is_refused_and_nothing_has_changed():

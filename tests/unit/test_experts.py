@@ -10,6 +10,7 @@ from support.mixtures import Mixture, Shape, masked_mixture
 import prunekit
 from prunekit.errors import ScorerError, SelectionError
 from prunekit.inputs import as_samples
+from prunekit.quantities.plan_cost import cost_after
 from prunekit.scorers import Statistics
 
 ROUTERS, BODIES = ("after", "softmax", "sigmoid"), ("picked", "all", "sorted", "looped")
@@ -80,6 +81,17 @@ def test_a_pruned_mixture_is_the_whole_one_that_never_chooses_what_went(router, 
         result.undo()
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
         assert torch.equal(model(x), before)
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("router", ["after", "sigmoid"])
+def test_what_is_left_costs_what_was_foretold(router, body):
+    model, x = made(router, body, width=8, experts=8), torch.randn(2, 7, 5)
+    model.router.scores.bias = torch.nn.Parameter(torch.zeros(8)) if router == "after" else None
+    structure = prunekit.trace(model, x)
+    result = prunekit.prune(model, x, roles=["experts", "mlp.hidden"], ratio=0.34, scorer="random", align=4)
+    assert cost_after(structure, result.plan) == prunekit.trace(model, x).cost()
+    assert result.report.params["after"] == sum(p.numel() for p in model.parameters())
 
 
 def test_hidden_widths_go_in_the_same_call():
