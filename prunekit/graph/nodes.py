@@ -106,8 +106,9 @@ class Trace:
     path. ``opaque`` names modules that were followed from the outside only, and why. ``sizes`` has
     the shape of every tensor by id. ``lists`` tells whether a list of numbers was an index. ``decisions`` are the
     values that forward read, where it was followed on real numbers, ``reads`` the tensors that they were read from.
-    ``takes`` are the arguments that forward can do without. ``tables`` are the dicts of tensors, by module and
-    attribute, that forward reads and does not fill itself.
+    ``takes`` are the arguments that forward can do without, ``optional`` the ids of tensors that were given for them.
+    ``tables`` are the dicts of tensors, by module and attribute, that forward reads and does not fill itself.
+    ``recalled`` are outputs that are made to be given back, by what the operators show.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -126,9 +127,16 @@ class Trace:
     reads: list[Ref] = field(default_factory=list)
     takes: tuple[str, ...] = ()
     tables: tuple[tuple[str, str], ...] = ()
+    optional: frozenset[int] = frozenset()
+    recalled: tuple[Ref, ...] = ()
 
     @property
     def caches(self) -> tuple[Ref, ...]:
-        """Tensors that the model returns by the name of an argument that it can do without, to be given back there."""
+        """Tensors that the model returns to be given back: those that are ``named``, else those ``recalled``."""
+        return self.named or self.recalled
+
+    @property
+    def named(self) -> tuple[Ref, ...]:
+        """Tensors that the model returns by the name of an argument that it can do without."""
         named = zip(self.outputs, self.places, strict=True)
         return tuple({ref.id: ref for ref, place in named if place.partition(".")[0] in self.takes}.values())

@@ -12,6 +12,7 @@ from prunekit.coupling.cost import COUNTED, Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
 from prunekit.quantities.counted_cost import CountedCost
+from prunekit.quantities.given_back import check_given_back
 from prunekit.quantities.latency_table import LatencyTable, Pace
 from prunekit.quantities.lifetimes import Lifetimes, peak_activations
 from prunekit.quantities.limits import Target, parse_target
@@ -40,6 +41,8 @@ class Baseline:
                 found[limit.quantity] = pace.seconds(structure, {})
             if not found[limit.quantity]:
                 raise _nothing_of(limit.quantity)
+            if limit.quantity == "kv_cache":
+                check_given_back(model, structure)
         return cls(found, pace, tuple(limit.quantity for limit in parse_target(target)))
 
     def is_of(self, structure: Structure) -> bool:
@@ -117,7 +120,8 @@ class Allowance:
 def _nothing_of(quantity: str) -> InputError:
     if quantity == "kv_cache":
         return InputError(
-            "the model returns no cache by the name of an argument that takes it back, so there is none to limit",
+            "the model returns no cache, by the name of an argument that takes it back or as keys and values that its "
+            "attentions read, so there is none to limit",
             where="target",
             hint="pass example_inputs with which it does, such as use_cache=True, or limit memory or activations",
         )

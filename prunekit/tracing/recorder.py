@@ -24,6 +24,7 @@ from prunekit.modules.write_guard import originals_of
 from prunekit.tracing.modes import CallMode, ListMode, OpMode, python_functionals_open
 from prunekit.tracing.modules import module_calls
 from prunekit.tracing.numbers import Numbers, Replay, ValueMode
+from prunekit.tracing.recalled import recalled_outputs
 from prunekit.tracing.standin import AttributeKey, stand_in
 from prunekit.tracing.tape import VALUE_LIMIT, Recording, is_foreign
 
@@ -141,11 +142,14 @@ def _recorded(
         finally:
             recording.tables_met = tables_met(recording.modules)
     trace.containers = {} if recording.brief else containers_of(recording.modules)
-    trace.takes = () if recording.brief else _optional_arguments(model)
     found = named_outputs(result)
     trace.outputs, trace.places = tuple(recording.ref(t) for _, t in found), tuple(path for path, _ in found)
     if not trace.outputs:
         raise TraceError("the model's output holds no tensor", hint="return tensors, or a pytree or dataclass of them")
+    if not recording.brief:
+        trace.takes = _optional_arguments(model)
+        trace.optional = _given_for(trace.takes, model, args, kwargs, recording)
+        trace.recalled = recalled_outputs(trace, trace.optional)
     return trace
 
 
@@ -179,6 +183,17 @@ def _optional_arguments(model: nn.Module) -> tuple[str, ...]:
     except (TypeError, ValueError):  # none is told
         return ()
     return tuple(each.name for each in taken if each.default is None)
+
+
+def _given_for(
+    names: Collection[str], model: nn.Module, args: Any, kwargs: Any, recording: Recording
+) -> frozenset[int]:
+    """Ids of the tensors that were given as these arguments."""
+    if not names:
+        return frozenset()
+    given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+    values = [given[name] for name in names if name in given]
+    return frozenset(recording.ref(tensor).id for value in values for tensor in output_tensors(value))
 
 
 def output_tensors(tree: Any) -> list[Tensor]:

@@ -109,6 +109,46 @@ def test_where_there_is_no_cache_or_it_cannot_shrink_that_is_said(inputs):
     assert not differences(before, snapshot(model))
 
 
+class ByPosition(nn.Module):
+    """Returns what it kept second, with weights of an attention and features beside; ``takes`` says what it takes."""
+
+    def __init__(self, takes=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks, self.last, self.takes = nn.ModuleList([Block() for _ in range(2)]), nn.Linear(16, 7), takes
+        self.extra = nn.Linear(16, 16)
+
+    def forward(self, x, mask=None, past=None):
+        kept, first = [], x
+        for at, block in enumerate(self.blocks):
+            x, mine = block(x, past[at] if past is not None and self.takes else None)
+            kept.append(mine)
+        weights = (self.extra(x) @ x.transpose(1, 2)).softmax(-1)
+        return self.last(weights @ x), tuple(kept), (weights, self.extra(first))
+
+
+def test_a_cache_returned_by_position_is_what_attention_reads_and_what_is_continued():
+    model = ByPosition().eval()
+    result = model(X)
+    whole = sum(t.nbytes for t in tensors_in(result[1]))
+    structure = prunekit.trace(model, X)
+    assert structure.cost().kv_cache == whole
+    longer = prunekit.trace(model, {"x": X, "past": result[1]})
+    assert longer.cost().kv_cache == 2 * whole
+    report = prunekit.prune(model, X, target="kv_cache<=60%", free_outputs=True, include="blocks.*", align=1).report
+    assert report.kv_cache == {"before": whole, "after": sum(t.nbytes for t in tensors_in(model(X)[1]))}
+    assert report.kv_cache["after"] <= 0.6 * whole
+    assert model(X[:, :1], past=model(X)[1])[0].shape == (2, 1, 7)
+
+
+def test_keys_and_values_that_no_argument_takes_back_are_no_cache_to_limit():
+    model = ByPosition(takes=False).eval()
+    before = snapshot(model)
+    with pytest.raises(InputError, match=r"at 1\), and no argument of its own takes them back \(tried mask, past\)"):
+        prunekit.prune(model, X, target="kv_cache<=60%", free_outputs=True)
+    assert not differences(before, snapshot(model))
+
+
 def test_a_required_argument_is_no_cache_though_it_is_returned():
     class Denoiser(nn.Module):
         def __init__(self):
