@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, PlanError, expect
-from prunekit.inputs import infer, normalise
+from prunekit.inputs import Inputs, infer, normalise
 from prunekit.inputs.per_rank import Meeting, meeting_of
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import named_modules, state_tensors
@@ -36,6 +36,7 @@ from prunekit.quantities.lines import report_lines
 from prunekit.registry.homes import settled_for_good
 from prunekit.registry.rules import coupled
 from prunekit.scorers import OWN
+from prunekit.scorers.calibrate import checksum
 from prunekit.scorers.needs import NOTHING, WEIGHTS
 from prunekit.surgery.cutting import apply, take_back
 from prunekit.surgery.way_back import no_way_back
@@ -165,7 +166,7 @@ def plan(
     with eager(model), meeting_of(data) as data, _collector(options, data):
         made = draft(model, _given_or_traced(model, example_inputs, structure, options), options, data=data).plan
         if isinstance(data, Meeting):
-            data.end(made.to_json())
+            data.end("what was planned", made.to_json())
         return made
 
 
@@ -232,7 +233,8 @@ def _pruned(
             settlement = settled_for_good(model, structure.inputs)
             back += [settlement.undo] if settlement is not None else []
             if isinstance(data, Meeting):
-                data.end(done.plan.to_json())
+                data.same("what was planned", done.plan.to_json())
+                data.end("weights after the cut", {n: checksum(Inputs((t,))) for n, t in state_tensors(model).items()})
         last = done.drafts[-1]
         earlier, after, kept = done.drafts[:-1], last.structure, last.kept
         if any(absence.has_map for absence in done.plan.absences):  # which no trace has seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ class PerRank:
     """``data=prunekit.PerRank(mine)``: the samples of this rank, out of those that all ranks of torch.distributed have.
 
     Every rank calls ``prunekit.prune`` or ``prunekit.plan`` with the same model, inputs and options, and with as many
-    samples of its own. Statistics are summed over the ranks in their order, in float64, as if one rank had all samples,
-    the first rank's first; every rank makes the same plan, or all end with an error.
+    samples of its own. What a criterion asks for is summed over the ranks in their order, in float64, as if one rank
+    had all samples, the first rank's first; what a refit, a map or a measured allocation sees, the ranks give to each
+    other. Every rank makes the same plan, or all end with an error.
 
     Attributes:
         samples: what ``data`` may be anywhere else: a DataLoader, a dataset, an iterable of items.
@@ -30,15 +32,11 @@ class PerRank:
     samples: Any
 
     def __iter__(self) -> Iterator[Any]:
-        raise _only_scores()
-
-
-def _only_scores() -> InputError:
-    return InputError(
-        "samples that several ranks share are summed for scores of widths in one step, and for nothing else",
-        where="data",
-        hint="pass PerRank to prunekit.prune or prunekit.plan, without a refit, steps, a measured allocation or depth",
-    )
+        raise InputError(
+            "samples that several ranks share are for prunekit.prune and prunekit.plan, and for nothing else",
+            where="data",
+            hint="pass this rank's samples themselves, and run on one rank",
+        )
 
 
 class Alone:
@@ -61,16 +59,25 @@ ALONE = Alone()
 class Meeting(Alone):
     """Ranks that exchange plain values, one step after the other: who failed says so at the next, wherever they stand.
 
-    ``samples`` are this rank's own.
+    ``samples`` are this rank's own; to iterate over it gives those of all ranks, the first one's first.
     """
 
     def __init__(self, samples: Any) -> None:
-        self.samples = samples
+        self._given = samples
+        self._everybodys: list[Any] | None = None
         self.rank, self.size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self._over = False
 
+    @cached_property
+    def samples(self) -> list[Any]:
+        """This rank's own, read once."""
+        return list(self._given)
+
     def __iter__(self) -> Iterator[Any]:
-        raise _only_scores()
+        if self._everybodys is None:
+            self.same("the number of samples", len(self.samples))
+            self._everybodys = [sample for part in self.all("the samples", self.samples) for sample in part]
+        return iter(self._everybodys)
 
     def all(self, step: str, value: Any) -> list[Any]:
         found: list[Any] = [None] * self.size
@@ -109,9 +116,9 @@ class Meeting(Alone):
                 hint="give every rank the same weights, inputs, options and number of samples",
             )
 
-    def end(self, made: str) -> None:
-        """The last one: all have made the same, and nobody waits for anybody from here on."""
-        self.same("what was planned", made)
+    def end(self, step: str, made: Any) -> None:
+        """``same``, and the last one: nobody waits for anybody from here on."""
+        self.same(step, made)
         self._over = True
 
     def tell(self, error: Exception) -> None:
@@ -121,6 +128,11 @@ class Meeting(Alone):
         told = error.what if isinstance(error, PrunekitError) else f"{type(error).__name__}: {error}"
         with suppress(PrunekitError):  # by which all of them know
             self.all(_FAILED, told)
+
+
+def kept_to_read_again(data: Any) -> Any:
+    """``data`` as what may be read more than once: a list, or what ranks share as it is."""
+    return data if isinstance(data, Meeting) else list(data)
 
 
 def _added_by_rank(value: Tensor, size: int) -> Tensor:

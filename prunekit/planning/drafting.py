@@ -9,6 +9,7 @@ from torch import nn
 
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
+from prunekit.inputs.per_rank import kept_to_read_again
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.planning.depth_by_damage import as_draft, depth_within_target
@@ -44,7 +45,7 @@ def draft(
         if parts.widths is None:
             check_depth_options(model, parts.depth)
             check_allocation(parts.depth, structure)
-        held = None if data is None else list(data)  # read more than once
+        held: Any = None if data is None else kept_to_read_again(data)
         if parts.widths is not None and options.scope.target is not None:
             return shared_target(model, structure, parts.depth, parts.widths, held, progress, baseline)
         how = as_measured(parts.depth.choice.allocation)

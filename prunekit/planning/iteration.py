@@ -13,6 +13,7 @@ from prunekit.compensation.settings import Compensation, as_compensation
 from prunekit.coupling.structure import Structure
 from prunekit.errors import NothingToPruneError
 from prunekit.inputs import Inputs
+from prunekit.inputs.per_rank import kept_to_read_again
 from prunekit.modules.snapshot import kept_as_is
 from prunekit.options import Options
 from prunekit.options.schedules import portions
@@ -68,7 +69,8 @@ def cut_in_steps(
     parts = portions(cutting.steps, cutting.schedule)
     refit = as_compensation(cutting.compensate)
     asked = parted(options)
-    held = list(data) if data is not None and (len(parts) > 1 or refit is not None or asked.depth is not None) else data
+    again = len(parts) > 1 or refit is not None or asked.depth is not None
+    held = kept_to_read_again(data) if data is not None and again else data
     if target is not None:
         done.baseline = Baseline.of(model, structure, target, cutting.latency)
     structure, options = _without_blocks(model, structure, options, held, progress, trace, done)

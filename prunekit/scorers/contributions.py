@@ -37,6 +37,12 @@ class Contributions:
     tokens: Tensor
     total: int = 0
 
+    @classmethod
+    def none(cls, size: int) -> Contributions:
+        """Of so many units, over no tokens."""
+        nothing = torch.zeros(size, dtype=torch.float64, device="cpu")
+        return cls(nothing, nothing.clone())
+
 
 def added_by_experts(
     model: nn.Module,
@@ -92,9 +98,7 @@ class _Mixture:
             common.pop()
         layer = model.get_submodule(".".join(common))
         held = tuple((state[m.tensor], m) for m in members)
-        none = torch.zeros(group.size, dtype=torch.float64, device="cpu")
-        found = Contributions(none, none.clone())
-        return cls(group.name, layer, held, group.size, found)
+        return cls(group.name, layer, held, group.size, Contributions.none(group.size))
 
     def seer(self, is_busy: list[bool]) -> Callable[..., None]:
         """A forward hook that runs the layer again, expert by expert."""

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from prunekit.coupling.groups import Group
@@ -21,6 +22,7 @@ from prunekit.scorers.contributions import Contributions, added_by_experts
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
 from prunekit.scorers.needs import Objective
+from prunekit.scorers.over_ranks import mean_of_numbers, mean_of_tensors, sum_of_contributions
 from prunekit.scorers.passed_by import damages, influences
 
 
@@ -122,11 +124,16 @@ class Statistics:
 
         Raises ScorerError without samples and where the objective cannot be differentiated twice.
         """
-        key = (objective, probes, seed, self._count_alone(limit))
+        key = (objective, probes, seed, self._count(limit))
         if key not in self._curvature:
-            found = hessian_diagonal(
-                self._model, self._first(key[3]), objective, self._scored, probes, seed, self._progress
+            samples = self._first(key[3])
+            none = {name: torch.zeros_like(weight) for name, weight in self._scored.items()}
+            found = (
+                hessian_diagonal(self._model, samples, objective, self._scored, probes, seed, self._progress)
+                if samples
+                else none
             )
+            found = mean_of_tensors(found, len(samples), key[3], self._ranks)
             self._curvature[key] = MappingProxyType(
                 {name: h.abs() * self._scored[name].detach().square() for name, h in found.items()}
             )
@@ -147,10 +154,13 @@ class Statistics:
 
         Raises ScorerError without samples and where an output is not finite.
         """
-        count = self._count_alone(limit)
+        count = self._count(limit)
         if (count, group.name) not in self._contributions:
             wanted = [group, *(g for g in self._experts if g.name != group.name)]
-            found = added_by_experts(self._model, self._first(count), wanted, self._progress)
+            samples = self._first(count)
+            none = {g.name: Contributions.none(g.size) for g in wanted}
+            found = added_by_experts(self._model, samples, wanted, self._progress) if samples else none
+            found = sum_of_contributions(found, self._ranks)
             self._contributions |= {(count, name): value for name, value in found.items()}
         return self._contributions[count, group.name]
 
@@ -159,17 +169,23 @@ class Statistics:
 
         Raises ScorerError without samples and where outputs are not finite.
         """
-        count = self._count_alone(how.samples)
+        count = self._count(how.samples)
         keys = [(how.distance, count, frozenset(gone)) for gone in sets]
         missing = {key: gone for key, gone in zip(keys, sets, strict=True) if key not in self._damages}
         if missing:
-            found = damages(self._model, self._first(count), list(missing.values()), how.distance, self._progress)
+            samples = self._first(count)
+            none = [0.0] * len(missing)
+            how_far = (self._model, samples, list(missing.values()), how.distance, self._progress)
+            found = mean_of_numbers(damages(*how_far) if samples else none, len(samples), count, self._ranks)
             self._damages.update(zip(missing, found, strict=True))
         return [self._damages[key] for key in keys]
 
     def influences(self, places: Sequence[Passage], limit: int | None = None) -> Mapping[Passage, float]:
         """How far each block or branch turns the stream that passes it, over the first ``limit`` samples."""
-        return influences(self._model, self._first(self._count_alone(limit)), places)
+        count = self._count(limit)
+        samples = self._first(count)
+        found = influences(self._model, samples, places) if samples else dict.fromkeys(places, 0.0)
+        return dict(zip(found, mean_of_numbers(list(found.values()), len(samples), count, self._ranks), strict=True))
 
     def module(self, path: str) -> nn.Module:
         """The module at ``path``."""
@@ -182,16 +198,6 @@ class Statistics:
         if count < 1:
             raise ScorerError("there is no calibration sample", hint="pass data, or let prunekit generate inputs")
         return count
-
-    def _count_alone(self, limit: int | None) -> int:
-        """``_count`` of what is no sum over samples. Raises ScorerError where several ranks share them."""
-        if self._ranks.size > 1:
-            raise ScorerError(
-                "this criterion is not summed over ranks",
-                where="data",
-                hint="take one of weight x gradient or of activations, such as taylor or wanda, or one rank",
-            )
-        return self._count(limit)
 
     def _first(self, count: int) -> list[Sample]:
         """Of the first ``count`` over all ranks those that this one has."""
