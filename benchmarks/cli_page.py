@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from prunekit.cli.commands import COMMANDS, ready_command
+from prunekit.cli.command_table import COMMANDS, ready_command
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 HEAD = """# Command line

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunekit.cli.commands import COMMANDS, Command, ready_command
+from prunekit.cli.command_table import COMMANDS, Command, ready_command
 
 MODEL = "python:hostile_nets:tiny_model"
 NETS = "from benchmarks.faults.tiny import tiny_model\n"

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from prunekit.cli.commands import COMMANDS, LazyGroup, stubs
-from prunekit.cli.ending import BAD_INPUT, Unseen, complain, told
+from prunekit.cli.command_table import COMMANDS, LazyGroup, stubs
+from prunekit.cli.console.ending import BAD_INPUT, Unseen, complain, told
 from prunekit.runs.stopping import Stopped
 
 app = typer.Typer(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prunekit.cli import pulse
+from prunekit.cli.console import pulse
 
 
 @pytest.fixture(autouse=True)

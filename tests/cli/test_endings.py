@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import prunekit
-from prunekit.cli import bars
 from prunekit.cli.app import run
+from prunekit.cli.console import bars
 from prunekit.runs import prune_stage
 
 NETS = textwrap.dedent(

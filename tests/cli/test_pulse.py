@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from prunekit.cli import pulse
 from prunekit.cli.app import run
+from prunekit.cli.console import pulse
 
 SLOW = """
 import time

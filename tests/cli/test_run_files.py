@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import prunekit
 from benchmarks.run_page import PATH
 from prunekit.cli.app import run
-from prunekit.cli.commands import COMMANDS, ready_command
+from prunekit.cli.command_table import COMMANDS, ready_command
 from prunekit.errors import InputError
 from prunekit.recipes import ITERATIVE, ONESHOT
 from prunekit.runfiles import ExportAsked, RunFile, read_run, run_reference, run_text

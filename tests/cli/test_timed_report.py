@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from prunekit.cli.tables import COUNTED, show_report
+from prunekit.cli.tables.run_tables import COUNTED, show_report
 
 
 def said(target, *notes):

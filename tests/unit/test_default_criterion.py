@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import prunekit
-from prunekit.cli.pruning import DEFAULT_SCORER
+from prunekit.cli.commands.pruning import DEFAULT_SCORER
 from prunekit.errors import InputError, ScorerError
 from prunekit.registry import criterion, scorer
 

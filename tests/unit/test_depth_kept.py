@@ -223,7 +223,7 @@ def test_a_stage_of_a_recipe_takes_blocks_and_one_that_names_its_roles_refuses()
 
 
 def test_the_command_lists_blocks():
-    from prunekit.cli.tracing import traced
+    from prunekit.cli.commands.tracing import traced
 
     class Inferred(nn.Sequential):
         pretrained_cfg = {"input_size": (8,)}  # noqa: RUF012  what the command infers inputs from

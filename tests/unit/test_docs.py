@@ -7,7 +7,7 @@ import pytest
 
 import prunekit
 from benchmarks.cli_page import PATH, page
-from prunekit.cli.commands import COMMANDS, ready_command
+from prunekit.cli.command_table import COMMANDS, ready_command
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"

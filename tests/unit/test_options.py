@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import prunekit
 from prunekit.api import STEPWISE
-from prunekit.cli.flags import with_flags
+from prunekit.cli.flags.option_flags import with_flags
 from prunekit.comparison.contest import NO_USE
 from prunekit.errors import InputError
 from prunekit.options import Choice, Cutting, Options, Scope, said, together

@@ -5,7 +5,7 @@ from prunekit_sam.recipe import RECIPES
 
 from benchmarks.slimsam_table.page import judged, markdown
 from benchmarks.slimsam_table.rows import ALTERNATE, CLAIMS, FULL, GROUPS, OWN_CLAIMS, QUICK
-from prunekit.cli.commands import COMMANDS, ready_command
+from prunekit.cli.command_table import COMMANDS, ready_command
 from prunekit.recipes import Distil, override, parse, stages_of
 from prunekit.registry import known_recipes, scorer
 

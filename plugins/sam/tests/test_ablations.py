@@ -17,7 +17,7 @@ from prunekit_sam.recipe import ONESTEP, SLIMSAM
 
 import prunekit
 from prunekit.cli.app import run as command
-from prunekit.cli.commands import COMMANDS, ready_command
+from prunekit.cli.command_table import COMMANDS, ready_command
 from prunekit.errors import RecipeError
 from prunekit.options.shares import read_shares
 from prunekit.recipes import Distil, override, parse, stages_of

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunekit.cli.flags import Asked, with_flags
+from prunekit.cli.flags.option_flags import Asked, with_flags
 from prunekit.runfiles.asked_run import DEFAULT_SCORER, RunFile
 
 
@@ -45,7 +45,7 @@ def prune(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Slim a model and keep it: weights, plan, report and pictures in one folder."""
-    from prunekit.cli.one_run import do_run
+    from prunekit.cli.running.one_run import do_run
     from prunekit.recipes import parse
 
     run = RunFile(

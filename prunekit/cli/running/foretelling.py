@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunekit.cli.ready import Ready
+    from prunekit.cli.running.ready import Ready
     from prunekit.recipes import Recipe
     from prunekit.registry.building import Built
     from prunekit.runs.forecasting import Forecast

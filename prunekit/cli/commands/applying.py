@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model, check_device, check_seed_flag, sample_count
-from prunekit.cli.voice import busy, command_line, speaker
+from prunekit.cli.console.voice import busy, command_line, speaker
+from prunekit.cli.loading.building import build_model, check_device, check_seed_flag, sample_count
 from prunekit.errors import CheckpointError, DataError, VerificationError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def apply_plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Cut a model as a plan says, and keep it in a folder."""
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.notices import heard
 
     _check_apply(checkpoint, data, out, seed)
     made = _plan_in(plan)
@@ -141,7 +141,7 @@ def _keep_applied(built: Built, made: Plan, report: dict[str, Any], out: Path) -
 
 
 def _show_applied(console: Console, report: dict[str, Any], out: Path) -> None:
-    from prunekit.cli.tables import show_counts
+    from prunekit.cli.tables.run_tables import show_counts
 
     show_counts(console, report, title=report["model"])
     changed = [width for width in report["widths"] if width["after"] < width["before"]]

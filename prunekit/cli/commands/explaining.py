@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.folders import kept_in
-from prunekit.cli.voice import loudness, speaker
+from prunekit.cli.console.voice import loudness, speaker
+from prunekit.cli.loading.folders import kept_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +115,7 @@ def show_plan(console: Console, told: Mapping[str, Any]) -> None:
 
 
 def _show_kept(console: Console, name: str, row: Mapping[str, Any]) -> None:
-    from prunekit.cli.tracing import show_group
+    from prunekit.cli.commands.tracing import show_group
 
     show_group(console, name, {**row, "size": f"{row['before']} -> {row['after']}"})
     gone = row["removed"]

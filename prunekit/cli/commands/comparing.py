@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model, check_count, check_device, check_seed_flag, suited
-from prunekit.cli.flags import Asked, with_flags
-from prunekit.cli.pulse import PULSE
-from prunekit.cli.voice import busy, speaker
+from prunekit.cli.console.pulse import PULSE
+from prunekit.cli.console.voice import busy, speaker
+from prunekit.cli.flags.option_flags import Asked, with_flags
+from prunekit.cli.loading.building import build_model, check_count, check_device, check_seed_flag, suited
 from prunekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def compare(
     """Compare criteria at one budget, with random as the control."""
     _check_counts(asked, seeds, seed, images, val_images)
 
-    from prunekit.cli.comparison_table import JSON, show_comparison, write
-    from prunekit.cli.notices import heard
-    from prunekit.cli.tables import mention
+    from prunekit.cli.console.notices import heard
+    from prunekit.cli.tables.comparison_table import JSON, show_comparison, write
+    from prunekit.cli.tables.run_tables import mention
     from prunekit.files.folders import check_target
     from prunekit.runs.reporting import skipped_in
 

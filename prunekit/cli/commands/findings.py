@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.voice import busy, speaker
+from prunekit.cli.console.voice import busy, speaker
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Say what is installed, what is missing, and what a model would do."""
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.notices import heard
 
     console = speaker()
     shown = None if as_json else console
@@ -144,8 +144,8 @@ def _kernel_rows() -> list[dict[str, Any]]:
 
 def _model(spec: str) -> dict[str, Any]:
     """What pruning could do with the model, and which formats there are for it."""
-    from prunekit.cli.building import build_model
-    from prunekit.cli.tracing import traced
+    from prunekit.cli.commands.tracing import traced
+    from prunekit.cli.loading.building import build_model
     from prunekit.errors import PrunekitError
     from prunekit.exports import formats_for
 

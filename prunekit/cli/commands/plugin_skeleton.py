@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from prunekit.cli.voice import speaker
+from prunekit.cli.console.voice import speaker
 from prunekit.errors import InputError
 
 PYPROJECT = """[build-system]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.voice import busy, speaker
+from prunekit.cli.console.voice import busy, speaker
 
 if TYPE_CHECKING:
     from prunekit.recipes import Recipe
@@ -22,7 +22,7 @@ def show_recipe(
     as_json: Annotated[bool, typer.Option("--json", help="Print the recipe as JSON, and nothing else.")] = False,
 ) -> None:
     """Show a recipe's stages and settings."""
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.notices import heard
     from prunekit.recipes import override, parse, stages_of
     from prunekit.runfiles import recipe_named, recipe_text
 
@@ -47,7 +47,7 @@ def show_recipe(
         return
     from rich.markup import escape
 
-    from prunekit.cli.glossary import MEANING, show_glossary
+    from prunekit.cli.console.glossary import MEANING, show_glossary
 
     console.print(f"[bold]{escape(recipe.name)}[/]  {escape(recipe.description)}")
     if recipe.model:
@@ -59,7 +59,7 @@ def show_recipe(
 
 
 def _settings_of(recipe: Recipe) -> dict[str, Any]:
-    from prunekit.cli.listing import setting_row
+    from prunekit.cli.commands.listing import setting_row
     from prunekit.recipes.records import said_of_settings
 
     known = said_of_settings(*([] if recipe.own is None else [recipe.own]))

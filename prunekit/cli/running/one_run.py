@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunekit.cli.building import build_model, check_device, check_seed_flag, light_model, suited
-from prunekit.cli.ending import asked_to_end, what_is_kept
-from prunekit.cli.flags import Asked
-from prunekit.cli.offload_flags import held_in_files
-from prunekit.cli.ready import Ready
-from prunekit.cli.voice import busy, command_line, loudness, speaker
+from prunekit.cli.console.ending import asked_to_end, what_is_kept
+from prunekit.cli.console.voice import busy, command_line, loudness, speaker
+from prunekit.cli.flags.offload_flags import held_in_files
+from prunekit.cli.flags.option_flags import Asked
+from prunekit.cli.loading.building import build_model, check_device, check_seed_flag, light_model, suited
+from prunekit.cli.running.ready import Ready
 from prunekit.errors import CheckpointError, DataError, RecipeError, RegistryError
 from prunekit.options.shares import DEFAULT_RATIO
 from prunekit.runfiles import ExportAsked, RunFile, is_recipe_file, recipe_text, run_text
@@ -21,7 +21,7 @@ from prunekit.runfiles import ExportAsked, RunFile, is_recipe_file, recipe_text,
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from prunekit.cli.tracking import Tracking
+    from prunekit.cli.running.tracking import Tracking
     from prunekit.exports import Exported
     from prunekit.recipes import Recipe
     from prunekit.registry.building import Built
@@ -33,7 +33,7 @@ RUN_FILE, RECIPE_FILE = "run.yaml", "recipe.yaml"
 
 def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_json: bool = False) -> None:
     """Does what ``asked`` says and tells of it. Raises PrunekitError, with the place in the file where one was read."""
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.notices import heard
     from prunekit.files.folders import check_target
 
     _check_given(asked)
@@ -48,7 +48,7 @@ def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_js
         if loudness().verbose and shown is not None:
             shown.print(run_text(ready.asked).rstrip(), markup=False, style="dim")
         if dry_run:
-            from prunekit.cli.rehearsing import dry_run as in_small
+            from prunekit.cli.running.rehearsing import dry_run as in_small
 
             in_small(console, ready, lambda: _ready(shown, asked, build_model), as_json=as_json)
             return
@@ -97,7 +97,7 @@ def _check_given(asked: RunFile) -> None:
             with asked.spots.about(name):
                 raise DataError(f"there is no {folder}", where=f"--{name}", hint="what it may be is in docs/data.md")
     if asked.track is not None:
-        from prunekit.cli.tracking import TRACKERS
+        from prunekit.cli.running.tracking import TRACKERS
 
         if asked.track not in TRACKERS:
             with asked.spots.about("track"):
@@ -116,7 +116,7 @@ def _check_export(asked: RunFile, each: ExportAsked) -> None:
 
 def _tracker(ready: Ready) -> Tracking:
     """The tracker that was asked for; its files, if it writes some, lie beside the folder."""
-    from prunekit.cli.tracking import Tracking
+    from prunekit.cli.running.tracking import Tracking
 
     name, out = str(ready.asked.track), ready.asked.out
     return Tracking(name, out.with_name(f"{out.name}.{name}"), {"model": ready.asked.model, **ready.recipe.settings})
@@ -126,8 +126,8 @@ def _keep(ready: Ready, result: Run) -> None:
     """The folder, and then nothing more of what the run kept while it was under way."""
     from prunekit import __version__
     from prunekit.checkpoints.saving import save
-    from prunekit.cli.exhibiting import exhibits_of
-    from prunekit.cli.widths_drawing import widths_picture
+    from prunekit.cli.running.exhibiting import exhibits_of
+    from prunekit.cli.tables.widths_drawing import widths_picture
     from prunekit.runs.keeping import discard
 
     story = {**result.story, "command": command_line(), "exhibits": exhibits_of(ready.built, result)}
@@ -152,8 +152,8 @@ def _export_after(shown: Console | None, asked: RunFile, each: ExportAsked) -> E
 
 
 def _show_done(console: Console, result: Run, out: Path, exported: Iterable[Exported], *, as_json: bool) -> None:
-    from prunekit.cli.exporting import show_exported
-    from prunekit.cli.tables import show_report
+    from prunekit.cli.tables.export_table import show_exported
+    from prunekit.cli.tables.run_tables import show_report
 
     if as_json:
         import json
@@ -170,9 +170,9 @@ def _show_done(console: Console, result: Run, out: Path, exported: Iterable[Expo
 
 def _run(console: Console | None, ear: Tracking | None, ready: Ready, more: Mapping[str, Any]) -> Run:
     """The recipe with its bars, where there is a console for them; to uniform widths first where it goes home."""
-    from prunekit.cli.bars import bars_for
-    from prunekit.cli.going_home import home_first
-    from prunekit.cli.tracking import two_ears
+    from prunekit.cli.console.bars import bars_for
+    from prunekit.cli.running.going_home import home_first
+    from prunekit.cli.running.tracking import two_ears
     from prunekit.recipes import stages_of
     from prunekit.runs import run
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from prunekit.cli.foretelling import disk_needed, train_count
-from prunekit.cli.pulse import PULSE
-from prunekit.cli.tables import show_counts
-from prunekit.cli.voice import busy
+from prunekit.cli.console.pulse import PULSE
+from prunekit.cli.console.voice import busy
+from prunekit.cli.running.foretelling import disk_needed, train_count
+from prunekit.cli.tables.run_tables import show_counts
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from prunekit.cli.ready import Ready
+    from prunekit.cli.running.ready import Ready
     from prunekit.recipes import Recipe
     from prunekit.recipes.stages import Stage
     from prunekit.registry.building import Built
@@ -56,7 +56,7 @@ def dry_run(console: Console, ready: Ready, whole: Callable[[], Ready], *, as_js
     A model that is small goes through the recipe with a few samples. Of one that is large, shapes and the times of its
     operators tell (``foretelling``): ``ready`` may hold it without weights, and ``whole`` builds it with them.
     """
-    from prunekit.cli.foretelling import foretold, is_large
+    from prunekit.cli.running.foretelling import foretold, is_large
 
     shown = None if as_json else console
     with busy(shown, "weighing the model"):
@@ -77,7 +77,7 @@ def dry_run(console: Console, ready: Ready, whole: Callable[[], Ready], *, as_js
 
 def _rehearsed(shown: Console | None, ready: Ready) -> dict[str, Any]:
     """The recipe gone through on a copy."""
-    from prunekit.cli.going_home import home_first
+    from prunekit.cli.running.going_home import home_first
     from prunekit.recipes import override, stages_of
     from prunekit.runs import run
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import check_count, check_seed_flag
-from prunekit.cli.voice import speaker
+from prunekit.cli.console.voice import speaker
+from prunekit.cli.loading.building import check_count, check_seed_flag
 from prunekit.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def evaluate(
     import json
     from dataclasses import asdict
 
-    from prunekit.cli.bars import Tally
-    from prunekit.cli.building import check_device
-    from prunekit.cli.notices import heard
-    from prunekit.cli.tables import mention
+    from prunekit.cli.console.bars import Tally
+    from prunekit.cli.console.notices import heard
+    from prunekit.cli.loading.building import check_device
+    from prunekit.cli.tables.run_tables import mention
     from prunekit.plugins.examination import Examination
     from prunekit.runs.reporting import skipped_in
 

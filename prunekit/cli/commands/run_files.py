@@ -23,7 +23,7 @@ def run_file(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
 ) -> None:
     """Do a whole run that a YAML file describes."""
-    from prunekit.cli.one_run import do_run
+    from prunekit.cli.running.one_run import do_run
     from prunekit.recipes import parse
     from prunekit.runfiles import read_run
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from prunekit.cli.voice import busy, speaker
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from prunekit.exports import Exported
+from prunekit.cli.console.voice import busy, speaker
 
 
 def export(
@@ -26,7 +21,8 @@ def export(
 ) -> None:
     """Write a pruned model in another format, read it back, and compare its outputs."""
 
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.notices import heard
+    from prunekit.cli.tables.export_table import show_exported
     from prunekit.exports import export as write
 
     console = speaker()
@@ -41,17 +37,3 @@ def export(
     else:
         show_exported(console, done)
         console.print(f"kept in {out}")
-
-
-def show_exported(console: Console, done: Exported) -> None:
-    """How far each output is from the pruned model's, and the files."""
-    from rich.table import Table
-
-    table = Table(title=f"{done.spec or 'model'} as {done.to}, beside the pruned model", title_justify="left")
-    table.add_column("output", overflow="fold")
-    table.add_column("greatest difference", justify="right")
-    table.add_column("largest output", justify="right")
-    for found in done.compared:
-        table.add_row(found.name, f"{found.difference:.2g}", f"{found.largest:.3g}")
-    console.print(table)
-    console.print(f"{', '.join(done.files)}", style="dim")

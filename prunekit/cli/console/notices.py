@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prunekit.cli.voice import loudness, speaker
+from prunekit.cli.console.voice import loudness, speaker
 
 if TYPE_CHECKING:
     from rich.console import Console

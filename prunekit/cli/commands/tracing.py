@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model, check_seed_flag
-from prunekit.cli.voice import busy, speaker
+from prunekit.cli.console.voice import busy, speaker
+from prunekit.cli.loading.building import build_model, check_seed_flag
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ def show_structure(
     as_json: Annotated[bool, typer.Option("--json", help="Print the structure as JSON, and nothing else.")] = False,
 ) -> None:
     """Show what a model consists of: groups, ties, what cannot shrink."""
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.notices import heard
     from prunekit.errors import RegistryError
 
     check_seed_flag(seed)
@@ -92,7 +92,7 @@ def _show_all(console: Console, told: Mapping[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from prunekit.cli.glossary import ROOM
+    from prunekit.cli.console.glossary import ROOM
     from prunekit.quantities.units import unit_for
 
     cost = told["cost"]

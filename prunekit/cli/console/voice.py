@@ -45,7 +45,7 @@ def speaker(*, silent: bool = False, stderr: bool = False) -> Console:
     Colours and widths are those of the terminal; NO_COLOR, FORCE_COLOR, COLUMNS and TERM=dumb are followed. No number
     or bracket is coloured by guess.
     """
-    from prunekit.cli.pulse import Speaking
+    from prunekit.cli.console.pulse import Speaking
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
@@ -65,7 +65,7 @@ def note_line(words: Sequence[str]) -> None:
 @contextmanager
 def busy(shown: Console | None, what: str) -> Iterator[None]:
     """Says ``what`` is being done, and for how long, while it is: for waits that nothing can be counted in."""
-    from prunekit.cli.pulse import PULSE
+    from prunekit.cli.console.pulse import PULSE
 
     if shown is None or not shown.is_terminal or shown.quiet:
         with PULSE.about(what):
@@ -81,7 +81,7 @@ def busy(shown: Console | None, what: str) -> Iterator[None]:
 
 def _alive(asked: Voice) -> AbstractContextManager[None]:
     """Fills silences, on the standard error; of several ranks one does."""
-    from prunekit.cli.pulse import PULSE
+    from prunekit.cli.console.pulse import PULSE
 
     silent = asked.quiet or int(os.environ.get("RANK", "0")) > 0
     return nullcontext() if silent else PULSE.beating()

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from prunekit.cli.pulse import PULSE
+from prunekit.cli.console.pulse import PULSE
 
 if TYPE_CHECKING:
     from prunekit.recipes import Stage

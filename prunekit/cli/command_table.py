@@ -10,8 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from prunekit.cli.ending import unseen
-from prunekit.cli.voice import note_line, with_voice
+from prunekit.cli.console.ending import unseen
+from prunekit.cli.console.voice import note_line, with_voice
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Command:
 
     def load(self) -> Callable[..., Any]:
         """The function behind it, imported now."""
-        found: Callable[..., Any] = getattr(import_module(f"prunekit.cli.{self.module}"), self.function)
+        found: Callable[..., Any] = getattr(import_module(f"prunekit.cli.commands.{self.module}"), self.function)
         return found
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prunekit.cli.voice import busy, speaker
+from prunekit.cli.console.voice import busy, speaker
 
 KINDS = ("scorers", "recipes", "settings", "roles", "models", "formats", "plugins")
 COLUMNS = {
@@ -21,8 +21,8 @@ def list_names(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: name -> description.")] = False,
 ) -> None:
     """List what there is to choose from: scorers, recipes, settings, roles, models, formats or plug-ins."""
-    from prunekit.cli.glossary import MEANING, show_glossary
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.glossary import MEANING, show_glossary
+    from prunekit.cli.console.notices import heard
     from prunekit.errors import RegistryError
 
     console = speaker()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.folders import kept_in
-from prunekit.cli.voice import speaker
+from prunekit.cli.console.voice import speaker
+from prunekit.cli.loading.folders import kept_in
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunekit.cli.building import build_model, check_count, check_device, check_seed_flag, sample_count
-from prunekit.cli.flags import Asked, with_flags
-from prunekit.cli.going_home import uniform_first
-from prunekit.cli.voice import busy, speaker
+from prunekit.cli.console.voice import busy, speaker
+from prunekit.cli.flags.option_flags import Asked, with_flags
+from prunekit.cli.loading.building import build_model, check_count, check_device, check_seed_flag, sample_count
+from prunekit.cli.running.going_home import uniform_first
 from prunekit.errors import DataError, InputError, PlanError, PrunekitError
 from prunekit.runfiles.asked_run import DEFAULT_SCORER
 
@@ -42,7 +42,7 @@ def write_plan(
     ] = False,
 ) -> None:
     """Decide what goes, and write it to a file; the model stays as it is."""
-    from prunekit.cli.notices import heard
+    from prunekit.cli.console.notices import heard
 
     _check_plan(asked, out, data, images, seed)
     console = speaker()
@@ -138,8 +138,8 @@ def _width_rows(made: Plan) -> list[dict[str, Any]]:
 def _show_planned(console: Console, made: Plan, told: Mapping[str, Any], checkpoint: Path | None, seed: int) -> None:
     import shlex
 
-    from prunekit.cli.explaining import plan_rows, show_plan
-    from prunekit.cli.tables import show_counts
+    from prunekit.cli.commands.explaining import plan_rows, show_plan
+    from prunekit.cli.tables.run_tables import show_counts
 
     show_plan(console, plan_rows(made, told["model"]))
     show_counts(console, told, title="")

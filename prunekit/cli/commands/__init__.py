@@ -1,0 +1,1 @@
+"""One file a command; ``command_table`` has their names."""

@@ -1,0 +1,1 @@
+"""Flags of several commands: those that follow from the options, and those of offloading."""
