@@ -40,9 +40,10 @@ class Fixed:
 def is_timed(structure: Structure, options: Options, baseline: Baseline) -> bool:
     """Whether a plan is held against the clock: in one step from the very model that the limit speaks of.
 
-    Widths that must be even, or that are a step on the way, are left where the table of operators puts them.
+    Widths that must be even, or that are a step on the way, are left where the table of operators puts them; and those
+    of which the caller holds a larger plan against the clock.
     """
-    one_step = options.cutting.steps == 1 and not options.choice.uniform
+    one_step = options.cutting.steps == 1 and not options.choice.uniform and not baseline.is_held
     return one_step and baseline.pace is not None and baseline.is_of(structure)
 
 

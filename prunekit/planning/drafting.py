@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from prunekit.errors import InputError
 from prunekit.inputs.per_rank import kept_to_read_again
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
+from prunekit.planning.clocked import clocked_draft
 from prunekit.planning.depth_by_damage import as_draft, depth_within_target
 from prunekit.planning.depth_criteria import for_blocks
 from prunekit.planning.depth_options import check_depth_options
@@ -41,20 +43,43 @@ def draft(
     """
     parts = parted(options)
     _check_maps(parts)
+    searched = parts.depth is not None or as_measured(options.choice.allocation) is not None
+    held: Any = kept_to_read_again(data) if data is not None and searched else data
+    known: dict[str, Any] = {"data": held, "progress": progress, "sizes": sizes, "gone": gone}
+    make = partial(_one_choice, model, structure, **known)
+    target = options.scope.target
+    if not searched or target is None:
+        return make(options, baseline)
+    baseline = baseline or Baseline.of(model, structure, target, options.cutting.latency)
+    return clocked_draft(model, structure, options, baseline, make)
+
+
+def _one_choice(
+    model: nn.Module,
+    structure: Structure,
+    options: Options,
+    baseline: Baseline | None,
+    *,
+    data: Any,
+    progress: Any,
+    sizes: Mapping[str, int] | None,
+    gone: Mapping[str, int] | None,
+) -> Draft:
+    """One choice of what goes."""
+    parts = parted(options)
     if parts.depth is not None:
         if parts.widths is None:
             check_depth_options(model, parts.depth)
             check_allocation(parts.depth, structure)
-        held: Any = None if data is None else kept_to_read_again(data)
         if parts.widths is not None and options.scope.target is not None:
-            return shared_target(model, structure, parts.depth, parts.widths, held, progress, baseline)
+            return shared_target(model, structure, parts.depth, parts.widths, data, progress, baseline)
         how = as_measured(parts.depth.choice.allocation)
         if parts.widths is None and how is not None:
-            return depth_within_target(model, structure, parts.depth, how, held, progress, baseline)
+            return depth_within_target(model, structure, parts.depth, how, data, progress, baseline)
         asked = parts.depth if parts.widths is None else for_blocks(parts.depth)
         before: dict[str, Any] = {"baseline": baseline, "sizes": sizes, "gone": gone}
-        deep = depth_draft(model, structure, asked, data=held, progress=progress, **before)
-        return deep if parts.widths is None else widths_after(model, structure, deep, parts.widths, held, progress)
+        deep = depth_draft(model, structure, asked, data=data, progress=progress, **before)
+        return deep if parts.widths is None else widths_after(model, structure, deep, parts.widths, data, progress)
     return widths_draft(model, structure, options, data=data, progress=progress, baseline=baseline, sizes=sizes)
 
 

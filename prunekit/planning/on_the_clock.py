@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 PAIRS, MOST_PAIRS = 7, 25  # that a plan is timed: the pruned model between two timings of the original
 SURE = 0.01  # of a latency: pairs go on until the error of their median is less
 ROUNDS = 5  # plans that are made at most for one target
-_ABOVE, _BELOW = 0.01, 0.03  # of the limit: what counts as met
+MET = (-0.03, 0.01)  # beside the limit, as a part of it: what counts as met
 
 Found = tuple[Settled | None, list[Frozen]]
 
@@ -53,7 +53,7 @@ class Timing:
     quantity: str = "latency"
 
     def __str__(self) -> str:
-        how = "within" if self.off <= max(_ABOVE, self.noise) else "over"
+        how = "within" if self.off <= max(MET[1], self.noise) else "over"
         plans = f"{self.rounds} plan{'s' if self.rounds > 1 else ''} timed"
         return (
             f"{self.quantity}: {self.share:.1%} of the original's, {self.off:+.1%} beside the limit ({how} it), "
@@ -120,9 +120,9 @@ def met_on_the_clock(
         took = share * gauge.pace.whole
         timing = Timing(share, noise, took / limit - 1, number, gauge.pace.quantity)
         logger.info("%s", timing)
-        if best is None or _badness(timing) < _badness(best[1]):
+        if best is None or badness(timing) < badness(best[1]):
             best = found, timing
-        if -_BELOW <= timing.off <= _ABOVE:
+        if MET[0] <= timing.off <= MET[1]:
             break
         too_long = took > limit
         if too_long not in bracket or abs(took - limit) < abs(bracket[too_long][1] - limit):
@@ -142,6 +142,6 @@ def _interpolated(low: float, short: float, high: float, long: float, limit: flo
     return low + (high - low) * (limit - short) / (long - short) if high > low else (low + high) / 2
 
 
-def _badness(timing: Timing) -> float:
+def badness(timing: Timing) -> float:
     """How far from the limit; what passes it counts thrice."""
-    return -timing.off if timing.off < 0 else 3 * max(0.0, timing.off - _ABOVE) + timing.off
+    return -timing.off if timing.off < 0 else 3 * max(0.0, timing.off - MET[1]) + timing.off

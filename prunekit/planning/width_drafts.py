@@ -155,8 +155,7 @@ def one_draft(
         chosen = tuple(g for g in chosen if g.name not in checked.broken)
     if options.scope.target is not None and not chosen:
         raise nothing_to_prune(structure, checked)
-    words = words_of(model)
-    choice = options.choice
+    words, choice = words_of(model), options.choice
     scorer, scores = scored_by(choice.scorer, model, structure, chosen, data, choice.seed, progress)
     options, said = with_liked_widths(model, chosen, options)
     conditions, remarks = Conditions(options, kinds=structure.kinds, sizes=sizes), [*said]
@@ -171,8 +170,9 @@ def one_draft(
             samples = measured_inputs(model, structure, data, how, choice.seed)
             refit = as_compensation(options.cutting.compensate)
             asked = Choosing(model, structure, scores, gauge, words, how, refit, samples)
-            measured = MeasuredAim(asked, Meter.of(model, how, samples), remarks, progress, dropping=more.dropping)
+            measured = MeasuredAim(asked, Meter.of(model, how, samples), [], progress, dropping=more.dropping)
             found, refused = within_target(model, structure, chosen, scores, conditions, measured, words)
+            remarks += measured.remarks
         elif more.wanted is not None:
             aim = partial(as_wanted, structure, gauge, scores, more.wanted)
             found, refused = within_target(model, structure, chosen, scores, conditions, aim, words)

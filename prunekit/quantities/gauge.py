@@ -22,12 +22,14 @@ from prunekit.quantities.limits import Target, parse_target
 class Baseline:
     """The model that relative limits refer to: its quantities, its pace where that is limited, and what is ``limited``.
 
-    Made once for a whole call, however many steps it takes: nothing is measured twice.
+    Made once for a whole call, however many steps it takes: nothing is measured twice. ``is_held`` says that whoever
+    asks for a plan holds it against the clock.
     """
 
     quantities: Mapping[str, float]
     pace: Pace | None = None
     limited: tuple[str, ...] = ()
+    is_held: bool = False
 
     @classmethod
     def of(cls, model: nn.Module, structure: Structure, target: Target, table: LatencyTable | None = None) -> Baseline:

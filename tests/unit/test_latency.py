@@ -328,3 +328,40 @@ def test_plans_are_enclosed_by_the_nearest_on_each_side(monkeypatch):
     assert under < asked[2] < over
     nearest = under + (over - under) * (0.5 - 0.42) / (0.70 - 0.42)
     assert asked[3] == pytest.approx(nearest)  # and not between the second and the third
+
+
+@pytest.mark.parametrize("bent", [0.7, 1.3])
+def test_a_measured_allocation_is_held_against_the_clock_too(bent):
+    model, samples = network(), [IMAGE[:1], IMAGE[1:]]
+    before = snapshot(model)
+    asked = {"allocation": "measured", "data": samples}
+    result = pruned(model, "latency<=60%", Elsewhere(bent), **asked)
+    took = result.report.latency
+    assert abs(took["after"] / took["before"] / 0.6 - 1) <= 0.03
+    assert took["noise"] == 0.0
+    assert [note for note in result.report.notes if "plans timed" in note]
+    result.undo()
+    assert [k for k in differences(before, snapshot(model)) if k != "rng"] == []
+
+
+class Adding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(x)))
+
+
+@pytest.mark.parametrize("roles", [["depth.*"], ["depth.*", "mlp.hidden"]])
+def test_depth_within_a_latency_is_held_against_the_clock(roles):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), *(Adding() for _ in range(6)), nn.Linear(16, 2)).eval()
+    samples = [torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    asked = {"roles": roles, "data": samples, "allocation": "measured", "scorer": "random"}
+    table = LatencyTable(timer=Elsewhere(0.8))
+    result = prunekit.prune(model, samples[0], target="latency<=70%", latency=table, verify="shapes", **asked)
+    took = result.report.latency
+    assert took["after"] <= 0.71 * took["before"], result.report.notes
+    (note,) = [note for note in result.report.notes if note.startswith("latency")]
+    assert "within it" in note

@@ -111,6 +111,12 @@ def test_widths_are_multiples_that_the_table_wants_and_the_report_says_so(ratio)
     assert "32 (convolution), 16 (linear); measured on this cpu" in note
 
 
+def test_the_report_says_so_where_the_allocation_is_measured():
+    keep_kernels(CPU, table(32, 16))
+    result = prunekit.prune(network(), X, target="params<=70%", align="auto", allocation="measured", data=[X], **PLAIN)
+    assert {note.split(":")[0].split("=")[0] for note in result.report.notes} >= {"align", "measured allocation"}
+
+
 @pytest.mark.parametrize("percent", [70, 40])
 def test_a_target_is_met_to_within_one_step(percent):
     keep_kernels(CPU, table(32, 16))
