@@ -101,19 +101,25 @@ def test_a_model_is_walked_a_few_times_a_call_and_not_at_every_step(residual, mo
     assert walks.calls <= plain + 2  # one for each run of the check
 
 
+class Factored(nn.Sequential):
+    def factor(self):
+        return 0.5
+
+
 class Nosy(Residual):
-    """Reads what its first block noted, which is not there when the block is gone."""
+    """Asks the first block for a factor, which nobody knows when its branch is gone."""
 
     def __init__(self):
         super().__init__()
-        self.blocks.extend(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16)) for _ in range(2))
+        self.blocks = nn.ModuleList(Factored(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16)) for _ in range(4))
+        for tensor in self.blocks[0].parameters():
+            nn.init.zeros_(tensor)  # it is the first that is tried
 
     def forward(self, x):
         x = self.first(x)
         for block in self.blocks:
-            block.seen = block(x)
-            x = x + block.seen
-        return self.last(x + 0 * self.blocks[0].seen)
+            x = x + block(x)
+        return self.last(x * self.blocks[0].factor())
 
 
 @pytest.mark.parametrize("roles", [["depth.mlp"], ["depth.block", "depth.mlp"]])
