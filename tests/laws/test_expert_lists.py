@@ -141,6 +141,17 @@ def test_what_is_left_costs_what_was_foretold(seed):
     assert result.report.params["after"] == sum(p.numel() for p in model.parameters()) == now.params
 
 
+@pytest.mark.parametrize("seed", [7, 13])
+def test_what_is_left_of_experts_and_of_the_width_that_their_router_reads_costs_what_was_foretold(seed):
+    model = Net(seed).eval()
+    assert len(model.mixtures[0].experts) == model.first.out_features  # which of the router's axes is meant shows alone
+    structure = prunekit.trace(model, X)
+    plan = prunekit.prune(model, X, ratio={"depth.expert": 0.34, "embedding": 0.34}, scorer="random", align=1).plan
+    kept = {width.group: torch.tensor(width.kept) for width in plan.widths}
+    assert {width.role for width in plan.widths} == {"depth.expert", "embedding"}
+    assert structure.cost(kept) == cost_after(structure, plan) == prunekit.trace(model, X).cost()
+
+
 def test_fewer_than_are_chosen_is_refused_and_nothing_has_changed():
     model = Net(3).eval()
     before = bits(model)

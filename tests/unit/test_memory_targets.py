@@ -119,12 +119,13 @@ class ByPosition(nn.Module):
         self.extra = nn.Linear(16, 16)
 
     def forward(self, x, mask=None, past=None):
-        kept, first = [], x
+        kept = []
         for at, block in enumerate(self.blocks):
             x, mine = block(x, past[at] if past is not None and self.takes else None)
             kept.append(mine)
-        weights = (self.extra(x) @ x.transpose(1, 2)).softmax(-1)
-        return self.last(weights @ x), tuple(kept), (weights, self.extra(first))
+        alike = self.extra(x)  # both factors of one product: neither keys nor values
+        weights = (alike @ alike.transpose(1, 2)).softmax(-1)
+        return self.last(weights @ x), tuple(kept), (weights, alike)
 
 
 def test_a_cache_returned_by_position_is_what_attention_reads_and_what_is_continued():
