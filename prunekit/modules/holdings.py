@@ -17,6 +17,7 @@ _DEPTH = 2  # objects within objects: a configuration and one inside it, not all
 _MANY = 10_000  # entries of a container that are looked into; a vocabulary holds words
 _TABLES = (dict, OrderedDict, defaultdict)
 _OTHERS = (list, set, deque)
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})  # most of what a module holds
 _FOREIGN = ("logging", "threading", "torch")
 
 
@@ -39,7 +40,12 @@ class Holdings:
 def held_by(modules: Iterable[tuple[str, nn.Module]]) -> Holdings:
     """What ``modules`` hold in attributes of their own, at any depth of containers."""
     found, seen = Holdings(), set[int]()
-    waiting = [(value, 0) for _, module in modules for name, value in module.__dict__.items() if name not in STRUCTURE]
+    waiting = [
+        (value, 0)
+        for _, module in modules
+        for name, value in module.__dict__.items()
+        if type(value) not in _PLAIN and name not in STRUCTURE
+    ]
     while waiting:
         value, depth = waiting.pop()
         of_type: Any = type(value)
@@ -111,7 +117,7 @@ def _of_list(found: Holdings, value: Any, depth: int) -> _Inside:
 
 
 def _of_tuple(found: Holdings, value: Any, depth: int) -> _Inside:
-    return [(each, depth) for each in value] if len(value) <= _MANY else []
+    return [(each, depth) for each in value if type(each) not in _PLAIN] if len(value) <= _MANY else []
 
 
 def _of_object(found: Holdings, value: Any, depth: int) -> _Inside:

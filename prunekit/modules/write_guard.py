@@ -33,6 +33,11 @@ class Originals:
         for tensor, alias in self._held:
             self._unwritten.setdefault(_memory_of(tensor), []).append(alias)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that could be written."""
+        return not self._held
+
     def before(self, func: Any, args: Any, kwargs: Any) -> None:
         """To be called before an operator runs."""
         for at, name in _written_by(func):
@@ -80,7 +85,19 @@ def unwritten(
     model: nn.Module, besides: Collection[str] = (), modules: Sequence[tuple[str, nn.Module]] | None = None
 ) -> Iterator[None]:
     """Within the block forward may write into tensors of ``model``; afterwards they hold what they held."""
-    kept = originals_of(model, besides, modules)
+    with written_back(originals_of(model, besides, modules)):
+        yield
+
+
+@contextlib.contextmanager
+def written_back(kept: Originals) -> Iterator[None]:
+    """Within the block operators may write into ``kept``; afterwards they hold what they held.
+
+    Every operator of the block is looked at, so it should hold the forward pass and nothing else.
+    """
+    if kept.is_empty:
+        yield
+        return
     try:
         with _WriteWatch(kept):
             yield

@@ -25,7 +25,7 @@ from prunekit.modules.emptied import Place
 from prunekit.modules.perturbing import noise_of, perturbed
 from prunekit.modules.soundness import not_finite
 from prunekit.modules.walk import named_modules, state_tensors
-from prunekit.modules.write_guard import unwritten
+from prunekit.modules.write_guard import originals_of, written_back
 from prunekit.options import Options
 from prunekit.planning.turned import Decisions
 from prunekit.tracing.recorder import output_tensors
@@ -200,8 +200,8 @@ class _Check:
                 return _moved(self._cast(tensor.detach()), moves).clone()
             return nn.Parameter(_moved(self._perturbed(name, tensor, keep), moves, self.spare), requires_grad=False)
 
-        watch = unwritten(self.model, modules=self.modules)
-        with watch, swapped(self.model, replace, self.modules, self.state, self.tables), torch.no_grad():
+        kept = originals_of(self.model, self.state, self.modules)  # state is written in copies
+        with swapped(self.model, replace, self.modules, self.state, self.tables), written_back(kept), torch.no_grad():
             result = self.model(*self.inputs.args, **self.inputs.kwargs)
         return [_comparable(t.detach()) for t in output_tensors(result)]
 

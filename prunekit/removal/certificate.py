@@ -18,7 +18,7 @@ from prunekit.errors import PrunekitError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.modules.perturbing import noise_of, perturbed_state
 from prunekit.modules.setting_aside import Passage, set_aside
-from prunekit.modules.write_guard import unwritten
+from prunekit.modules.write_guard import originals_of, written_back
 from prunekit.plans.contents import Plan
 from prunekit.surgery.cutting import apply_unfitted
 from prunekit.tracing.recorder import named_outputs
@@ -78,7 +78,8 @@ class Rerun:
             return tensor if noise is None else perturbed_state(name, tensor, self.seed, noise)
 
         tables = self.structure.trace.tables
-        with unwritten(self.model), swapped(self.model, replace, tables=tables), torch.no_grad():
+        kept = originals_of(self.model)
+        with swapped(self.model, replace, tables=tables), written_back(kept), torch.no_grad():
             torch.manual_seed(self.seed)
             if aside is not None:
                 with set_aside(self.model, aside):

@@ -13,7 +13,7 @@ from prunekit.coupling.blocks import is_inside
 from prunekit.inputs import Inputs
 from prunekit.modules.containers import place
 from prunekit.modules.walk import named_modules
-from prunekit.modules.write_guard import unwritten
+from prunekit.modules.write_guard import originals_of, written_back
 from prunekit.tracing.standin import swapped
 
 _CHANCE = 2  # so few numbers may equal their places by chance
@@ -182,7 +182,8 @@ def _lists_read(
     if not found:
         return []
     spies: list[_ListReads] = []
-    with unwritten(model), swapped(model, lambda _, tensor: tensor, tables=None), torch.no_grad():
+    kept = originals_of(model)
+    with swapped(model, lambda _, tensor: tensor, tables=None), written_back(kept), torch.no_grad():
         try:
             for *_, held, name, value in found:
                 spies.append(_ListReads())
