@@ -13,7 +13,7 @@ from prunekit.errors import InputError
 from prunekit.inputs.per_rank import kept_to_read_again
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
-from prunekit.planning.clocked import clocked_draft
+from prunekit.planning.clocked import Make, clocked_draft
 from prunekit.planning.depth_by_damage import as_draft, depth_within_target
 from prunekit.planning.depth_criteria import for_blocks
 from prunekit.planning.depth_options import check_depth_options
@@ -46,10 +46,10 @@ def draft(
     searched = parts.depth is not None or as_measured(options.choice.allocation) is not None
     held: Any = kept_to_read_again(data) if data is not None and searched else data
     known: dict[str, Any] = {"data": held, "progress": progress, "sizes": sizes, "gone": gone}
-    make = partial(_one_choice, model, structure, **known)
     target = options.scope.target
     if not searched or target is None:
-        return make(options, baseline)
+        return _one_choice(model, structure, options, baseline, **known)
+    make: Make = partial(_one_choice, model, structure, **known)
     baseline = baseline or Baseline.of(model, structure, target, options.cutting.latency)
     return clocked_draft(model, structure, options, baseline, make)
 
