@@ -10,6 +10,7 @@ from torch import nn
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, TraceError
 from prunekit.inputs import Inputs
+from prunekit.scorers.undisturbed import untouched
 from prunekit.tracing.recalled import continued_places
 from prunekit.tracing.recorder import record
 
@@ -27,7 +28,7 @@ def check_given_back(model: nn.Module, structure: Structure) -> None:
     placed = zip(trace.places, trace.outputs, strict=True)
     tops = {place.partition(".")[0] for place, ref in placed if ref.id in recalled}
     inputs = structure.inputs
-    with torch.no_grad():
+    with untouched(model, ()), torch.no_grad():
         result = model(*inputs.args, **inputs.kwargs)
     for top in sorted(tops):
         for name in trace.takes:

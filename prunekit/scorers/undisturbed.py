@@ -59,10 +59,9 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
                 table.update(content)
         for module, mode in modes:
             module.training = mode
-        with torch.no_grad():
-            for buffer, before in buffers:
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
+        for buffer, before in buffers:
+            if not torch.equal(buffer, before):
+                buffer.detach().copy_(before)  # an interrupt on the way out of no_grad leaves gradients off for good
         restore_caches(caches)
         inside.put_back()
 

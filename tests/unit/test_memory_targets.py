@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from support.compare import differences, snapshot
@@ -221,3 +223,25 @@ def test_a_cache_that_its_library_reads_again_narrows_without_more_words():
         layers = model(**inputs).past_key_values.layers
     assert report.kv_cache["after"] == sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
     assert report.kv_cache["after"] <= 0.6 * report.kv_cache["before"] == 0.6 * 2 * 2 * 12 * 2 * 8 * 4
+
+
+class Counting(ByPosition):
+    """Counts its calls, draws numbers, and has norms that learn while it trains."""
+
+    def __init__(self, takes):
+        super().__init__(takes)
+        self.norm, self.noise = nn.BatchNorm1d(5), nn.Dropout(0.5)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x, mask=None, past=None):
+        self.calls += 1
+        return super().forward(self.noise(self.norm(x)), mask, past)
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_asking_for_a_cache_leaves_a_training_model_and_the_random_state(takes):
+    model = Counting(takes).train()
+    before = snapshot(model)
+    with contextlib.nullcontext() if takes else pytest.raises(InputError):
+        prunekit.plan(model, X, target="kv_cache<=60%", free_outputs=True, include="blocks.*", align=1)
+    assert not differences(before, snapshot(model))
