@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import textwrap
 
@@ -114,3 +115,19 @@ def test_what_cannot_be_is_2_and_leaves_nothing(nets, capsys, line, word):
     assert sorted(path for path in nets.rglob("*") if "__pycache__" not in path.parts) == [
         path for path in before if "__pycache__" not in path.parts
     ]
+
+
+def test_folders_with_brackets_and_spaces_are_named_as_they_are(nets, capsys):
+    """A console that reads ``[/b]`` as the end of a colour ends in an error of its own when the work is done."""
+    said(capsys, "plan", MODEL, "--scorer", "magnitude", "--out", "[a] plan.json")
+    told = said(capsys, "apply", "[a] plan.json", MODEL, "--out", "[bold] cut[/b]")
+    assert "kept in [bold] cut[/b]\n" in told
+    small = ("--scorer=magnitude", "--set=images=1", "--set=val_images=1", "--set=latency=false")
+    told = said(capsys, "prune", MODEL, *small, "--out", "[red] run[/b]")
+    assert "kept in [red] run[/b] after" in told
+    (line,) = [line for line in told.splitlines() if line.endswith(" does it again")]
+    words = shlex.split(line.removesuffix(" does it again"))
+    assert words[:2] == ["prunekit", "run"]
+    assert (nets / words[2]).is_file()
+    said(capsys, "explain", "[red] run[/b]")
+    assert "[red] run[/b]" in said(capsys, "diff", "[bold] cut[/b]", "[red] run[/b]")

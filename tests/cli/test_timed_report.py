@@ -16,7 +16,7 @@ def said(target, *notes):
     report = {"model": "m", "recipe": "oneshot", "part": "", "target": target, "latency_ms": pair, "verify": {}}
     report |= {"stages": [{"title": "evaluate"}, {"title": "prune", "allocation": notes}], "seconds": 1.0}
     report |= {"skipped": {"count": 0, "items": []}, **dict.fromkeys(COUNTED, pair)}
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=120, markup=False)  # as the command's own
     show_report(console, report, Path("out"))
     return console.file.getvalue()
 

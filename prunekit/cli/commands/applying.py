@@ -147,5 +147,5 @@ def _show_applied(console: Console, report: dict[str, Any], out: Path) -> None:
     changed = [width for width in report["widths"] if width["after"] < width["before"]]
     console.print(f"{len(changed)} of {len(report['widths'])} groups are smaller", style="dim")
     for line in report["config"]:
-        console.print(line, style="dim", markup=False)
-    console.print(f"kept in {out}")
+        console.print(line, style="dim")
+    console.print(f"kept in {out}", soft_wrap=True)

@@ -145,7 +145,7 @@ class _Bar:
     def __init__(self, console: Any) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description:<18}"), BarColumn(bar_width=16), MofNCompleteColumn())
+        columns = (TextColumn("{task.description:<18}", markup=False), BarColumn(bar_width=16), MofNCompleteColumn())
         drawn = console and console.is_terminal and not console.quiet
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console) if drawn else None
         self._stack = ExitStack()

@@ -83,14 +83,11 @@ def _units_in_both(one: Plan, other: Plan) -> dict[str, dict[str, Any]]:
 
 
 def _show_both(console: Console, told: Mapping[str, Any]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
-    first, second = (escape(name) for name in told["folders"])
+    first, second = told["folders"]
     for name, pair in told["asked"].items():
-        console.print(
-            f"{name}: {' | '.join('-' if each is None else str(each) for each in pair)}", markup=False, soft_wrap=True
-        )
+        console.print(f"{name}: {' | '.join('-' if each is None else str(each) for each in pair)}", soft_wrap=True)
     table = Table("", "before", first, second, box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -109,7 +106,7 @@ def _show_both(console: Console, told: Mapping[str, Any]) -> None:
         column.justify = "right"
     for name, row in told["widths"].items():
         cells = (row["before"], *row["after"], row["both"])
-        table.add_row(escape(name), escape(row["role"]), *("-" if cell is None else str(cell) for cell in cells))
+        table.add_row(name, row["role"], *("-" if cell is None else str(cell) for cell in cells))
     console.print(table)
 
 

@@ -65,7 +65,7 @@ def evaluate(
         _show_figures(console, done)
         mention(console, asked["skipped"], f"listed in {out}" if out else "listed by --json")
         if out is not None:
-            console.print(f"kept in {out}")
+            console.print(f"kept in {out}", soft_wrap=True)
 
 
 def _check_asked(models: list[str], checkpoint: Path | None, images: int | None, seed: int, out: Path | None) -> None:
@@ -144,7 +144,6 @@ def _builders(
 
 
 def _show_figures(console: Console, done: Examined) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     asked = len({asked for row in done.rows.values() for asked in row}) > 1
@@ -156,7 +155,7 @@ def _show_figures(console: Console, done: Examined) -> None:
     for model, rows in done.rows.items():
         for prompt, figures in rows.items():
             cells = [_with_bounds(name, figures) for name in done.shown]
-            table.add_row(escape(model), *([prompt] if asked else []), *map(escape, cells))
+            table.add_row(model, *([prompt] if asked else []), *cells)
     console.print(table)
     if done.remark:
         console.print(done.remark, style="dim")

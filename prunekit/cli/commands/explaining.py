@@ -86,12 +86,9 @@ def plan_rows(plan: Plan, model: str) -> dict[str, Any]:
 
 def show_plan(console: Console, told: Mapping[str, Any]) -> None:
     """Every group with what is kept of it, what is frozen and why."""
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        title=escape(f"{told['model'] or told['folder']}"), title_justify="left", box=None, header_style="bold"
-    )
+    table = Table(title=f"{told['model'] or told['folder']}", title_justify="left", box=None, header_style="bold")
     table.add_column("group", overflow="fold")
     table.add_column("role", overflow="fold")
     table.add_column("units", justify="right", no_wrap=True)
@@ -99,19 +96,19 @@ def show_plan(console: Console, told: Mapping[str, Any]) -> None:
     for name, row in told["groups"].items():
         share = f"{row['after'] / row['before']:.0%}"
         whole = row["after"] == row["before"]
-        cells = (escape(name), escape(row["role"]), f"{row['before']} -> {row['after']}", share)
+        cells = (name, row["role"], f"{row['before']} -> {row['after']}", share)
         table.add_row(*cells, style="dim" if whole else None)
     console.print(table)
     if loudness().verbose:
         for text in told["edits"]:
-            console.print(f"set  {text}", markup=False, soft_wrap=True)
+            console.print(f"set  {text}", soft_wrap=True)
     elif told["edits"]:
         console.print(f"{len(told['edits'])} attributes of modules follow (-v lists them)", style="dim")
     if told["folds"]:
         console.print(f"{told['folds']} folds keep the function where a constant follows a width", style="dim")
     for frozen in told["frozen"]:
         line = f"frozen  {frozen['name']} ({frozen['size']}): {frozen['reason']}"
-        console.print(line, style="dim", markup=False, soft_wrap=True)
+        console.print(line, style="dim", soft_wrap=True)
 
 
 def _show_kept(console: Console, name: str, row: Mapping[str, Any]) -> None:
@@ -120,10 +117,10 @@ def _show_kept(console: Console, name: str, row: Mapping[str, Any]) -> None:
     show_group(console, name, {**row, "size": f"{row['before']} -> {row['after']}"})
     gone = row["removed"]
     shown = ", ".join(map(str, gone[:20])) + (f", and {len(gone) - 20} more" if len(gone) > 20 else "")
-    console.print(f"{'removed':<9}{shown or 'none'}", markup=False, soft_wrap=True)
+    console.print(f"{'removed':<9}{shown or 'none'}", soft_wrap=True)
     if score := row.get("score"):
         least = "none" if score["least_kept"] is None else f"{score['least_kept']:.4g}"
         line = f"least kept {least}, greatest removed {score['most_removed']:.4g}"
-        console.print(f"{'scores':<9}{line} ({score['stage']})", markup=False, soft_wrap=True)
+        console.print(f"{'scores':<9}{line} ({score['stage']})", soft_wrap=True)
     elif gone:
         console.print(f"{'scores':<9}were not kept in this folder", style="dim")

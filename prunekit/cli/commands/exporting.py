@@ -36,4 +36,4 @@ def export(
         console.file.write(json.dumps({**asdict(done), "out": str(out)}, indent=1) + "\n")
     else:
         show_exported(console, done)
-        console.print(f"kept in {out}")
+        console.print(f"kept in {out}", soft_wrap=True)

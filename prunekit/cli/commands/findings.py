@@ -171,7 +171,7 @@ def _model(spec: str) -> dict[str, Any]:
 
 def _show_findings(console: Console, told: Mapping[str, Any]) -> None:
     def say(label: str, text: object, style: str = "") -> None:
-        console.print(f"{label:<17}{text}", markup=False, soft_wrap=True, style=style or None)
+        console.print(f"{label:<17}{text}", soft_wrap=True, style=style or None)
 
     for name, value in told["system"].items():
         say(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else value)

@@ -44,7 +44,7 @@ def write_report(
 
         console.file.write(json.dumps(written, indent=1) + "\n")
     else:
-        console.print(f"written to {path}", markup=False, soft_wrap=True)
+        console.print(f"written to {path}", soft_wrap=True)
 
 
 def _with_pictures(folder: Path, story: Mapping[str, Any]) -> dict[str, Any]:

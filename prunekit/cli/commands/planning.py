@@ -146,4 +146,4 @@ def _show_planned(console: Console, made: Plan, told: Mapping[str, Any], checkpo
     weights = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
     weights += ["--seed", str(seed)] if seed else []
     line = shlex.join(["prunekit", "apply", told["out"], told["model"], *weights, "--out", "FOLDER"])
-    console.print(f"kept in {told['out']}; next: {line}", markup=False, soft_wrap=True)
+    console.print(f"kept in {told['out']}; next: {line}", soft_wrap=True)

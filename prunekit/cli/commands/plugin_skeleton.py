@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -127,5 +128,6 @@ def new_plugin(
         written = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
         console.file.write(json.dumps({"folder": str(target), "files": written}, indent=1) + "\n")
         return
-    console.print(f"written to {target}", markup=False, soft_wrap=True)
-    console.print(f"next: pip install -e {target} && pytest {target}", markup=False, soft_wrap=True)
+    console.print(f"written to {target}", soft_wrap=True)
+    path = shlex.quote(str(target))
+    console.print(f"next: pip install -e {path} && pytest {path}", soft_wrap=True)

@@ -45,15 +45,16 @@ def show_recipe(
 
         console.file.write(json.dumps(told, indent=1, default=repr) + "\n")
         return
-    from rich.markup import escape
+
+    from rich.text import Text
 
     from prunekit.cli.console.glossary import MEANING, show_glossary
 
-    console.print(f"[bold]{escape(recipe.name)}[/]  {escape(recipe.description)}")
+    console.print(Text.assemble((recipe.name, "bold"), f"  {recipe.description}"))
     if recipe.model:
         console.print(f"made for {recipe.model} where no other model is given", style="dim")
     for number, stage in enumerate(told["stages"], 1):
-        console.print(f"{number}. {stage['title']}  [dim]{escape(stage['does'])}[/]")
+        console.print(Text.assemble(f"{number}. {stage['title']}  ", (stage["does"], "dim")))
     rows = {key: [*map(str, row.values())] for key, row in told["settings"].items()}
     show_glossary(console, ("setting", "value", "may be", MEANING), rows)
 

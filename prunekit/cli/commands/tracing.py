@@ -89,7 +89,6 @@ def _group_row(group: Group, ties: list[str]) -> dict[str, Any]:
 
 
 def _show_all(console: Console, told: Mapping[str, Any]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from prunekit.cli.console.glossary import ROOM
@@ -99,7 +98,7 @@ def _show_all(console: Console, told: Mapping[str, Any]) -> None:
     params, macs = (unit_for(cost[name]).said(cost[name]) for name in ("params", "macs"))
     size = f"{params} parameters, {macs} multiply-adds"
     title = f"{told['model']}{' / ' + told['part'] if told['part'] else ''}  {size}"
-    table = Table(title=escape(title), title_justify="left", box=None, header_style="bold")
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
     table.add_column("group", overflow="fold")
     table.add_column("role", overflow="fold")
     table.add_column("units", justify="right")
@@ -111,14 +110,14 @@ def _show_all(console: Console, told: Mapping[str, Any]) -> None:
     for name, row in told["groups"].items():
         marks = [*(["tied"] if row["ties"] else []), *(["normalised"] if row["normalised"] else [])]
         cells = (name, row["role"], str(row["size"]), str(len(row["reaches"])), *([row["block"]] if has_room else []))
-        table.add_row(*(escape(cell) for cell in cells), ", ".join(marks), style=None)
+        table.add_row(*cells, ", ".join(marks), style=None)
     console.print(table)
     for frozen in told["frozen"]:
         line = f"frozen  {frozen['name']} ({frozen['size']}): {frozen['reason']}"
-        console.print(line, style="dim", markup=False, soft_wrap=True)
+        console.print(line, style="dim", soft_wrap=True)
     for name, where in told["unknown"].items():
         line = f"no rule for {name}, met at {where}: docs/operators.md says how to bring one"
-        console.print(line, style="yellow", markup=False, soft_wrap=True)
+        console.print(line, style="yellow", soft_wrap=True)
     console.print("axes: parameter and buffer axes that shrink together; --group NAME lists them", style="dim")
 
 
@@ -135,4 +134,4 @@ def show_group(console: Console, name: str, row: Mapping[str, Any]) -> None:
     for label, text in facts:
         shown = label if label != last else ""
         last = label
-        console.print(f"{shown:<9}{text}", markup=False, soft_wrap=True)
+        console.print(f"{shown:<9}{text}", soft_wrap=True)

@@ -83,12 +83,12 @@ class _Bars:
         wide = console.width >= 70
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             *([BarColumn(bar_width=16)] if wide else []),
             MofNCompleteColumn(),
             *([_Rate()] if wide else []),
             TimeRemainingColumn(elapsed_when_finished=True),
-            *([TextColumn("{task.fields[figures]}", style="dim")] if wide else []),
+            *([TextColumn("{task.fields[figures]}", style="dim", markup=False)] if wide else []),
             console=console,
         )
 
@@ -139,7 +139,7 @@ class _Lines:
             left = (now - since) * (event.total - event.done) / event.done if event.done else 0.0
             more = f"  {left:.0f} s left" if left else ""
             text = f"{_title(event, self._stages)}  {event.done}/{event.total} {event.unit}  {_figures_of(event)}{more}"
-            self._console.print(text.rstrip(), markup=False, soft_wrap=True)
+            self._console.print(text.rstrip(), soft_wrap=True)
 
 
 def _title(event: Event, stages: Sequence[Stage]) -> str:
@@ -162,7 +162,7 @@ class Tally:
     """A bar a name, over things counted one by one: drawn on terminals, else left to the pulse; gone when done."""
 
     def __init__(self, console: Console | None) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=16), MofNCompleteColumn())
         drawn = console is not None and console.is_terminal and not console.quiet
         self._bars = Progress(*columns, TimeRemainingColumn(), console=console, transient=True) if drawn else None
         self._tasks: dict[str, TaskID] = {}

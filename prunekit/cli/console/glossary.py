@@ -14,7 +14,6 @@ ROOM = 80  # columns of a terminal from which on a table of several columns is r
 
 def show_glossary(console: Console, columns: Sequence[str], rows: Mapping[str, Sequence[str]], title: str = "") -> None:
     """``rows``: name -> a cell a column after the first. No name and no word is cut short."""
-    from rich.markup import escape
     from rich.padding import Padding
     from rich.table import Table
 
@@ -24,12 +23,12 @@ def show_glossary(console: Console, columns: Sequence[str], rows: Mapping[str, S
         for place, column in enumerate(columns):
             table.add_column(column, overflow="fold", no_wrap=place == 0)
         for name, cells in plain.items():
-            table.add_row(escape(name), *map(escape, cells))
+            table.add_row(name, *cells)
         console.print(table)
         return
     for name, cells in plain.items():
-        console.print(f"[bold]{escape(name)}[/]")
+        console.print(name, style="bold")
         for column, cell in zip(columns[1:], cells, strict=True):
             if cell:
                 text = cell if column == MEANING else f"{column}: {cell}"
-                console.print(Padding(escape(text), (0, 0, 0, 2)))
+                console.print(Padding(text, (0, 0, 0, 2)))

@@ -25,7 +25,7 @@ class _Shown(logging.Handler):
         if self._console is not None and text not in self._said:
             self._said.add(text)
             line = f"{record.levelname.lower()}: {text}"
-            self._console.print(line, markup=False, style="dim", soft_wrap=True)
+            self._console.print(line, style="dim", soft_wrap=True)
 
 
 @contextmanager

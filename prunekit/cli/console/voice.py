@@ -43,13 +43,14 @@ def speaker(*, silent: bool = False, stderr: bool = False) -> Console:
     """Where people are told things. Nothing is shown when ``silent`` or asked to be quiet; its ``file`` still writes.
 
     Colours and widths are those of the terminal; NO_COLOR, FORCE_COLOR, COLUMNS and TERM=dumb are followed. No number
-    or bracket is coloured by guess.
+    is coloured by guess, and a bracket is a bracket: names of folders, models and groups may hold any.
     """
     from prunekit.cli.console.pulse import Speaking
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
-    return Speaking(quiet=silent or (loudness().quiet and not stderr), stderr=stderr, width=width, highlight=False)
+    is_quiet = silent or (loudness().quiet and not stderr)
+    return Speaking(quiet=is_quiet, stderr=stderr, width=width, highlight=False, markup=False)
 
 
 def command_line() -> str:
@@ -73,7 +74,7 @@ def busy(shown: Console | None, what: str) -> Iterator[None]:
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with PULSE.about(what, drawn=True), Progress(*columns, console=shown, transient=True) as bar:
         bar.add_task(what, total=None)
         yield

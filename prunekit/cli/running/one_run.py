@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ def do_run(asked: RunFile, *, resume: bool = False, dry_run: bool = False, as_js
     with heard(shown), what_is_kept(kept), asked_to_end() as stop, held_in_files(asked):
         ready = _ready(shown, asked, light_model if dry_run else build_model)
         if loudness().verbose and shown is not None:
-            shown.print(run_text(ready.asked).rstrip(), markup=False, style="dim")
+            shown.print(run_text(ready.asked).rstrip(), style="dim")
         if dry_run:
             from prunekit.cli.running.rehearsing import dry_run as in_small
 
@@ -165,7 +166,8 @@ def _show_done(console: Console, result: Run, out: Path, exported: Iterable[Expo
     show_report(console, result.report, out)
     for done in exported:
         show_exported(console, done)
-    console.print(f"prunekit run {out / RUN_FILE} does it again", style="dim", soft_wrap=True)
+    again = shlex.join(["prunekit", "run", str(out / RUN_FILE)])
+    console.print(f"{again} does it again", style="dim", soft_wrap=True)
 
 
 def _run(console: Console | None, ear: Tracking | None, ready: Ready, more: Mapping[str, Any]) -> Run:

@@ -41,7 +41,7 @@ def show_comparison(console: Console, found: Comparison, model: str, out: Path |
     for text in notes(found):
         console.print(text, style="dim")
     if out is not None:
-        console.print(f"kept in {out}")
+        console.print(f"kept in {out}", soft_wrap=True)
 
 
 def title(found: Comparison, model: str) -> str:

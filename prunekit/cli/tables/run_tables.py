@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from prunekit.pages.report_figures import checks_said
@@ -20,11 +19,11 @@ def show_report(console: Console, report: Mapping[str, Any], out: Path) -> None:
     """The before/after table, and where the files are."""
     show_counts(console, report)
     for note in (n for stage in report["stages"] for n in stage.get("allocation", ()) if n.startswith("latency")):
-        console.print(note, markup=False, soft_wrap=True)  # what a limit on time was held against
+        console.print(note, soft_wrap=True)  # what a limit on time was held against
     console.print(f"verified  {checks_said(report['verify'])}", style="dim", soft_wrap=True)
     console.print("MACs: all multiply-adds; layer MACs: convolution and linear layers only", style="dim")
     mention(console, report["skipped"], "listed in report.json")
-    console.print(f"kept in {out} after {report['seconds']:.0f} s")
+    console.print(f"kept in {out} after {report['seconds']:.0f} s", soft_wrap=True)
 
 
 def show_counts(console: Console, report: Mapping[str, Any], title: str | None = None) -> None:
@@ -33,7 +32,7 @@ def show_counts(console: Console, report: Mapping[str, Any], title: str | None =
     A report of a recipe knows.
     """
     said = f"{report['model']}  {report['recipe']} at {_asked(report)}" if title is None else title
-    table = Table(title=escape(said) or None, title_justify="left")
+    table = Table(title=said or None, title_justify="left")
     for name in ("", "before", "after", "change"):
         table.add_column(name, justify="left" if not name else "right")
     part = report["part"] or "model"
@@ -57,7 +56,7 @@ def mention(console: Console, skipped: Mapping[str, Any], listed: str) -> None:
         first = skipped["items"][0]
         text = first["reason"] if first["name"] in first["reason"] else f"{first['name']}: {first['reason']}"
         line = f"skipped  {skipped['count']} unusable samples, {listed}; the first: {text}"
-        console.print(line, style="yellow", markup=False)
+        console.print(line, style="yellow")
 
 
 def _asked(report: Mapping[str, Any]) -> str:
