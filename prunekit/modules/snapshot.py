@@ -5,9 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.modules.walk import state_tensors
+
+
+def write_into(tensor: Tensor, values: Tensor) -> None:
+    """Writes ``values`` into a tensor that may require gradients.
+
+    Not within ``torch.no_grad()``: an interrupt on the way out of that block leaves gradients off for good.
+    """
+    tensor.detach().copy_(values)
 
 
 def kept_as_is(model: nn.Module) -> Callable[[], None]:
@@ -16,7 +24,7 @@ def kept_as_is(model: nn.Module) -> Callable[[], None]:
 
     def restore() -> None:
         for tensor, before in saved:
-            tensor.detach().copy_(before)  # an interrupt on the way out of no_grad leaves gradients off for good
+            write_into(tensor, before)
 
     return restore
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.modules.holdings import held_by
+from prunekit.modules.snapshot import write_into
 from prunekit.modules.write_guard import unwritten
 
 
@@ -61,7 +62,7 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
             module.training = mode
         for buffer, before in buffers:
             if not torch.equal(buffer, before):
-                buffer.detach().copy_(before)  # an interrupt on the way out of no_grad leaves gradients off for good
+                write_into(buffer, before)
         restore_caches(caches)
         inside.put_back()
 

@@ -25,6 +25,7 @@ from prunekit.errors import InputError, PlanError
 from prunekit.graph.tree import of_type
 from prunekit.inputs import Inputs, normalise, sample_named
 from prunekit.modules.absent import MAP, STREAM, Absent
+from prunekit.modules.snapshot import write_into
 from prunekit.scorers.undisturbed import untouched
 
 MAP_SAMPLES = 128  # that are read at most
@@ -73,9 +74,8 @@ def fitted_map(
 def write_map(absent: Absent, weight: Tensor, bias: Tensor) -> None:
     """Puts what was fitted into the map."""
     held = absent.get_submodule(MAP)
-    with torch.no_grad():
-        for name, value in (("weight", weight), ("bias", bias)):
-            held.get_parameter(name).copy_(value)
+    for name, value in (("weight", weight), ("bias", bias)):
+        write_into(held.get_parameter(name), value)
 
 
 def _rows_met(

@@ -9,6 +9,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from prunekit.modules.snapshot import write_into
 from prunekit.offloading import copied
 from prunekit.surgery.way_back import Step
 
@@ -48,7 +49,7 @@ def way_back_of_the_rest(modules: Sequence[tuple[str, nn.Module]], replaced: Col
             if (tensor.dtype, tensor.device, tensor.shape) != (before.dtype, before.device, before.shape):
                 tensor.data = before.clone()  # a model that was moved or rounded holds it with other data
             elif tensor.layout != torch.strided or not torch.equal(tensor, before):
-                tensor.detach().copy_(before)  # an interrupt on the way out of no_grad leaves gradients off for good
+                write_into(tensor, before)
         lost = [name for tensor, version, name in written.values() if tensor._version != version]
         if lost:
             logger.warning(

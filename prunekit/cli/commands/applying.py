@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunekit.cli.console.voice import busy, command_line, speaker
-from prunekit.cli.loading.building import build_model, check_device, check_seed_flag, sample_count
+from prunekit.cli.loading.building import built_on, check_seed_flag, sample_count
 from prunekit.errors import CheckpointError, DataError, VerificationError
 
 if TYPE_CHECKING:
@@ -43,11 +43,7 @@ def apply_plan(
     console = speaker()
     shown = None if as_json else console
     with heard(shown):
-        with busy(shown, "importing torch"):
-            check_device(device)
-        with busy(shown, f"building {model}"):
-            built = build_model(model, checkpoint, seed)
-        built.model.to(device)
+        built = built_on(device, model, checkpoint, seed, shown)
         with busy(shown, "cutting, and looking at what is left"):
             report = {"applied": str(plan), **_applied(built, made, compensate, data, seed)}
         with busy(shown, f"writing {out}"):

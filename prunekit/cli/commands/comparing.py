@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunekit.cli.console.pulse import PULSE
-from prunekit.cli.console.voice import busy, speaker
+from prunekit.cli.console.voice import speaker
 from prunekit.cli.flags.option_flags import Asked, with_flags
-from prunekit.cli.loading.building import build_model, check_count, check_device, check_seed_flag, suited
+from prunekit.cli.loading.building import built_on, check_count, check_seed_flag, suited
 from prunekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,14 +56,12 @@ def compare(
     console = speaker()
     if out is not None:
         check_target(out, JSON)
-    with heard(None if as_json else console):
-        check_device(device)
-        with busy(None if as_json else console, f"building {model}"):
-            built = build_model(model, checkpoint, seed)
-        built.model.to(device)
+    shown = None if as_json else console
+    with heard(shown):
+        built = built_on(device, model, checkpoint, seed, shown)
         counts = _counts(built, images, val_images, (data is None, val is None))
         names = [name for name in scorers.split(",") if name.strip()]
-        with _Bar(None if as_json else console) as bar:
+        with _Bar(shown) as bar:
             found, faults = _contest(built, names, range(seed, seed + seeds), asked, (data, val), counts, bar)
         skipped = skipped_in(faults)
         told = {"model": model, **found.as_dict(), "skipped": skipped}

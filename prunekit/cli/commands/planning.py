@@ -10,7 +10,7 @@ import typer
 
 from prunekit.cli.console.voice import busy, speaker
 from prunekit.cli.flags.option_flags import Asked, with_flags
-from prunekit.cli.loading.building import build_model, check_count, check_device, check_seed_flag, sample_count
+from prunekit.cli.loading.building import built_on, check_count, check_seed_flag, sample_count
 from prunekit.cli.running.going_home import uniform_first
 from prunekit.errors import DataError, InputError, PlanError, PrunekitError
 from prunekit.runfiles.asked_run import DEFAULT_SCORER
@@ -48,11 +48,7 @@ def write_plan(
     console = speaker()
     shown = None if as_json else console
     with heard(shown):
-        with busy(shown, "importing torch"):
-            check_device(device)
-        with busy(shown, f"building {model}"):
-            built = build_model(model, checkpoint, seed)
-        built.model.to(device)
+        built = built_on(device, model, checkpoint, seed, shown)
         with busy(shown, "scoring what could go"):
             made, counts = _plan_of(built, data, images, {**asked, "scorer": scorer, "seed": seed})
         _write_plan(made, out)

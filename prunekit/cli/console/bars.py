@@ -115,23 +115,17 @@ class _Bars:
         self._progress.update(self._waiting, visible=waits, description=words)
 
 
-class _Lines:
+class _Lines(_Silent):
     """A line when a stage begins, every ten seconds, and when it ends: for files, pipes and logs."""
 
     def __init__(self, console: Console, stages: Sequence[Stage], clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._stages, self._clock = console, stages, clock
+        super().__init__(stages)
+        self._console, self._clock = console, clock
         self._begun: dict[int, float] = {}
         self._said = 0.0
 
-    def __enter__(self) -> Shown:
-        PULSE.step(READY)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return
-
     def __call__(self, event: Event) -> None:
-        PULSE.step(_step_of(event, self._stages))
+        super().__call__(event)
         now, first = self._clock(), event.stage not in self._begun
         since = self._begun.setdefault(event.stage, now)
         if first or event.done >= event.total or now - self._said >= EVERY:

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunekit.cli.console.voice import busy
 from prunekit.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from prunekit.registry.building import Built
 
 # For models that no plug-in speaks for, on generated images: minutes rather than days
@@ -40,6 +43,16 @@ def build_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
     check_seed_flag(seed)
     torch.manual_seed(seed)  # factories that draw random weights draw the same ones again
     return build(spec, checkpoint=checkpoint)
+
+
+def built_on(device: str, spec: str, checkpoint: Path | None, seed: int, shown: Console | None) -> Built:
+    """``build_model`` on a device, with what it waits for said on ``shown``. Raises InputError for no such device."""
+    with busy(shown, "importing torch"):
+        check_device(device)
+    with busy(shown, f"building {spec}"):
+        built = build_model(spec, checkpoint, seed)
+    built.model.to(device)
+    return built
 
 
 def light_model(spec: str, checkpoint: Path | None, seed: int) -> Built:
