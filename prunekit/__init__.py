@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prunekit.errors import PrunekitError
     from prunekit.exploration import pareto, search
     from prunekit.inputs.per_rank import PerRank
+    from prunekit.modules.fetching import fetched
     from prunekit.offloading import offloaded
     from prunekit.options.measured import Measured
     from prunekit.plans.composition import compose
@@ -55,6 +56,7 @@ else:
             **dict.fromkeys(("pareto", "search"), "prunekit.exploration"),
             "Measured": "prunekit.options.measured",
             "PerRank": "prunekit.inputs.per_rank",
+            "fetched": "prunekit.modules.fetching",
             "offloaded": "prunekit.offloading",
             "Plan": "prunekit.plans.contents",
             **dict.fromkeys(("Frozen", "Group", "Member", "Tap", "Tie"), "prunekit.coupling.groups"),
@@ -128,6 +130,7 @@ __all__ = [
     "apply",
     "compare",
     "compose",
+    "fetched",
     "load",
     "migrate_optimizer",
     "offloaded",

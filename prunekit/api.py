@@ -278,9 +278,9 @@ def _check_weights(model: nn.Module) -> None:
         raise PlanError("the model is on the meta device and has no weights to cut", hint="use prunekit.plan")
     if names:
         raise PlanError(
-            f"{len(names)} of {count} parameters are on the meta device, as where a library fetches them for each "
-            f"call: {names[0]}{', ...' if names[1:] else ''}",
-            hint="load all weights on the CPU, mapped from safetensors, and prune within prunekit.offloaded",
+            f"{len(names)} of {count} parameters are on the meta device",
+            where=names[0],
+            hint="load all weights on the CPU; mapped from safetensors they need no memory within prunekit.offloaded",
         )
 
 

@@ -63,6 +63,7 @@ BEYOND = (
     Row("slimsam-plus, random", "--recipe slimsam-plus --scorer random"),
     Row("slimsam-plus, local", "--recipe slimsam-plus --set ranking=local"),
     Row("slimsam-plus, local, random", "--recipe slimsam-plus --set ranking=local --scorer random"),
+    Row("slimsam-plus, gradients added up", "--recipe slimsam-plus --set accumulation=signed"),
 )
 # why units drawn at random end where they do: what was there before training, how long it went on, what it compared
 UNTRAINED = "--set train_images=8 --set lr=1e-9"  # two steps that move nothing
@@ -122,6 +123,7 @@ OWN_CLAIMS = (
     ),
     Claim("... and after long training", "disturbed Taylor, trained longer", "random, trained longer"),
     Claim("gradients added up over images are better than their sizes", "slimsam, gradients added up", ALTERNATE),
+    Claim("... in slimsam-plus too", "slimsam-plus, gradients added up", "slimsam-plus"),
     Claim("random units gain by slimsam-paper's features and losses too", "slimsam-paper, random", "random"),
     Claim("... which leave disturbed Taylor ahead of random units", "slimsam-paper", "slimsam-paper, random"),
     Claim(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from prunekit.errors import InputError
+from prunekit.modules.fetching import fetching_hooks
 from prunekit.modules.walk import named_modules, state_tensors
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,15 @@ def _check_module(path: str, module: nn.Module) -> None:
         )
     if kind.__module__.startswith("torch.distributed.fsdp"):
         raise InputError(
-            f"{kind.__name__} holds sharded parameters", where=where, hint="prune the model, then shard it"
+            f"{kind.__name__} holds sharded parameters",
+            where=where,
+            hint="prune the model, then shard it; docs/offloading.md has the way there for one that is sharded already",
+        )
+    if any(True for _ in fetching_hooks(module)):
+        raise InputError(
+            "accelerate fetches its weights for each call",
+            where=where,
+            hint="call prunekit.fetched(model) first, within prunekit.offloaded where memory is short",
         )
     if kind.__module__.startswith(_QUANTIZED):
         raise InputError(

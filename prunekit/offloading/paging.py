@@ -18,7 +18,7 @@ from pathlib import Path
 from prunekit.errors import InputError
 
 _PAGEOUT = 21  # MADV_PAGEOUT, Linux 5.4
-_WEIGHTS = (".safetensors", ".gguf", ".pt", ".pth", ".bin")
+_WEIGHTS = (".safetensors", ".gguf", ".pt", ".pth", ".bin", ".dat")
 _DELETED = " (deleted)"
 _PAUSE = 0.01  # seconds between looks
 _STEP = 2**25  # bytes that must have come since the last time: what cannot be given back is not asked for again

@@ -237,7 +237,7 @@ def _replace_lists(
         if name in ("_parameters", "_buffers", "_modules"):
             continue
         if type(value) is list and any(isinstance(v, weakref.ref) for v in value):
-            # torch's recurrent layers tell by weak references whether their weights were with_exchanged
+            # torch's recurrent layers tell by weak references whether their weights were exchanged
             steps.append(putter(module.__dict__, name, value))
             module.__dict__[name] = [_repointed(v, replacements) for v in value]
             continue
