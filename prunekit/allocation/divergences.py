@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from prunekit.errors import ScorerError
+from prunekit.inputs import is_number, reals
 from prunekit.tracing.recorder import named_outputs
 
 Outputs = list[tuple[str, Tensor]]
@@ -60,9 +61,11 @@ class Judged:
 def compared_outputs(result: Any, how: object) -> Outputs:
     """The floating outputs that are compared: the logits alone where there are any and they are what counts.
 
+    Complex ones are compared by their real and imaginary parts.
+
     Raises ScorerError where the model returns no floating tensor.
     """
-    found = [(path, t) for path, t in named_outputs(result) if t.is_floating_point() and t.numel()]
+    found = [(path, reals(t)) for path, t in named_outputs(result) if is_number(t) and t.numel()]
     if not found:
         raise ScorerError("the model returns no floating tensor", hint="nothing can be compared; use ranking instead")
     logits = [(path, t) for path, t in found if path == "logits"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunekit.errors import InputError
-from prunekit.inputs.values import Inputs, Sample, batch_size, map_tensors, outside_inference, tensors_in
+from prunekit.inputs.values import Inputs, Sample, batch_size, is_number, map_tensors, outside_inference, tensors_in
 
 TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -124,7 +124,7 @@ def _fit(inputs: Inputs, like: Inputs, where: str) -> tuple[Inputs, bool]:
 
     def fit(tensor: Tensor) -> Tensor:
         example = next(examples)
-        if tensor.is_floating_point() != example.is_floating_point():
+        if _kind_of_number(tensor) != _kind_of_number(example):
             raise InputError(
                 f"a {tensor.dtype} tensor where the example inputs have {example.dtype}",
                 where=where,
@@ -138,9 +138,13 @@ def _fit(inputs: Inputs, like: Inputs, where: str) -> tuple[Inputs, bool]:
                 where=where,
                 hint="pass items like the example inputs, with or without the batch axis",
             )
-        return tensor.to(example.dtype) if tensor.is_floating_point() else tensor
+        return tensor.to(example.dtype) if is_number(tensor) else tensor
 
     return map_tensors(inputs, fit), single
+
+
+def _kind_of_number(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def first_row(inputs: Inputs) -> Inputs | None:

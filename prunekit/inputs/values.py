@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunekit.errors import InputError
@@ -123,6 +124,16 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif is_dataclass(value) and not isinstance(value, type):
         for entry in fields(value):
             yield from tensors_in(getattr(value, entry.name))
+
+
+def is_number(tensor: Tensor) -> bool:
+    """Whether it holds floating or complex numbers, not integers or truth values."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def reals(tensor: Tensor) -> Tensor:
+    """The tensor, or of a complex one its real and imaginary parts along a further axis."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def normalise(example_inputs: Any) -> Inputs:

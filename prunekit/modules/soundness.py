@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from prunekit.inputs import is_number
 from prunekit.modules.walk import state_tensors
 
 
@@ -17,9 +18,9 @@ def unsound(model: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def not_finite(model: nn.Module) -> list[str]:
-    """The names of floating state tensors that hold NaN or infinity."""
+    """The names of floating and complex state tensors that hold NaN or infinity."""
     state = state_tensors(model).items()
-    return [name for name, t in state if t.is_floating_point() and not t.is_meta and not all_finite(t)]
+    return [name for name, t in state if is_number(t) and not t.is_meta and not all_finite(t)]
 
 
 def all_finite(value: Tensor) -> bool:
@@ -29,4 +30,4 @@ def all_finite(value: Tensor) -> bool:
 
 def _sums_up(value: Tensor) -> bool:
     """A sum is finite only if every element is; where it is not, it may have overflowed."""
-    return not value.is_floating_point() or bool(torch.isfinite(value.sum()))
+    return not is_number(value) or bool(torch.isfinite(value.sum()))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.errors import ScorerError
-from prunekit.inputs import Inputs, Sample, sample_named, tensors_in
+from prunekit.inputs import Inputs, Sample, is_number, sample_named, tensors_in
 from prunekit.modules.soundness import all_finite, unsound
 from prunekit.modules.walk import named_modules
 from prunekit.scorers.calibrate import to_model
@@ -77,4 +77,4 @@ def _first_with_nan(model: nn.Module) -> Iterator[list[str]]:
 
 
 def _has_nan(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and not all_finite(tensor) and bool(tensor.isnan().any())
+    return is_number(tensor) and not all_finite(tensor) and bool(tensor.isnan().any())

@@ -154,7 +154,7 @@ def _check_buffers(model: nn.Module, chosen: Sequence[Group]) -> None:
     """Raises ScorerError for a buffer of a group, such as a running variance, that is not finite."""
     named = {m.tensor for g in chosen for m in g.members if m.is_buffer}
     state = state_tensors(model) if named else {}
-    found = sorted(name for name in named if state[name].is_floating_point() and not all_finite(state[name]))
+    found = sorted(name for name in named if not all_finite(state[name]))
     if found:
         raise ScorerError(f"{found[0]} holds NaN or infinity", where=found[0], hint="check the checkpoint")
 

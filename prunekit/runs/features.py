@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
-from prunekit.inputs import tensors_in
+from prunekit.inputs import is_number, reals, tensors_in
 
 Reader = Callable[[Tap, Tensor], None]
 
@@ -37,7 +37,7 @@ def tapped(model: nn.Module, taps: Iterable[Tap], read: Reader) -> Iterator[None
 
 def _attach(module: nn.Module, tap: Tap, read: Reader) -> Any:
     def hand_out(value: Any) -> None:
-        feature = next((t for t in tensors_in(value) if t.is_floating_point()), None)
+        feature = next((reals(t) for t in tensors_in(value) if is_number(t)), None)
         if feature is None:
             raise RecipeError(f"the {tap.side} of {tap.module} is no floating tensor")
         read(tap, feature)

@@ -47,7 +47,7 @@ class Activation:
             raise ScorerError(
                 f"group {group.name} is neither read nor written by a product with data",
                 where=group.name,
-                hint="use a scorer that reads weights only, such as Magnitude",
+                hint=f"exclude={[group.name]!r} leaves it as it is; Magnitude and DisturbedTaylor can score it",
             )
 
         def values(name: str) -> Tensor:

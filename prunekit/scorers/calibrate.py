@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.errors import ScorerError
-from prunekit.inputs import Inputs, Sample, map_tensors, tensors_in
+from prunekit.inputs import Inputs, Sample, map_tensors, reals, tensors_in
 from prunekit.inputs.per_rank import ALONE, Alone
 from prunekit.scorers.accumulate import Accumulation
 from prunekit.scorers.needs import Objective
@@ -34,8 +34,9 @@ def products(
 ) -> dict[str, Tensor]:
     """Accumulated |weight x gradient| of each parameter in ``weights``: its shape, float32 at least, its device.
 
-    A parameter that the loss does not reach counts as zero. The model is left as it was. ``samples`` are those of this
-    rank, and ``count`` is how many all ``ranks`` have together.
+    A parameter that the loss does not reach counts as zero, a complex weight as two real ones, whose products add up.
+    The model is left as it was. ``samples`` are those of this rank, and ``count`` is how many all ``ranks`` have
+    together.
 
     Raises:
         ScorerError: a weight, loss or gradient is not finite (names it), or the loss reaches no parameter.
@@ -43,7 +44,8 @@ def products(
     names = list(weights)
     for name, w in weights.items():
         finite(w, f"the weight {name} is not finite", name)
-    totals = [torch.zeros_like(w, dtype=wide(w), memory_format=torch.contiguous_format) for w in weights.values()]
+    parts = [reals(w.detach()) for w in weights.values()]
+    totals = [torch.zeros_like(w, dtype=wide(w), memory_format=torch.contiguous_format) for w in parts]
     scales = HALF_SCALES if any(w.dtype == torch.float16 for w in weights.values()) else (1.0,)
     seen = _seen_by_earlier_ranks(samples, model, ranks)
     with untouched(model, names):
@@ -55,17 +57,18 @@ def products(
             seen[content] += 1
             loss = checked(objective.loss(model, moved, key), i)
             found = gradients(loss, list(weights.values()), scales)
-            for w, g, total in zip(weights.values(), found, totals, strict=True):
+            for part, g, total in zip(parts, found, totals, strict=True):
                 if g is not None:
-                    total += accumulation.term(w.detach().to(total.dtype), g)
+                    total += accumulation.term(part.to(total.dtype), reals(g))
             del loss, found  # the graph goes before the next image is run
             restore_caches(caches)
             if progress is not None:
                 progress(i + 1, len(samples))
     finished = {}
-    for name, total in zip(names, ranks.total(totals), strict=True):
-        weight = weights[name].detach().to(total.dtype)
-        finished[name] = accumulation.finish(weight, total, count or len(samples))
+    for name, part, total in zip(names, parts, ranks.total(totals), strict=True):
+        finished[name] = parts_added(
+            accumulation.finish(part.to(total.dtype), total, count or len(samples)), weights[name]
+        )
         finite(finished[name], f"the gradient of {name} is not finite", name)
     return finished
 
@@ -85,7 +88,7 @@ def finite(tensor: Tensor, what: str, where: str) -> None:
     if (
         tensor.numel()
         and not bool(torch.isfinite(tensor.sum()))
-        and not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
+        and not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(reals(tensor)))
     ):
         raise ScorerError(what, where=where, hint="check the checkpoint and the data")
 
@@ -100,6 +103,11 @@ def gradients(loss: Tensor, weights: Sequence[Tensor], scales: Sequence[float]) 
         if last or all(bool(torch.isfinite(g).all()) for g in found if g is not None):
             break
     return found
+
+
+def parts_added(parts: Tensor, like: Tensor) -> Tensor:
+    """What was found for ``reals(like)`` as one number for each element of ``like``."""
+    return parts.sum(-1) if like.is_complex() else parts
 
 
 def wide(tensor: Tensor) -> torch.dtype:
@@ -135,9 +143,8 @@ def checksum(inputs: Inputs) -> int:
     """A 63-bit number of the values in the inputs. Integer sums wrap and commute, so devices agree on it."""
     total = 0
     for position, tensor in enumerate(tensors_in(inputs)):
-        if not tensor.is_complex():
-            bits = tensor.detach().flatten().double().view(torch.int64)
-            places = torch.arange(1, 2 * bits.numel(), 2, device=bits.device) * 0x5851F42D4C957F2D
-            mixed = (bits ^ (bits >> 29)) * places
-            total = total * 31 + position + int((mixed ^ (mixed >> 32)).sum())
+        bits = reals(tensor.detach()).flatten().double().view(torch.int64)
+        places = torch.arange(1, 2 * bits.numel(), 2, device=bits.device) * 0x5851F42D4C957F2D
+        mixed = (bits ^ (bits >> 29)) * places
+        total = total * 31 + position + int((mixed ^ (mixed >> 32)).sum())
     return total % 2**63

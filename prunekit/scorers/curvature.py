@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prunekit.errors import ScorerError
-from prunekit.inputs import Sample
+from prunekit.inputs import Sample, reals
 from prunekit.scorers.calibrate import checked, checksum, finite, to_model
 from prunekit.scorers.needs import Objective
 from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
@@ -26,13 +26,15 @@ def hessian_diagonal(
     seed: int,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Mean over samples of the diagonal of the Hessian, for each parameter in its shape.
+    """Mean over samples of the diagonal of the Hessian, for each parameter in its shape, of complex ones in ``reals``'.
 
     E[v * (H v)] over vectors v of independent signs (Bekas et al. 2007). The model is left as it was. Raises
     ScorerError where the loss cannot be differentiated twice, or something is not finite.
     """
     names = list(weights)
-    totals = {name: torch.zeros_like(w, memory_format=torch.contiguous_format) for name, w in weights.items()}
+    totals = {
+        name: torch.zeros_like(reals(w.detach()), memory_format=torch.contiguous_format) for name, w in weights.items()
+    }
     # the fused kernels of attention have no second derivative
     with untouched(model, names), sdpa_kernel(SDPBackend.MATH):
         caches = tensor_caches(model)
@@ -41,7 +43,7 @@ def hessian_diagonal(
             key = checksum(moved.inputs)
             loss = checked(objective.loss(model, moved, key), number)
             found = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
-            live = [(name, g) for name, g in zip(names, found, strict=True) if g is not None and g.requires_grad]
+            live = [(name, reals(g)) for name, g in zip(names, found, strict=True) if g is not None and g.requires_grad]
             generator = torch.Generator("cpu").manual_seed((key + 0x632BE59BD9B4E019 * seed) % 2**63)
             for _ in range(probes if live else 0):
                 signs = [torch.randint(0, 2, g.shape, generator=generator, device="cpu").to(g) * 2 - 1 for _, g in live]
@@ -58,7 +60,7 @@ def hessian_diagonal(
                     ) from error
                 for (name, _), v, s in zip(live, signs, second, strict=True):
                     if s is not None:
-                        totals[name] += (v * s).detach()
+                        totals[name] += (v * reals(s)).detach()
             del loss, found, live
             restore_caches(caches)
             if progress is not None:

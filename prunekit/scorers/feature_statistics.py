@@ -22,7 +22,7 @@ class Moments:
     """Of the features that one parameter meets: float64, in shapes that broadcast to the parameter.
 
     ``axis`` is the axis of the parameter that runs over the features; -1 where two axes do (grouped convolutions).
-    ``positive`` is the share of values above zero.
+    ``positive`` is the share of values above zero, of complex ones of those that are not zero.
     """
 
     axis: int
@@ -41,8 +41,8 @@ class Activations:
 
 MEASURES: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x.abs().double(),
-    lambda x: x.double().square(),
-    lambda x: (x > 0).double(),
+    lambda x: x.abs().double().square(),
+    lambda x: ((x.abs() if x.is_complex() else x) > 0).double(),
 )
 
 
@@ -66,8 +66,6 @@ def activations(
 
     def see(product: Product, output: Tensor) -> None:
         weight = weights[product.name]
-        if product.data.is_complex():
-            return
         _sum_in(inputs, product.name, _feature_axis(product, weight), _inputs(product, weight))
         _sum_in(outputs, product.name, product.output_axis, _outputs(product, output, weight))
 

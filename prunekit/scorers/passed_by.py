@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.errors import ScorerError
-from prunekit.inputs import Sample
+from prunekit.inputs import Sample, is_number, reals
 from prunekit.modules.bypassing import watched
 from prunekit.modules.setting_aside import Passage, set_aside
 from prunekit.modules.silencing import Addend, overheard
@@ -84,7 +84,7 @@ def influences(model: nn.Module, samples: Sequence[Sample], places: Sequence[Pas
 
 
 def _outer(result: Any) -> dict[str, Tensor]:
-    found = [(at, t) for at, t in named_outputs(result) if t.is_floating_point() and t.numel()]
+    found = [(at, reals(t)) for at, t in named_outputs(result) if is_number(t) and t.numel()]
     outer = {at: t for at, t in found if at.count(".") < _OUTER} or dict(found)
     if not outer:
         raise ScorerError("the model has no floating output to compare", hint="prune the part of it that has one")

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
-from prunekit.inputs import Sample
+from prunekit.inputs import Sample, is_number, reals
 from prunekit.inputs.per_rank import ALONE, Alone
 from prunekit.modules.setting_aside import Passage
 from prunekit.offloading import relieve
 from prunekit.scorers.accumulate import accumulation as accumulation_named
-from prunekit.scorers.calibrate import Progress, finite, products
+from prunekit.scorers.calibrate import Progress, finite, parts_added, products
 from prunekit.scorers.contributions import Contributions, added_by_experts
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
@@ -77,7 +77,8 @@ class Statistics:
         self._contributions: dict[tuple[int, str], Contributions] = {}
         self._experts = [group for group in groups if group.stacks or group.routes]
         self.names = tuple(self._weights if parameters is None else parameters)
-        self._scored = {n: self.weight(n) for n in self.names if self.weight(n).is_floating_point()}
+        weights = {n: self.weight(n) for n in self.names}
+        self._scored = {n: w for n, w in weights.items() if is_number(w)}
 
     def weight(self, name: str) -> nn.Parameter:
         """The parameter itself. Raises ScorerError on an unknown name."""
@@ -127,7 +128,7 @@ class Statistics:
         key = (objective, probes, seed, self._count(limit))
         if key not in self._curvature:
             samples = self._first(key[3])
-            none = {name: torch.zeros_like(weight) for name, weight in self._scored.items()}
+            none = {name: torch.zeros_like(reals(weight.detach())) for name, weight in self._scored.items()}
             found = (
                 hessian_diagonal(self._model, samples, objective, self._scored, probes, seed, self._progress)
                 if samples
@@ -135,7 +136,10 @@ class Statistics:
             )
             found = mean_of_tensors(found, len(samples), key[3], self._ranks)
             self._curvature[key] = MappingProxyType(
-                {name: h.abs() * self._scored[name].detach().square() for name, h in found.items()}
+                {
+                    name: parts_added(h.abs() * reals(self._scored[name].detach()).square(), self._scored[name])
+                    for name, h in found.items()
+                }
             )
         return self._curvature[key]
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunekit.inputs import is_number
 from prunekit.modules.holdings import held_by
 from prunekit.modules.snapshot import write_into
 from prunekit.modules.write_guard import unwritten
@@ -44,7 +45,7 @@ def untouched(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
                 for key in [key for key, tensor in content.items() if tensor.grad_fn is not None]:
                     del value[key]
             for name, p in parameters.items():
-                if p.is_leaf and p.is_floating_point():
+                if p.is_leaf and is_number(p):
                     p.requires_grad_(name in wanted)
             yield
     finally:

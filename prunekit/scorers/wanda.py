@@ -43,7 +43,7 @@ class Wanda:
             raise ScorerError(
                 f"no parameter of group {group.name} is multiplied with data",
                 where=group.name,
-                hint="use a scorer that reads weights only, such as Magnitude",
+                hint=f"exclude={[group.name]!r} leaves it as it is; Magnitude and DisturbedTaylor can score it",
             )
 
         def values(name: str) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Tap
 from prunekit.errors import RecipeError
-from prunekit.inputs import tensors_in
+from prunekit.inputs import is_number, reals, tensors_in
 from prunekit.inputs.batching import Batch, run_on
 from prunekit.runs.distillation.teachers import Teacher
 from prunekit.recipes.stages import Term
@@ -222,8 +222,8 @@ class _Asked:
 
 
 def floats(output: Any) -> list[Tensor]:
-    """The floating tensors of an output of any shape."""
-    return [t for t in tensors_in(output) if t.is_floating_point()]
+    """The floating tensors of an output of any shape, of complex ones their parts."""
+    return [reals(t) for t in tensors_in(output) if is_number(t)]
 
 
 def weight(term: Term, aligning: float) -> float:

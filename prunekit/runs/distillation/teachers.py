@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.coupling.groups import Tap
-from prunekit.inputs import tensors_in
+from prunekit.inputs import is_number, reals, tensors_in
 from prunekit.inputs.batching import Batch, device_of, taken_rows, run_on
 from prunekit.inputs.values import batch_size
 from prunekit.recipes.records import Training
@@ -142,7 +142,7 @@ class Teacher:
             found.setdefault(tap, []).append(feature.detach().clone())
 
         with tapped(self.model, taps, keep), mixed(device_of(batch), self.dtype):
-            finals = [t for t in tensors_in(run_on(self.model, batch)) if t.is_floating_point()]
+            finals = [reals(t) for t in tensors_in(run_on(self.model, batch)) if is_number(t)]
         return found, finals
 
 
