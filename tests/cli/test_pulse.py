@@ -7,9 +7,13 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from prunekit.cli.app import run
 from prunekit.cli.console import pulse
+from prunekit.cli.console.bars import bars_for
+from prunekit.recipes.stages import Distil
+from prunekit.runs.outcome import Event
 
 SLOW = """
 import time
@@ -113,3 +117,13 @@ def waited(until, most=10.0):
     while not until():
         assert time.monotonic() < ends
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_figures_of_a_step_have_their_units(terminal):
+    out = Terminal() if terminal else io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=160)
+    event = Event(0, "distilling", 1, 4, "steps", {"loss": 0.25, "needs_gib": 1.5})
+    with bars_for(console, [Distil("distilling", ())]) as shown:
+        shown(event)
+    assert "loss 0.25  needs 1.5 GiB" in out.getvalue()

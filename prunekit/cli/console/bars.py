@@ -149,7 +149,11 @@ def _step_of(event: Event, stages: Sequence[Stage]) -> str:
 
 
 def _figures_of(event: Event) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in event.figures.items())
+    told = (
+        (name.removesuffix("_gib"), f"{value:.3g}", " GiB" * name.endswith("_gib"))
+        for name, value in event.figures.items()
+    )
+    return "  ".join(f"{name} {value}{unit}" for name, value, unit in told)
 
 
 class Tally:
