@@ -1,14 +1,15 @@
 """Pruning a model in less memory than it has bytes: ``python -m benchmarks.offloading``.
 
-A random network of 3 GB is pruned and saved twice, in processes of their own: in memory, and within
-``prunekit.offloaded``. Printed are the peaks of resident memory, libraries included, as shares of the model's size, and
-whether both folders hold the same bits.
+A random network of 3 GB is pruned and saved, in processes of their own: in memory, within ``prunekit.offloaded``, and
+there out of what accelerate offloaded to a disk. Printed are the peaks of resident memory, libraries included, as
+shares of the model's size, and whether the folders hold the same bits.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from prunekit.checkpoints.description import PLAN
 from prunekit.files.weights import read_state
 
 WIDTH, HIDDEN = 1024, 4096
+MEMORY, WAYS = "memory", ("offloaded", "fetched")
 CRITERIA = {"magnitude": prunekit.Magnitude, "wanda": prunekit.Wanda, "random": prunekit.Random}
 
 
@@ -55,7 +57,7 @@ def main() -> None:
     parser.add_argument("--memory", default="700MB")
     parser.add_argument("--scorer", choices=sorted(CRITERIA), default="magnitude")
     parser.add_argument("--scratch", type=Path, help="folder with room for twice the model; a temporary one by default")
-    parser.add_argument("--run", choices=("memory", "offloaded"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=(MEMORY, *WAYS), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.run:
         _run(asked)
@@ -67,33 +69,38 @@ def main() -> None:
         save_file(state, Path(place) / "whole.safetensors")
         del state
         given = [*sys.argv[1:], "--scratch", place]
-        for way in ("memory", "offloaded"):
+        for way in (MEMORY, *WAYS):
             command = [sys.executable, "-m", "benchmarks.offloading", *given, "--run", way]
             told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             shares = ", ".join(
                 f"{name} {told[name]:.0f} MB ({told[name] * 1e6 / size:.0%})" for name in ("begin", "peak")
             )
             sys.stdout.write(f"{way}: {shares} of {size / 1e6:.0f} MB; {told['cpu']:.0f} CPU s\n")
-        one, other = (Path(place) / way for way in ("memory", "offloaded"))
-        plans = (one / PLAN).read_bytes() == (other / PLAN).read_bytes()
-        weights = _same(one / "model.safetensors", other / "model.safetensors")
-        sys.stdout.write(f"same plan: {plans}; same weights to the bit: {weights}\n")
+        one = Path(place) / MEMORY
+        for way in WAYS:
+            other = Path(place) / way
+            plans = (one / PLAN).read_bytes() == (other / PLAN).read_bytes()
+            weights = _same(one / "model.safetensors", other / "model.safetensors")
+            sys.stdout.write(f"{way}: same plan: {plans}; same weights to the bit: {weights}\n")
 
 
 def _run(asked: argparse.Namespace) -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of this process, not of the one that began it
     place: Path = asked.scratch
-    start = time.process_time()
     with torch.device("meta"):
         model = Network(asked.layers)
     model.load_state_dict(load_file(place / "whole.safetensors"), assign=True)
+    if asked.run == "fetched":
+        from accelerate import disk_offload
+
+        disk_offload(model, place / "parts", torch.device("cpu"))
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    start = time.process_time()
     generator = torch.Generator().manual_seed(1)
     data = [torch.randn(4, 64, generator=generator) for _ in range(8)]
     begin = _peak()
-    within = (
-        prunekit.offloaded(place / "scratch", asked.memory) if asked.run == "offloaded" else contextlib.nullcontext()
-    )
-    with within:
+    with contextlib.nullcontext() if asked.run == MEMORY else prunekit.offloaded(place / "scratch", asked.memory):
+        model = prunekit.fetched(model)
         scorer = CRITERIA[asked.scorer]()
         result = prunekit.prune(model.eval(), data[0], ratio=0.5, scorer=scorer, data=data, verify="shapes")
         prunekit.save(result, place / asked.run, shard="500MB")

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from torch.nn.modules.module import register_module_forward_hook
+
 from prunekit.errors import InputError
 
 _PAGEOUT = 21  # MADV_PAGEOUT, Linux 5.4
@@ -67,9 +69,12 @@ def memory_held_to(memory: int, scratch: Path) -> Iterator[None]:
     thread = threading.Thread(target=watch, name="prunekit-paging", daemon=True)
     thread.start()
     token = _RELIEF.set(pager)
+    # a model that runs may read faster than the thread gives back
+    hook = register_module_forward_hook(lambda *_: relieve())
     try:
         yield
     finally:
+        hook.remove()
         _RELIEF.reset(token)
         ended.set()
         thread.join()

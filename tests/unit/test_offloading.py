@@ -148,3 +148,15 @@ def test_weights_that_are_elsewhere_are_named():
     model[2].weight = nn.Parameter(torch.empty(512, 512, device="meta"))
     with pytest.raises(prunekit.PrunekitError, match=r"1 of 6 .* meta device.*2\.weight"):
         prunekit.prune(model, data()[0], ratio=0.5)
+
+
+def test_a_model_that_runs_gives_back_after_every_module(tmp_path, monkeypatch):
+    """The watching thread alone is slower than a forward pass that reads cached pages."""
+    by = []
+    monkeypatch.setattr(paging.Pager, "__call__", lambda self: by.append(threading.current_thread()))
+    model, here = wide(), threading.current_thread()
+    with prunekit.offloaded(tmp_path, memory="1GB"):
+        model(data()[0])
+    assert by.count(here) == 1 + len(model)
+    model(data()[0])
+    assert by.count(here) == 1 + len(model)
