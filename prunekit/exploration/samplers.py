@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from prunekit.errors import InputError
+from prunekit.inputs.per_rank import ALONE, Alone
 
 SAMPLERS = ("nsga2", "cmaes", "tpe", "random")
 LEAST = 0.1  # share of a site beside the most of another one, before both are scaled to the budget
@@ -29,9 +30,16 @@ class Ask:
 
 
 def asked_in_turn(
-    ask: Ask, score: Callable[[Sequence[float]], float], listen: Callable[[int, int, float], object] | None
+    ask: Ask,
+    score: Callable[[Sequence[float]], float],
+    listen: Callable[[int, int, float], object] | None,
+    ranks: Alone = ALONE,
 ) -> list[tuple[list[float], float]]:
-    """(shares, score) of every trial, those in the store first. Raises InputError without optuna or for a sampler."""
+    """(shares, score) of every trial, those in the store first, the same on all ``ranks``.
+
+    Each rank scores a part; the first one alone draws, keeps and tells them. Raises InputError without
+    optuna or for a sampler.
+    """
     if ask.sampler not in SAMPLERS:
         raise InputError(f"{ask.sampler!r} is not a sampler", where="sampler", hint=f"one of {', '.join(SAMPLERS)}")
     try:
@@ -40,16 +48,43 @@ def asked_in_turn(
         raise InputError(
             "the search needs optuna, which is not installed", where="search", hint="pip install 'prunekit[search]'"
         ) from error
-    names = [f"share{number}" for number in range(ask.sites)]
     with _quiet(optuna):
-        study = _study(optuna, ask, names)
-        for number in range(len(_scored_trials(study)), ask.trials):
-            trial = study.ask()
-            shares = [trial.suggest_float(name, LEAST, 1.0) for name in names]
-            study.tell(trial, score(shares))
+        study = _Study(optuna, ask) if ranks.rank == 0 else None
+        while True:
+            drawn = ranks.all("the next trials", study.drawn(ranks.size) if study else None)[0]
+            if not drawn:
+                return list(ranks.all("all trials", study.told() if study else None)[0])
+            mine = drawn[ranks.rank : ranks.rank + 1]
+            found = [score for each in ranks.all("the scores", [score(shares) for shares in mine]) for score in each]
+            if study:
+                study.tell(found, listen)
+
+
+class _Study:
+    """The trials of one search, as optuna keeps them."""
+
+    def __init__(self, optuna: ModuleType, ask: Ask) -> None:
+        self._ask = ask
+        self._names = [f"share{number}" for number in range(ask.sites)]
+        self._study = _study(optuna, ask, self._names)
+        self._open: list[Any] = []
+
+    def drawn(self, count: int) -> list[list[float]]:
+        """The shares of the next trials, at most ``count``; none where all were made."""
+        left = self._ask.trials - len(_scored_trials(self._study))
+        self._open = [self._study.ask() for _ in range(min(count, left))]
+        return [[trial.suggest_float(name, LEAST, 1.0) for name in self._names] for trial in self._open]
+
+    def tell(self, scores: Sequence[float], listen: Callable[[int, int, float], object] | None) -> None:
+        for trial, score in zip(self._open, scores, strict=True):
+            self._study.tell(trial, score)
             if listen is not None:
-                listen(number + 1, ask.trials, max(float(each.value) for each in _scored_trials(study)))
-        return [([t.params[name] for name in names], float(t.value)) for t in _scored_trials(study)]
+                made = _scored_trials(self._study)
+                listen(len(made), self._ask.trials, max(float(each.value) for each in made))
+
+    def told(self) -> list[tuple[list[float], float]]:
+        made = _scored_trials(self._study)
+        return [([trial.params[name] for name in self._names], float(trial.value)) for trial in made]
 
 
 def _scored_trials(study: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError, ScorerError, TraceError, VerificationError, as_plain, expect
 from prunekit.exploration.samplers import Ask, asked_in_turn
+from prunekit.inputs.per_rank import Alone, Meeting, meeting_over
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.options import Options
 from prunekit.options.keywords import takes_options
@@ -82,6 +83,7 @@ def search(
     store: str | Path | None = None,
     structure: Structure | None = None,
     listen: Callable[[int, int, float], object] | None = None,
+    over_ranks: bool = False,
     options: Options | None = None,
     **keywords: Any,
 ) -> Found:
@@ -98,6 +100,8 @@ def search(
         sampler: of optuna: ``nsga2`` (evolutionary; Deb et al. 2002), ``cmaes``, ``tpe``, or ``random``, the control.
         store: a file that trials are kept in; a later call with the same model, budgets and options goes on from it.
         listen: called as ``listen(done, trials, best score so far)`` after each.
+        over_ranks: the ranks of torch.distributed score as many trials at a time as there are ranks; all call with the
+            same arguments and get the same result. The first one keeps ``store`` and calls ``listen``.
         {options}
 
     Raises:
@@ -111,20 +115,27 @@ def search(
     options.refuse("prunekit.search", NOT_SEARCHED)
     model = unwrap(model)
     options = by_name(options, model)
-    with eager(model):
+    with eager(model), meeting_over(over_ranks) as ranks:
         structure = structure or trace(model, example_inputs)
         space = _Space.of(model, structure, budgets, options, data)
-        tried = _Tried(space, score)
         identity = space.identity(options.choice.seed)
+        if isinstance(ranks, Meeting):
+            ranks.same("what is searched", (identity, trials, sampler))
         ask = Ask(len(space.widths.allocations), trials, sampler, options.choice.seed, store, identity)
-        scores = asked_in_turn(ask, tried.score_of, listen)
-        best = max(scores, key=lambda pair: pair[1])
-        if not math.isfinite(best[1]):
-            raise PlanError("the model's own code follows none of the subnets that were tried", hint="exclude a role")
-        uniform = tried.subnet([1.0] * ask.sites)
-        found = tried.subnet(best[0])
-        assert found is not None
-        return Found(found, uniform, tuple(value for _, value in scores))
+        return _found(_Tried(space, score), ask, listen, ranks)
+
+
+def _found(tried: _Tried, ask: Ask, listen: Callable[[int, int, float], object] | None, ranks: Alone) -> Found:
+    made = asked_in_turn(ask, tried.score_of, listen, ranks)
+    best = max(made, key=lambda pair: pair[1])
+    if not math.isfinite(best[1]):
+        raise PlanError("the model's own code follows none of the subnets that were tried", hint="exclude a role")
+    uniform = tried.subnet([1.0] * ask.sites, made)
+    found = tried.subnet(best[0], made)
+    assert found is not None
+    if isinstance(ranks, Meeting):
+        ranks.end("what was found", found.widths)
+    return Found(found, uniform, tuple(value for _, value in made))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,10 +237,11 @@ class _Tried:
             raise ScorerError(f"the score of a subnet is {value}", where="score", hint="give a finite number")
         return value
 
-    def subnet(self, shares: Sequence[float]) -> Subnet | None:
-        """A trial as a value."""
+    def subnet(self, shares: Sequence[float], made: Sequence[tuple[Sequence[float], float]]) -> Subnet | None:
+        """A trial as a value, scored where it is none of those that were ``made``."""
         kept, plan = self.planned(shares)
         if plan is None:
             return None
         widths = {name: len(units) for name, units in kept.items()}
-        return Subnet(widths, plan, self.space.structure.cost(kept), self.score_of(shares))
+        score = next((value for known, value in made if list(known) == list(shares)), None)
+        return Subnet(widths, plan, self.space.structure.cost(kept), self.score_of(shares) if score is None else score)

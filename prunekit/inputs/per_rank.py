@@ -1,4 +1,4 @@
-"""Calibration samples of which each of several processes has a share, and the meetings at which they agree."""
+"""What several processes share, such as calibration samples, and the meetings at which they agree."""
 
 from __future__ import annotations
 
@@ -155,13 +155,34 @@ def meeting_of(data: Any) -> Iterator[Any]:
     if not isinstance(data, PerRank):
         yield data
         return
+    _check_group("PerRank shares samples", "data", "or pass the samples themselves")
+    with _met(Meeting(data.samples)) as here:
+        yield here
+
+
+@contextmanager
+def meeting_over(ranks: bool) -> Iterator[Alone]:
+    """The meeting of all ranks where ``ranks`` says so, else of this one. Raises InputError as ``meeting_of``."""
+    if not ranks:
+        yield ALONE
+        return
+    _check_group("over_ranks shares trials", "over_ranks", "or leave it out")
+    with _met(Meeting(())) as here:
+        yield here
+
+
+def _check_group(what: str, where: str, otherwise: str) -> None:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         raise InputError(
-            "PerRank shares samples among the processes of torch.distributed, and there is no process group",
-            where="data",
-            hint="launch with torchrun and call torch.distributed.init_process_group, or pass the samples themselves",
+            f"{what} among the processes of torch.distributed, and there is no process group",
+            where=where,
+            hint=f"launch with torchrun and call torch.distributed.init_process_group, {otherwise}",
         )
-    here = Meeting(data.samples)
+
+
+@contextmanager
+def _met(here: Meeting) -> Iterator[Meeting]:
+    """``here``; what one rank raises inside is an error of all."""
     try:
         yield here
     except Exception as error:
