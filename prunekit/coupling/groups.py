@@ -37,13 +37,15 @@ class Absence:
     """A module that goes, with what it holds, where its output only adds to a stream: zeros are returned in its place.
 
     ``form`` and ``leaves`` say what it returned, and how zeros are made of what it is given, ``typed`` which of its
-    tensors answer for their type: see ``Absent`` in ``prunekit/modules/absent.py``.
+    tensors answer for their type: see ``Absent`` in ``prunekit/modules/absent.py``. ``kept`` are the features that are
+    left of an affine map whose stream the same plan cuts; none where it keeps all.
     """
 
     module: str
     form: str
     leaves: tuple[str, ...]
     typed: tuple[str, ...] = ()
+    kept: tuple[int, ...] = ()
 
     @property
     def hands_on(self) -> bool:

@@ -56,14 +56,15 @@ def _named_as_before(plan: Plan, names: Renaming) -> Plan:
 def _resized(absences: tuple[Absence, ...], later: Plan) -> Iterator[Absence]:
     """Modules that stand for nothing are made as wide as what is around them became later."""
     for absence in absences:
-        leaves = list(absence.leaves)
+        leaves, kept = list(absence.leaves), absence.kept
         for cut in later.cuts:
             if cut.tensor == f"{absence.module}.{MAP}.bias":
                 leaves[0] = f"{leaves[0].rpartition('=')[0]}={len(cut.kept)}"
+                kept = _chain(cut.tensor, kept or tuple(range(cut.size)), cut.size, cut.kept)
         for edit in later.edits:
             if edit.module == absence.module and edit.attribute == SIZES and edit.index is not None:
                 leaves[edit.index] = f"{leaves[edit.index].rpartition('=')[0]}={int(edit.after)}"
-        yield replace(absence, leaves=tuple(leaves))
+        yield replace(absence, leaves=tuple(leaves), kept=kept)
 
 
 def _removals(first: tuple[Removal, ...], second: tuple[Removal, ...]) -> Iterator[Removal]:

@@ -128,6 +128,8 @@ class Plan:
         for absence in values["absences"]:
             if not absence["typed"]:  # as before there were any: an earlier prunekit reads such a plan
                 del absence["typed"]
+            if not absence["kept"]:
+                del absence["kept"]
         if not self.tables:
             del values["tables"]
         if self.absences:

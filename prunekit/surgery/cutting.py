@@ -24,7 +24,7 @@ from prunekit.plans.contents import Edit, Plan, fingerprint
 from prunekit.surgery.computed_weights import recompute
 from prunekit.surgery.history import remember
 from prunekit.surgery.narrowing import narrow_attention
-from prunekit.surgery.removing import check_removals, holder, leave_out, remove, removed_parameters
+from prunekit.surgery.removing import check_removals, holder, leave_out, maps_of_uncut, remove, removed_parameters
 from prunekit.surgery.replacements import replacements_for
 from prunekit.surgery.rest import way_back_of_the_rest
 from prunekit.surgery.stale import dead
@@ -147,6 +147,7 @@ def carry_out_plan(
     replacements = replacements_for(state, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
     gone = removed_parameters(model, plan)
+    maps = maps_of_uncut(model, plan, samples)
     steps = undo.steps
     try:
         remember(model, plan, steps)
@@ -159,7 +160,7 @@ def carry_out_plan(
             recompute(module, steps)
         narrow_attention(modules, steps)
         remove(model, plan, steps)
-        leave_out(model, plan, steps, samples)
+        leave_out(model, plan, steps, samples, maps)
         steps.append(way_back_of_the_rest(modules, replacements, most=sum(tensor.nbytes for tensor in [*old, *gone])))
         new = [replacements[id(tensor)] for tensor in old]
         steps.append(partial(_bury, new))

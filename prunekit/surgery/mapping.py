@@ -5,7 +5,8 @@
 x is what reaches the map, r what the module added to its stream (of a branch its output, of a block what it returned
 less what it was given). Only sums of x x^T, x r^T, x and r enter, of one sample after another; lambda is the one that
 does best on a quarter of the rows, which may be infinite: then the mean of r is all that is left. Maps are fitted in
-the order of the model, each on what those before it give.
+the order of the model, each on what those before it give. Where the same plan cuts the stream of a map, what the module
+added is read off before anything is cut, and only the features that are left enter.
 """
 
 from __future__ import annotations
@@ -49,18 +50,49 @@ def fitted_map(
 
     Raises PlanError where what reaches it has another shape than what it stands for, or a value is not finite.
     """
-    kind, _, place = absence.leaves[0].partition(":")
-    axis, size = (int(part) for part in place.split("="))
+    kind, axis, size = _told_of(absence)
     rows = partial(_rows_met, model, absence.module, samples, axis, size)
     added = rows(lambda given, made: made - given if kind == STREAM else made)
     put_in()
-    reached = rows(lambda given, made: given)
+    return _fitted_to(rows(lambda given, made: given), added, absence, few=len(samples) < 4)
+
+
+def fitted_uncut(model: nn.Module, together: Sequence[Absence], samples: Sequence[Inputs]) -> tuple[Tensor, Tensor]:
+    """Weight (N, N) and bias (N,) of the map of ``together[-1]`` on the N features that it keeps of its stream.
+
+    ``model`` is whole: what reaches the first of ``together`` is what the map will be given. Raises as ``fitted_map``.
+    """
+    first, last = together[0], together[-1]
+    kind, axis, size = _told_of(last)
+    kept = torch.tensor(last.kept, device="cpu")
+
+    def left(value: Tensor) -> Tensor:
+        return value.index_select(axis, kept.to(value.device))
+
+    reached = _rows_met(model, first.module, samples, axis, size, lambda given, made: left(given))
+    added = _rows_met(
+        model, last.module, samples, axis, size, lambda given, made: left(made - given if kind == STREAM else made)
+    )
+    return _fitted_to(reached, added, last, few=len(samples) < 4)
+
+
+def _told_of(absence: Absence) -> tuple[str, int, int]:
+    """(kind, axis of the features, how many) of a map."""
+    kind, _, place = absence.leaves[0].partition(":")
+    axis, size = (int(part) for part in place.split("="))
+    return kind, axis, size
+
+
+def _fitted_to(
+    reached: Sequence[Tensor], added: Sequence[Tensor], absence: Absence, *, few: bool
+) -> tuple[Tensor, Tensor]:
+    """``few``: the rows of each sample are divided into those to fit on and those to choose lambda by."""
     if [len(x) for x in reached] != [len(r) for r in added]:
         raise PlanError("what reaches the map has another shape than what it stands for", where=absence.module)
-    split = Split()
+    size, split = added[0].shape[1], Split()
     for number, pair in enumerate(zip(reached, added, strict=True)):
         both = torch.cat(pair, 1)[None]
-        held = both.shape[1] // 4 if len(samples) < 4 else both.shape[1] * (number % 4 == 3)
+        held = both.shape[1] // 4 if few else both.shape[1] * (number % 4 == 3)
         split.tried.add(both[:, : both.shape[1] - held])
         split.held.add(both[:, both.shape[1] - held :])
     device = added[0].device

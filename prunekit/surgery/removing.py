@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.coupling.groups import Absence
 from prunekit.errors import PlanError
@@ -99,24 +99,55 @@ def _parameters_beside(model: nn.Module, out: set[int]) -> Iterable[int]:
         waiting += [child for child in module._modules.values() if child is not None]
 
 
-def leave_out(model: nn.Module, plan: Plan, steps: list[Callable[[], None]], samples: Sequence[Inputs] | None) -> None:
+Map = tuple[Tensor, Tensor]
+
+
+def maps_of_uncut(model: nn.Module, plan: Plan, samples: Sequence[Inputs] | None) -> dict[str, Map]:
+    """By module the affine map of every absence whose stream ``plan`` cuts, fitted while ``model`` is whole."""
+    runs = [run for run in _in_runs(plan.absences) if run[-1].kept] if samples else []
+    if not runs or samples is None:
+        return {}
+    from prunekit.surgery.mapping import fitted_uncut  # loading a pruned model fits nothing
+
+    return {run[-1].module: fitted_uncut(model, run, samples) for run in runs}
+
+
+def leave_out(
+    model: nn.Module,
+    plan: Plan,
+    steps: list[Callable[[], None]],
+    samples: Sequence[Inputs] | None,
+    known: Mapping[str, Map],
+) -> None:
     """Carries out the absences of ``plan``, after its removals; ``steps`` gets what puts everything back.
 
-    Affine maps are fitted on ``samples``, one after another; without any they stay at zero. Raises PlanError.
+    Affine maps that are not ``known`` are fitted on ``samples``, one after another; without any they stay at zero.
+    Raises PlanError.
     """
     names = Renaming(plan.removals)
     left = [replace(each, module=now) for each in plan.absences if (now := names.now(each.module)) is not None]
+    given = {now: found for module, found in known.items() if (now := names.now(module)) is not None}
+    fitted = [run for run in _in_runs(left) if samples is not None and run[-1].has_map and run[-1].module not in given]
+    # what the cuts around it have passed by cannot run: it goes before anything is fitted
     for together in _in_runs(left):
-        put_in = partial(_put_in, model, together, steps)
-        if samples is None or not together[-1].has_map:
-            put_in()
-            continue
-        from prunekit.surgery.mapping import fitted_map, write_map  # loading a pruned model fits nothing
+        if together not in fitted:
+            _put_in(model, together, steps)
+            if together[-1].module in given:
+                _write_into_absent(model, together[-1].module, given[together[-1].module])
+    for together in fitted:
+        from prunekit.surgery.mapping import fitted_map  # loading a pruned model fits nothing
 
-        weight, bias = fitted_map(model, together[-1], samples, put_in)
-        found = model.get_submodule(together[-1].module)
-        assert isinstance(found, Absent)
-        write_map(found, weight, bias)
+        assert samples is not None
+        made = fitted_map(model, together[-1], samples, partial(_put_in, model, together, steps))
+        _write_into_absent(model, together[-1].module, made)
+
+
+def _write_into_absent(model: nn.Module, path: str, made: Map) -> None:
+    from prunekit.surgery.mapping import write_map
+
+    found = model.get_submodule(path)
+    assert isinstance(found, Absent)
+    write_map(found, *made)
 
 
 def _in_runs(absences: Sequence[Absence]) -> Iterator[list[Absence]]:
