@@ -61,11 +61,11 @@ class Judged:
 def compared_outputs(result: Any, how: object) -> Outputs:
     """The floating outputs that are compared: the logits alone where there are any and they are what counts.
 
-    Complex ones are compared by their real and imaginary parts.
-
-    Raises ScorerError where the model returns no floating tensor.
+    Complex ones are compared by their real and imaginary parts, which are no classes. Raises ScorerError where the
+    model returns no floating tensor.
     """
-    found = [(path, reals(t)) for path, t in named_outputs(result) if is_number(t) and t.numel()]
+    numbers = [(path, t) for path, t in named_outputs(result) if is_number(t) and t.numel()]
+    found = [(path, reals(t[..., None]) if t.is_complex() else t) for path, t in numbers]
     if not found:
         raise ScorerError("the model returns no floating tensor", hint="nothing can be compared; use ranking instead")
     logits = [(path, t) for path, t in found if path == "logits"]

@@ -54,10 +54,10 @@ def asked_in_turn(
             drawn = ranks.all("the next trials", study.drawn(ranks.size) if study else None)[0]
             if not drawn:
                 return list(ranks.all("all trials", study.told() if study else None)[0])
-            mine = drawn[ranks.rank : ranks.rank + 1]
-            found = [score for each in ranks.all("the scores", [score(shares) for shares in mine]) for score in each]
+            mine = [score(shares) for shares in drawn[ranks.rank : ranks.rank + 1]]  # none where fewer are left
+            everybodys = [value for each in ranks.all("the scores", mine) for value in each]
             if study:
-                study.tell(found, listen)
+                study.tell(everybodys, listen)
 
 
 class _Study:

@@ -17,7 +17,7 @@ from prunekit.coupling.cost import Cost
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PlanError, ScorerError, TraceError, VerificationError, as_plain, expect
 from prunekit.exploration.samplers import Ask, asked_in_turn
-from prunekit.inputs.per_rank import Alone, Meeting, meeting_over
+from prunekit.inputs.per_rank import Alone, meeting_over
 from prunekit.modules.wrappers import eager, unwrap
 from prunekit.options import Options
 from prunekit.options.keywords import takes_options
@@ -119,8 +119,7 @@ def search(
         structure = structure or trace(model, example_inputs)
         space = _Space.of(model, structure, budgets, options, data)
         identity = space.identity(options.choice.seed)
-        if isinstance(ranks, Meeting):
-            ranks.same("what is searched", (identity, trials, sampler))
+        ranks.same("what is searched", (identity, trials, sampler))
         ask = Ask(len(space.widths.allocations), trials, sampler, options.choice.seed, store, identity)
         return _found(_Tried(space, score), ask, listen, ranks)
 
@@ -133,8 +132,7 @@ def _found(tried: _Tried, ask: Ask, listen: Callable[[int, int, float], object] 
     uniform = tried.subnet([1.0] * ask.sites, made)
     found = tried.subnet(best[0], made)
     assert found is not None
-    if isinstance(ranks, Meeting):
-        ranks.end("what was found", found.widths)
+    ranks.end("what was found", found.widths)
     return Found(found, uniform, tuple(value for _, value in made))
 
 

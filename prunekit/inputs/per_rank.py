@@ -52,6 +52,12 @@ class Alone:
         """The sum of each tensor over the ranks."""
         return list(values)
 
+    def same(self, step: str, value: Any) -> None:
+        """Raises PrunekitError unless every rank brings the same."""
+
+    def end(self, step: str, made: Any) -> None:
+        """``same``, and the last one: nobody waits for anybody from here on."""
+
 
 ALONE = Alone()
 
@@ -106,7 +112,6 @@ class Meeting(Alone):
         return [_added_by_rank(value, self.size) for value in values]
 
     def same(self, step: str, value: Any) -> None:
-        """Raises PrunekitError unless every rank brings the same."""
         told = self.all(step, value)
         if any(other != told[0] for other in told):
             self._over = True  # all of them see it
@@ -117,7 +122,6 @@ class Meeting(Alone):
             )
 
     def end(self, step: str, made: Any) -> None:
-        """``same``, and the last one: nobody waits for anybody from here on."""
         self.same(step, made)
         self._over = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.errors import InputError, expect
-from prunekit.modules.walk import named_modules
+from prunekit.modules.walk import named_modules, state_tensors
 
 _MAP = "hf_device_map"  # accelerate's note on the model of where each part is
 
@@ -66,7 +66,9 @@ def fetched(model: nn.Module) -> nn.Module:
         hook.offload = False  # taken off as it is, it would read all its weights into memory
     remove_hook_from_module(model, recurse=True)
     model.__dict__.pop(_MAP, None)
-    return model.to("cpu")
+    if not any(tensor.is_meta for tensor in state_tensors(model).values()):
+        model.to("cpu")  # what was on other devices between calls
+    return model
 
 
 def _is_one(one: _Weight, known: Tensor, other: _Weight, tensor: Tensor) -> bool:
@@ -106,7 +108,7 @@ def _fetch(weight: _Weight) -> Tensor:
         source, key = source.dataset, f"{source.prefix}{key}"
     try:
         known = getattr(source, "index", {}).get(key, {}) if key not in getattr(source, "state_dict", ()) else {}
-        if known and "safetensors_file" not in known:
+        if known and "safetensors_file" not in known and _is_like(known, weight.now):
             return _mapped_file(Path(source.save_folder) / f"{key}.dat", weight.now)
         tensor: Tensor = source[key]
     except (KeyError, OSError, RuntimeError) as error:
@@ -120,6 +122,11 @@ def _fetch(weight: _Weight) -> Tensor:
             hint="load the model without device_map",
         )
     return tensor.to(device="cpu", dtype=weight.now.dtype)
+
+
+def _is_like(known: Mapping[str, Any], tensor: Tensor) -> bool:
+    """Whether a file of this entry of accelerate's index holds the bytes of such a tensor."""
+    return known["dtype"] == str(tensor.dtype).removeprefix("torch.") and tuple(known["shape"]) == tuple(tensor.shape)
 
 
 def _mapped_file(path: Path, like: Tensor) -> Tensor:

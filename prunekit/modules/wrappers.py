@@ -71,7 +71,7 @@ def _check_module(path: str, module: nn.Module) -> None:
             where=where,
             hint="prune the model, then shard it; docs/offloading.md has the way there for one that is sharded already",
         )
-    if any(True for _ in fetching_hooks(module)):
+    if next(fetching_hooks(module), None) is not None:
         raise InputError(
             "accelerate fetches its weights for each call",
             where=where,

@@ -127,18 +127,20 @@ def leave_out(
     names = Renaming(plan.removals)
     left = [replace(each, module=now) for each in plan.absences if (now := names.now(each.module)) is not None]
     given = {now: found for module, found in known.items() if (now := names.now(module)) is not None}
-    fitted = [run for run in _in_runs(left) if samples is not None and run[-1].has_map and run[-1].module not in given]
-    # what the cuts around it have passed by cannot run: it goes before anything is fitted
+    to_fit = []
     for together in _in_runs(left):
-        if together not in fitted:
-            _put_in(model, together, steps)
-            if together[-1].module in given:
-                _write_into_absent(model, together[-1].module, given[together[-1].module])
-    for together in fitted:
+        last = together[-1]
+        if samples is not None and last.has_map and last.module not in given:
+            to_fit.append((together, samples))
+            continue
+        # what the cuts around it have passed by cannot run: it goes before anything is fitted
+        _put_in(model, together, steps)
+        if last.module in given:
+            _write_into_absent(model, last.module, given[last.module])
+    for together, met in to_fit:
         from prunekit.surgery.mapping import fitted_map  # loading a pruned model fits nothing
 
-        assert samples is not None
-        made = fitted_map(model, together[-1], samples, partial(_put_in, model, together, steps))
+        made = fitted_map(model, together[-1], met, partial(_put_in, model, together, steps))
         _write_into_absent(model, together[-1].module, made)
 
 

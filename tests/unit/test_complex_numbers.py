@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import prunekit
+from prunekit.allocation.divergences import compared_outputs, divergence_for
 from prunekit.errors import InputError, PrunekitError
 from prunekit.inputs import normalise
 from prunekit.inputs.generation import generated
@@ -109,6 +110,14 @@ def test_complex_inputs_and_outputs_are_data_too(asked):
     prunekit.prune(model, WAVES, **how, **asked)
     assert model.one.out_features < 16
     assert model(WAVES).shape == (4, 6)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3)])
+def test_parts_of_outputs_are_no_classes(shape):
+    ones, others = torch.ones(shape, dtype=torch.cfloat), torch.ones(shape, dtype=torch.cfloat) * 1j
+    outputs = compared_outputs(ones, "auto")
+    how = divergence_for("auto", outputs)
+    assert how.of([t for _, t in compared_outputs(others, "auto")], [t for _, t in outputs])[0] == 2 * ones.numel()
 
 
 def test_generated_inputs_are_complex_and_differ():

@@ -133,3 +133,18 @@ def test_meta_without_hooks_keeps_its_own_words():
     model[0].to_empty(device="cpu")
     with pytest.raises(PlanError, match="2 of 4 parameters are on the meta device"):
         prunekit.prune(model, X)
+
+
+def test_a_folder_of_another_dtype_is_converted_as_accelerate_does(tmp_path):
+    accelerate.disk_offload(Network(torch.float32).eval(), tmp_path, torch.device("cpu"))
+    model = accelerate.disk_offload(Network(torch.bfloat16).eval(), tmp_path, torch.device("cpu"))  # the same files
+    wanted = model(X.bfloat16())
+    assert torch.equal(prunekit.fetched(model)(X.bfloat16()), wanted)
+
+
+def test_what_else_is_on_meta_stays_there_to_be_refused():
+    model = accelerate.cpu_offload(Network(torch.float32).eval(), torch.device("cpu"))
+    model.extra = nn.Linear(4, 4, device="meta")
+    assert prunekit.fetched(model).extra.weight.is_meta
+    with pytest.raises(PlanError, match=r"(?s)2 of \d+ parameters are on the meta device.*extra\.weight"):
+        prunekit.prune(model, X)

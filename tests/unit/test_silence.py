@@ -38,3 +38,15 @@ def test_the_output_is_there_again_after_an_error():
         stdout=subprocess.PIPE,
     ).stdout
     assert told == "heard\n"
+
+
+def test_two_at_once_leave_the_output_as_it_was():
+    told = run(
+        "import threading, time\n"
+        "from prunekit.allocation.silence import silent_output\n"
+        "def work(seconds):\n    with silent_output(): time.sleep(seconds)\n"
+        "first, second = (threading.Thread(target=work, args=(s,)) for s in (0.3, 0.6))\n"
+        "first.start(); time.sleep(0.1); second.start(); first.join(); second.join()\nprint('heard')",
+        stdout=subprocess.PIPE,
+    ).stdout
+    assert told == "heard\n"
