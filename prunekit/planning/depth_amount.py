@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.options import Options
+from prunekit.options import Options, Scope
 from prunekit.options.shares import exact_ratio
-from prunekit.planning.depth_bounds import check_enough_are_left
+from prunekit.planning.depth_bounds import admitted, check_enough_are_left
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline, Gauge
 from prunekit.removal.covering import Unit
@@ -57,7 +57,7 @@ def enough_asked(
     if target is not None:
         baseline = baseline or Baseline.of(model, structure, target, options.cutting.latency)
         return Until(groups, {}, Gauge.of(model, structure, target, baseline))
-    asked = options.scope.share
+    asked, groups = options.scope.share, admitted(structure, groups, options.scope)
     here = {group.name for group in (*structure.groups, *structure.depth.groups)}
     went = sizes is not None and not sizes.keys() <= here | {*DEPTH}
     shares = ratios(groups, narrowed(asked, groups) if went else asked)  # a group that went has no key to match
@@ -75,13 +75,14 @@ def enough_asked(
     return Until(groups, counts, None)
 
 
-def original_sizes(structure: Structure, *, deep: bool = True) -> dict[str, int]:
-    """Units of every group by name, and ``deep`` those of depth too, of each role together as well.
+def original_sizes(structure: Structure, scope: Scope | None) -> dict[str, int]:
+    """Units of every group by name; of depth, where ``scope`` asks for it, those of each role together as well.
 
     A list of which one entry is left, and a branch that went everywhere, are no groups any more; their role is.
     """
-    found = {group.name: group.size for group in (*structure.groups, *(structure.depth.groups if deep else ()))}
-    for group in structure.depth.groups if deep else ():
+    deep = structure.depth.groups if scope is not None else ()
+    found = {group.name: group.size for group in (*structure.groups, *deep)}
+    for group in admitted(structure, deep, scope) if scope is not None else ():
         found[str(group.role)] = found.get(str(group.role), 0) + group.size
     return found
 

@@ -12,7 +12,7 @@ from prunekit.coupling.blocks import is_inside
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, SelectionError
-from prunekit.options import Options
+from prunekit.options import Options, Scope
 from prunekit.removal.covering import Cover, Unit
 from prunekit.selection.ratio import narrowed, ratios
 
@@ -24,23 +24,36 @@ def left_out(structure: Structure, groups: Sequence[Group], options: Options, co
     """
     scope = options.scope
     places = {(g.name, u): path for g in groups for u, path in enumerate(g.places)}
-    names = {(g.name, u): _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
 
     def matched(patterns: Any, where: str) -> set[Unit]:
-        found: set[Unit] = set()
-        for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
-            hits = {unit for unit, own in names.items() if any(fnmatchcase(name, pattern) for name in own)}
-            if not hits:
+        hits = _matched(structure, groups, patterns)
+        for pattern, units in hits.items():
+            if not units:
                 known = ", ".join(list(places.values())[:6])
                 raise InputError(f"{pattern!r} matches no block", where=where, hint=f"blocks: {known}")
-            found |= hits
-        return found
+        return set().union(*hits.values())
 
     stay = matched(scope.exclude, "exclude") if scope.exclude is not None else set()
     stay |= {unit for unit in places if stay & cover.inside.get(unit, frozenset())}
     if scope.include is not None:
         stay |= places.keys() - matched(scope.include, "include")
     return stay
+
+
+def admitted(structure: Structure, groups: Sequence[Group], scope: Scope) -> tuple[Group, ...]:
+    """The groups of which include and exclude leave something to go: a ratio is a share of these."""
+    stay: set[Unit] = set().union(*_matched(structure, groups, scope.exclude or ()).values())
+    units = {(group.name, unit) for group in groups for unit in range(len(group.places))}
+    if scope.include is not None:
+        stay |= units - set().union(*_matched(structure, groups, scope.include).values())
+    return tuple(g for g in groups if any((g.name, unit) not in stay for unit in range(len(g.places))))
+
+
+def _matched(structure: Structure, groups: Sequence[Group], patterns: Any) -> dict[str, set[Unit]]:
+    """By pattern the units that it names."""
+    names = {(g.name, u): _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
+    each = [patterns] if isinstance(patterns, str) else list(patterns)
+    return {p: {unit for unit, own in names.items() if any(fnmatchcase(name, p) for name in own)} for p in each}
 
 
 def _named_by(path: str, group: Group, unit: int, structure: Structure) -> set[str]:

@@ -76,7 +76,8 @@ def cut_in_steps(
     structure, options = _without_blocks(model, structure, options, held, progress, trace, done)
     blocks = len(done.drafts)
     baseline, inputs = done.baseline, structure.inputs
-    sizes = original_sizes(structure, deep=parted(options).depth is not None)
+    deep = parted(options).depth
+    sizes = original_sizes(structure, None if deep is None else deep.scope)
     if cutting.on_step is not None:
         done.undos.append(Undo([kept_as_is(model)]))
     try:

@@ -16,6 +16,7 @@ from prunekit.options import Options, Scope
 from prunekit.planning.candidates import choose
 from prunekit.planning.depth_amount import original_sizes
 from prunekit.planning.iteration import part_of
+from prunekit.planning.parting import scopes_of
 from prunekit.quantities.gauge import Allowance, Baseline, Gauge
 from prunekit.recipes.stages import Prune, Stage
 from prunekit.selection import Conditions, select
@@ -58,7 +59,7 @@ class Shares:
         widths = [cut for cut in cuts if not cut.deep]
         if baseline is not None and len({cut.pools for cut in widths}) > 1:
             common = _common(goal, widths, part, structure, baseline)
-        sizes = original_sizes(structure)
+        sizes = original_sizes(structure, scopes_of(goal)[0] or goal)
         return cls(goal, baseline, sizes, cuts[-1].pools, common, any(cut.deep for cut in cuts))
 
     @classmethod
@@ -71,7 +72,7 @@ class Shares:
         if baseline is not None:
             baseline = replace(baseline, quantities=told["quantities"])
         apart = any(isinstance(stage, Prune) and stage.deep for stage in stages)
-        sizes = original_sizes(structure)
+        sizes = original_sizes(structure, scopes_of(goal)[0] or goal)
         return cls(goal, baseline, sizes, pools, told["common"], apart)
 
     def values(self) -> dict[str, Any]:

@@ -108,10 +108,12 @@ def test_maps_of_one_stream_are_fitted_where_blocks_of_another_have_gone():
         scorer=prunekit.Damage(samples=2),
     ).plan  # fmt: skip
     zeros = prunekit.prune(slim, data()[0], roles=["depth.mlp"], include=["others*"], ratio=0.5, scorer="random").plan
-    narrow = prunekit.prune(slim, data()[0], include=["between*"], ratio=0.5, scorer="magnitude").plan
+    narrow = prunekit.prune(slim, data()[0], include=["head*"], ratio=0.5, scorer="magnitude").plan
     plan = prunekit.compose(prunekit.compose(maps, zeros), narrow)
+    assert [absence.module for absence in plan.absences if absence.has_map and not absence.kept]
+    assert [absence.module for absence in plan.absences if absence.module.startswith("others")]
     prunekit.apply(model, plan, data=data())
-    assert model.between.out_features == 6
+    assert (model.first.out_features, model.between.out_features) == (16, 6)
     assert model(data()[0]).isfinite().all()
 
 

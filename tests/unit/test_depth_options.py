@@ -63,8 +63,10 @@ def steps_of(**asked: Any) -> list[int]:
 HONOURED: dict[str, Callable[[], bool]] = {
     "ratio": lambda: len(gone(ratio=0.34)) == 2 and len(gone(ratio=0.17)) == 1,
     "target": lambda: len(gone(target="params<=50%")) > len(gone(target="params<=95%")),
-    "include": lambda: all(path.startswith("low") for path in gone(include="low", ratio=0.34)),
-    "exclude": lambda: all(path.startswith("low") for path in gone(exclude="high", ratio=0.34)),
+    "include": lambda: (
+        [path[:3] for path in gone(include="low", ratio=0.34)] == ["low"]
+    ),  # one of its three, not of six
+    "exclude": lambda: [path[:3] for path in gone(exclude="high", ratio=0.34)] == ["low"],
     "roles": lambda: gone(roles="depth.mlp", ratio=0.34) == [],  # absences, no removals
     "min_ratio": lambda: sorted(p[:3] for p in gone(ratio=0.34, min_ratio={"low": 0.3, "high": 0.3})) == ["hig", "low"],
     "max_ratio": lambda: {path[:3] for path in gone(ratio=0.5, max_ratio={"low": 0.0})} == {"hig"},
