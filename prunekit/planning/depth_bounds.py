@@ -26,7 +26,7 @@ def left_out(structure: Structure, groups: Sequence[Group], options: Options, co
     places = {(g.name, u): path for g in groups for u, path in enumerate(g.places)}
 
     def matched(patterns: Any, where: str) -> set[Unit]:
-        hits = _matched(structure, groups, patterns)
+        hits = _units_by_pattern(structure, groups, patterns)
         for pattern, units in hits.items():
             if not units:
                 known = ", ".join(list(places.values())[:6])
@@ -42,14 +42,14 @@ def left_out(structure: Structure, groups: Sequence[Group], options: Options, co
 
 def admitted(structure: Structure, groups: Sequence[Group], scope: Scope) -> tuple[Group, ...]:
     """The groups of which include and exclude leave something to go: a ratio is a share of these."""
-    stay: set[Unit] = set().union(*_matched(structure, groups, scope.exclude or ()).values())
+    stay: set[Unit] = set().union(*_units_by_pattern(structure, groups, scope.exclude or ()).values())
     units = {(group.name, unit) for group in groups for unit in range(len(group.places))}
     if scope.include is not None:
-        stay |= units - set().union(*_matched(structure, groups, scope.include).values())
+        stay |= units - set().union(*_units_by_pattern(structure, groups, scope.include).values())
     return tuple(g for g in groups if any((g.name, unit) not in stay for unit in range(len(g.places))))
 
 
-def _matched(structure: Structure, groups: Sequence[Group], patterns: Any) -> dict[str, set[Unit]]:
+def _units_by_pattern(structure: Structure, groups: Sequence[Group], patterns: Any) -> dict[str, set[Unit]]:
     """By pattern the units that it names."""
     names = {(g.name, u): _named_by(path, g, u, structure) for g in groups for u, path in enumerate(g.places)}
     each = [patterns] if isinstance(patterns, str) else list(patterns)
