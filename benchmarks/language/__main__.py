@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         help="compensation after the cut",
     )
     parser.add_argument("--resume", action="store_true", help="keep the rows that the report already has")
+    parser.add_argument(
+        "--damages", type=Path, default=Path("out/language-damages.json"), help="what measured rows keep for each other"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/language.json"), help="report; .md is written beside it")
     parser.add_argument("--rows", nargs="+", default=[], help=argparse.SUPPRESS)
     return parser
@@ -147,7 +150,8 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if named.startswith(PREFIX):
             cut_by_torch_pruning(made, named.removeprefix(PREFIX), float(level), data[:CALIBRATION], int(seed))
         elif named in deep.ROWS:
-            notes = deep.cut_deep(made, named, float(level), data[:CALIBRATION], refit=refit, seed=int(seed))
+            windows, kept = data[:CALIBRATION], given.damages
+            notes = deep.cut_deep(made, named, float(level), windows, refit=refit, seed=int(seed), store=kept)
         elif refit == "distil":
             seen = tokenizer_of(model).batch_decode([window["input_ids"][0] for window in handbook[:-JUDGED]])
             whole = replace(built, model=made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -14,15 +15,18 @@ ROWS = ("depth", "depth-random", "mixed")
 SAMPLES = 8  # windows that damage is measured on
 
 
-def cut_deep(model: nn.Module, name: str, level: float, data: Sequence[Any], *, refit: str, seed: int) -> list[str]:
+def cut_deep(
+    model: nn.Module, name: str, level: float, data: Sequence[Any], *, refit: str, seed: int, store: Path
+) -> list[str]:
     """Cuts ``model`` until ``level`` of all parameters is gone.
 
     ``depth``: blocks by the damage of their absence, measured again after each. ``mixed``: blocks and hidden units, the
-    number of blocks by measurement, the units by Wanda. Returns what the report notes.
+    number of blocks by measurement, the units by Wanda; its rows read each other's damages in ``store``. Returns what
+    the report notes.
     """
     asked: dict[str, Any] = {"data": list(data), "target": f"params<={100 - 100 * level:g}%", "verify": "shapes"}
     if name == "mixed":
-        how = prunekit.Measured(samples=SAMPLES, widths=(0.75, 0.5), sets=2, rounds=0)
+        how = prunekit.Measured(samples=SAMPLES, widths=(0.75, 0.5), sets=2, rounds=0, store=store)
         asked |= {"roles": ["depth.block", "mlp.hidden"], "scorer": "wanda", "allocation": how}
         asked["compensate"] = None if refit == "none" else refit
     else:

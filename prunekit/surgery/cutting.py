@@ -147,7 +147,7 @@ def carry_out_plan(
     replacements = replacements_for(state, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
     gone = removed_parameters(model, plan)
-    maps = maps_of_uncut(model, plan, samples)
+    maps = maps_of_uncut(model, plan, samples, partial(apply_unfitted, model, plan))
     steps = undo.steps
     try:
         remember(model, plan, steps)

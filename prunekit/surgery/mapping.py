@@ -5,13 +5,13 @@
 x is what reaches the map, r what the module added to its stream (of a branch its output, of a block what it returned
 less what it was given). Only sums of x x^T, x r^T, x and r enter, of one sample after another; lambda is the one that
 does best on a quarter of the rows, which may be infinite: then the mean of r is all that is left. Maps are fitted in
-the order of the model, each on what those before it give. Where the same plan cuts the stream of a map, what the module
-added is read off before anything is cut, and only the features that are left enter.
+the order of the model, each on what those before it give. Where the same plan cuts the stream of a map, or something
+else that the module is given, all is read off before anything is cut, and only the features that are left enter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -58,13 +58,13 @@ def fitted_map(
 
 
 def fitted_uncut(model: nn.Module, together: Sequence[Absence], samples: Sequence[Inputs]) -> tuple[Tensor, Tensor]:
-    """Weight (N, N) and bias (N,) of the map of ``together[-1]`` on the N features that it keeps of its stream.
+    """Weight (N, N) and bias (N,) of the map of ``together[-1]`` on the N features that are left of its stream.
 
     ``model`` is whole: what reaches the first of ``together`` is what the map will be given. Raises as ``fitted_map``.
     """
     first, last = together[0], together[-1]
     kind, axis, size = _told_of(last)
-    kept = torch.tensor(last.kept, device="cpu")
+    kept = torch.tensor(last.kept or range(size), device="cpu")
 
     def left(value: Tensor) -> Tensor:
         return value.index_select(axis, kept.to(value.device))
@@ -74,6 +74,44 @@ def fitted_uncut(model: nn.Module, together: Sequence[Absence], samples: Sequenc
         model, last.module, samples, axis, size, lambda given, made: left(made - given if kind == STREAM else made)
     )
     return _fitted_to(reached, added, last, few=len(samples) < 4)
+
+
+def given_otherwise(
+    model: nn.Module, named_then: Mapping[str, str], sample: Inputs, cut: Callable[[], Callable[[], None]]
+) -> set[str]:
+    """Of the modules, by name and the name after ``cut``, those that are given tensors of other shapes then.
+
+    What was given a second tensor, such as the encoder's states, cannot run where the plan cuts that one. The cut is
+    taken back.
+    """
+    whole = _shapes_given(model, list(named_then), sample)
+    several = [path for path, calls in whole.items() if any(len(shapes) > 1 for shapes in calls)]
+    if not several:
+        return set()
+    take_back = cut()
+    try:
+        narrow = _shapes_given(model, [named_then[path] for path in several], sample)
+    finally:
+        take_back()
+    return {path for path in several if narrow[named_then[path]] != whole[path]}
+
+
+def _shapes_given(model: nn.Module, paths: Iterable[str], sample: Inputs) -> dict[str, list[list[torch.Size]]]:
+    """By module and call the shapes of the tensors that it is given."""
+    found: dict[str, list[list[torch.Size]]] = {path: [] for path in paths}
+
+    def before(path: str, _: nn.Module, args: Any, kwargs: Any) -> None:
+        found[path].append([tensor.shape for tensor in of_type((args, kwargs), Tensor)])
+
+    hooks = [model.get_submodule(p).register_forward_pre_hook(partial(before, p), with_kwargs=True) for p in found]
+    try:
+        with untouched(model, ()), torch.no_grad(), sample_named(0):
+            moved = on_device(sample, model)
+            model(*moved.args, **moved.kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def _told_of(absence: Absence) -> tuple[str, int, int]:

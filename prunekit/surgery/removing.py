@@ -102,14 +102,22 @@ def _parameters_beside(model: nn.Module, out: set[int]) -> Iterable[int]:
 Map = tuple[Tensor, Tensor]
 
 
-def maps_of_uncut(model: nn.Module, plan: Plan, samples: Sequence[Inputs] | None) -> dict[str, Map]:
-    """By module the affine map of every absence whose stream ``plan`` cuts, fitted while ``model`` is whole."""
-    runs = [run for run in _in_runs(plan.absences) if run[-1].kept] if samples else []
-    if not runs or samples is None:
+def maps_of_uncut(
+    model: nn.Module, plan: Plan, samples: Sequence[Inputs] | None, cut: Callable[[], Callable[[], None]]
+) -> dict[str, Map]:
+    """By module the affine map of every absence whose stream, or what else it reads, ``plan`` cuts, fitted while
+    ``model`` is whole. ``cut`` carries the plan out with maps at zero and returns the way back."""
+    runs = [run for run in _in_runs(plan.absences) if run[-1].has_map]
+    if not runs or not samples:
         return {}
-    from prunekit.surgery.mapping import fitted_uncut  # loading a pruned model fits nothing
+    from prunekit.surgery.mapping import fitted_uncut, given_otherwise  # loading a pruned model fits nothing
 
-    return {run[-1].module: fitted_uncut(model, run, samples) for run in runs}
+    names = Renaming(plan.removals)
+    others = [each.module for run in runs if not run[-1].kept for each in run] if plan.cuts else []
+    stay = {path: now for path in others if (now := names.now(path)) is not None}
+    astray = given_otherwise(model, stay, samples[0], cut) if stay else set()
+    uncut = [run for run in runs if run[-1].kept or any(each.module in astray for each in run)]
+    return {run[-1].module: fitted_uncut(model, run, samples) for run in uncut}
 
 
 def leave_out(

@@ -117,6 +117,61 @@ def test_maps_of_one_stream_are_fitted_where_blocks_of_another_have_gone():
     assert model(data()[0]).isfinite().all()
 
 
+class Reader(nn.Module):
+    """Adds to its stream what it reads from another one."""
+
+    def __init__(self, width=16, other=12):
+        super().__init__()
+        self.query, self.key, self.out = nn.Linear(width, 8), nn.Linear(other, 8), nn.Linear(other, width)
+
+    def forward(self, x, states):
+        return self.out((self.query(x) @ self.key(states).mT).softmax(-1) @ states)
+
+
+class TwoStreams(nn.Module):
+    """A decoder whose branches read an encoder's states."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.states = nn.Linear(8, 20), nn.Linear(20, 12)
+        self.first, self.head = nn.Linear(8, 16), nn.Linear(16, 3)
+        self.norms = nn.ModuleList(nn.LayerNorm(16) for _ in range(4))
+        self.readers = nn.ModuleList(Reader() for _ in range(4))
+
+    def forward(self, x):
+        states, x = self.states(self.encoder(x).relu()), self.first(x)
+        for norm, reader in zip(self.norms, self.readers, strict=True):
+            x = x + reader(norm(x), states)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("cut", ["states", "encoder"])
+def test_what_reads_another_stream_that_is_cut_is_fitted_before(cut):
+    model = TwoStreams().eval()
+    slim = copy.deepcopy(model)
+    deep = prunekit.prune(
+        slim, data()[0], data=data(), roles=["depth.*"], ratio=0.5, replace="affine", scorer=prunekit.Damage(samples=2)
+    ).plan
+    narrow = prunekit.prune(slim, data()[0], include=[f"{cut}*"], ratio=0.5, scorer="magnitude").plan
+    kept = next(one.kept for one in narrow.cuts if one.tensor == f"{cut}.weight" and one.axis == 0)
+    with torch.no_grad():  # what goes carries nothing, so the cut changes nothing that a map is fitted to
+        for tensor in model.get_submodule(cut).parameters():
+            tensor[[unit for unit in range(len(tensor)) if unit not in kept]] = 0
+    before = snapshot(model)
+    first = f"{next(absence.module for absence in deep.absences if absence.has_map)}.affine_map"
+    undo = prunekit.apply(model, deep, data=data())
+    wanted = copy.deepcopy(model.get_submodule(first))
+    undo()
+    undo = prunekit.apply(model, prunekit.compose(deep, narrow), data=data())
+    found = model.get_submodule(first)
+    torch.testing.assert_close(found.weight, wanted.weight, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.bias, wanted.bias, rtol=1e-3, atol=1e-4)
+    assert model(data()[0]).isfinite().all()
+    undo()
+    assert not differences(before, snapshot(model))
+
+
 @pytest.mark.parametrize("target", ["params<=40%", "macs<=30%"])
 def test_a_measured_mix_may_have_both(tmp_path, target):
     model = Network().eval()
