@@ -1,8 +1,10 @@
 """A timm model is pruned, fine-tuned and kept. Real use: pretrained=True, your own loader, more epochs."""
 
-import timm
 import torch
 from torch import nn
+
+print(f"torch {torch.__version__}; importing timm", flush=True)  # several seconds each on a slow machine
+import timm
 
 import prunekit
 
@@ -12,7 +14,8 @@ model = timm.create_model(
 )
 loader = [(torch.randn(4, 3, 32, 32), torch.randint(0, 4, (4,))) for _ in range(4)]
 
-result = prunekit.prune(model, loader[0][0], data=[images for images, _ in loader], target="params<=60%")
+photos = [images for images, _ in loader]
+result = prunekit.prune(model, loader[0][0], data=photos, target="params<=60%", progress=print)
 print(result)
 
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -22,5 +25,6 @@ for images, labels in loader:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+    print(f"loss {loss.item():.3f}", flush=True)
 
 prunekit.save(result, "slim-finetuned")  # with spec="timm:...", prunekit.load builds the model itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prunekit.graph.nodes import Op
 from prunekit.labels.labelling import Labelling
+from prunekit.operators import shapes
 from prunekit.operators.operator import Operator, Positions, Scales
 
 _NAMED = (
@@ -109,5 +110,6 @@ OPERATORS = (
             "aten.triu",
         ),
         _triangle,
+        shapes={"aten.tril.default": shapes.of_triangle, "aten.triu.default": shapes.of_triangle},
     ),
 )

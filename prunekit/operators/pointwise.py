@@ -96,6 +96,7 @@ OPERATORS = (
         positions=Positions.KEPT,
         scales=Scales.VIEW,
         rearranges=True,
+        shapes={"aten.clone.default": shapes.of_clone},
     ),
     Operator(
         ("aten.detach",),
@@ -176,6 +177,8 @@ OPERATORS = (
         shapes={
             **_of_one("hardtanh", "hardswish", "hardsigmoid", "silu", "leaky_relu", "gelu"),
             **_of_one("mish", "elu", in_place=False),
+            "aten.pow.Tensor_Scalar": shapes.of_binary,
+            "aten.where.self": shapes.of_where,
         },
     ),
     Operator(

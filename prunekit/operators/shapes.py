@@ -1,12 +1,13 @@
 """Results of the most frequent operators on the meta device, by their shape rule alone.
 
 torch's own meta kernels for these are Python decompositions that take up to a millisecond each, and a trace runs
-hundreds of them. A shape rule here answers only where it is certain (plain contiguous operands that fit each other);
-everything else, mistakes of the model included, goes to torch's kernel.
+hundreds of them. A shape rule here answers only where it is certain (plain operands that fit each other, and of which
+one alone says how the result lies in memory); everything else, mistakes of the model included, goes to torch's kernel.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,11 +18,16 @@ def _empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return torch.empty(x.shape, dtype=dtype or x.dtype, device="meta")
 
 
+def _laid_out_like(x: Tensor) -> Tensor:
+    """What a pointwise function of ``x`` alone returns."""
+    return _empty_like(x) if x.is_contiguous() else torch.empty_like(x)
+
+
 def of_same(x: Tensor, *_: Any, **options: Any) -> Any:
     """Pointwise on one floating tensor; scalars that come with it change neither shape nor dtype."""
-    if options.keys() - {"approximate"} or not x.is_floating_point() or not x.is_contiguous():
+    if options.keys() - {"approximate"} or not x.is_floating_point():
         return NotImplemented
-    return _empty_like(x)
+    return _laid_out_like(x)
 
 
 def of_itself(x: Tensor, *_: Any, **options: Any) -> Any:
@@ -32,23 +38,74 @@ def of_itself(x: Tensor, *_: Any, **options: Any) -> Any:
 
 
 def of_binary(x: Any, y: Any, **options: Any) -> Any:
-    if options.keys() - {"alpha"} or not isinstance(x, Tensor) or not x.is_contiguous() or not x.is_floating_point():
+    if options.keys() - {"alpha"} or not isinstance(x, Tensor) or not x.is_floating_point():
         return NotImplemented
     if not isinstance(y, Tensor):
-        return _empty_like(x) if isinstance(y, (int, float)) else NotImplemented
-    if y.dtype is not x.dtype or not y.is_contiguous():
+        return _laid_out_like(x) if isinstance(y, (int, float)) else NotImplemented
+    if y.dtype is not x.dtype:
         return NotImplemented
     if x.shape == y.shape or _broadcasts(y.shape, x.shape):
-        return _empty_like(x)
-    return _empty_like(y) if _broadcasts(x.shape, y.shape) else NotImplemented
+        if x.is_contiguous() and y.is_contiguous():
+            return _empty_like(x)
+        # the first operand alone orders the axes where none of its strides is zero
+        return torch.empty_like(x) if _fills_its_memory(x) else NotImplemented
+    if not _broadcasts(x.shape, y.shape):
+        return NotImplemented
+    if x.is_contiguous() and y.is_contiguous():
+        return _empty_like(y)
+    # an operand that is spread over all axes but one orders none of them
+    return torch.empty_like(y) if _is_line(x) and _fills_its_memory(y) else NotImplemented
+
+
+def _is_line(x: Tensor) -> bool:
+    return sum(size > 1 for size in x.shape) <= 1
+
+
+def _fills_its_memory(x: Tensor) -> bool:
+    """Whether it is contiguous but for the order of its axes."""
+    wanted = 1
+    for stride, size in sorted((t, s) for t, s in zip(x.stride(), x.shape, strict=True) if s != 1):
+        if stride != wanted or not size:
+            return False
+        wanted *= size
+    return True
 
 
 def of_binary_in_place(x: Tensor, y: Any, **options: Any) -> Any:
-    if options.keys() - {"alpha"} or not x.is_contiguous() or not x.is_floating_point():
+    if options.keys() - {"alpha"} or not _fills_its_memory(x) or not x.is_floating_point():
         return NotImplemented
     if isinstance(y, Tensor) and (y.dtype is not x.dtype or not _broadcasts(y.shape, x.shape)):
         return NotImplemented
     return x
+
+
+def of_triangle(x: Tensor, diagonal: int = 0) -> Any:
+    """A lower or upper triangle of matrices."""
+    return _empty_like(x) if x.dim() >= 2 and x.is_contiguous() else NotImplemented
+
+
+def of_where(condition: Tensor, x: Any, y: Any) -> Any:
+    """A choice between tensors of one shape, or between two numbers."""
+    if condition.dtype is not torch.bool or not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+        return NotImplemented
+    if x.dtype is not y.dtype or not all(t.is_contiguous() for t in (condition, x, y)):
+        return NotImplemented
+    if not condition.shape or any(t.shape not in ((), condition.shape) for t in (x, y)):
+        return NotImplemented
+    return _empty_like(condition, x.dtype) if x.shape == y.shape else NotImplemented
+
+
+def of_clone(x: Tensor, *, memory_format: torch.memory_format | None = None) -> Any:
+    if memory_format is torch.contiguous_format:
+        return _empty_like(x)
+    return _laid_out_like(x) if memory_format in (None, torch.preserve_format) else NotImplemented
+
+
+def of_unsafe_view(x: Tensor, sizes: Any) -> Any:
+    """The elements of a contiguous tensor in another shape."""
+    if not x.is_contiguous() or any(size < 0 for size in sizes) or math.prod(sizes) != x.numel():
+        return NotImplemented
+    return x.new_empty(tuple(sizes))
 
 
 def _broadcasts(small: torch.Size, large: torch.Size) -> bool:
@@ -149,9 +206,25 @@ def of_cat(tensors: Any, dim: int = 0) -> Any:
     for t in tensors:
         if t.dim() != rank or (t.shape[:dim], t.shape[dim + 1 :]) != rest:
             return NotImplemented
-        if t.dtype is not first.dtype or not t.is_contiguous():
+        if t.dtype is not first.dtype or not _is_rows(t):
             return NotImplemented
     return first.new_empty((*rest[0], sum(t.shape[dim] for t in tensors), *rest[1]))
+
+
+def _is_rows(x: Tensor) -> bool:
+    """Whether its last axis is the innermost, without doubt: no reading of its strides puts the channels last."""
+    inner = x.stride(-1)
+    return _has_plain_strides(x) or (x.shape[-1] > 1 and inner > 0 and all(t > inner for t in x.stride()[:-1]))
+
+
+def _has_plain_strides(x: Tensor) -> bool:
+    """Contiguous, and along axes of one too."""
+    wanted = 1
+    for stride, size in zip(reversed(x.stride()), reversed(x.shape), strict=True):
+        if stride != wanted:
+            return False
+        wanted *= max(size, 1)
+    return True
 
 
 def of_mean(x: Tensor, dims: Any, keepdim: bool = False, **options: Any) -> Any:

@@ -10,6 +10,7 @@ from prunekit.graph.nodes import Call, Op, Ref, packet
 from prunekit.graph.provenance import TracedInt, expression_of, is_leaf
 from prunekit.labels.labelling import Labelling
 from prunekit.labels.vectors import Axis, frozen_copy
+from prunekit.operators import shapes
 from prunekit.operators.operator import Operator, Positions, Scales
 
 
@@ -283,6 +284,7 @@ OPERATORS = (
         scales=Scales.VIEW,
         rearranges=True,
         takes_time=False,
+        shapes={"aten._unsafe_view.default": shapes.of_unsafe_view},
     ),
     Operator(
         ("aten.reshape",),

@@ -78,6 +78,68 @@ def test_pointwise_with_a_number(x: torch.Tensor, number: float, name: str) -> N
 
 
 @LAW
+@given(tensors(), st.one_of(st.integers(-3, 3), st.floats(-2, 2)))
+def test_powers_and_scalars(x: torch.Tensor, number: float) -> None:
+    if x.is_floating_point() or number >= 0:
+        agrees(aten.pow.Tensor_Scalar, x, number)
+    agrees(aten.mul.Scalar, x, number)
+
+
+@LAW
+@given(tensors(), st.integers(-2, 2))
+def test_triangles(x: torch.Tensor, diagonal: int) -> None:
+    if x.dim() > 1:
+        agrees(aten.tril.default, x, diagonal)
+        agrees(aten.triu.default, x, diagonal)
+
+
+@LAW
+@given(tensors(), st.data())
+def test_choices(x: torch.Tensor, data: Any) -> None:
+    shaped = st.sampled_from([meta(dtype=x.dtype), x, x.mT if x.dim() > 1 else x, meta(*x.shape[-1:])])
+    mask = data.draw(st.sampled_from([x, torch.empty(x.shape, device="meta")])) > 0
+    agrees(aten.where.self, mask, data.draw(shaped), data.draw(shaped))
+
+
+@LAW
+@given(tensors(), st.sampled_from([None, torch.preserve_format, torch.contiguous_format, torch.channels_last]))
+def test_copies(x: torch.Tensor, how: torch.memory_format | None) -> None:
+    if how is not torch.channels_last or x.dim() == 4:
+        agrees(aten.clone.default, x, **({} if how is None else {"memory_format": how}))
+
+
+@LAW
+@given(tensors(), st.data())
+def test_other_shapes_of_the_same_elements(x: torch.Tensor, data: Any) -> None:
+    sizes = data.draw(st.permutations(x.shape))
+    if data.draw(st.booleans()):
+        sizes = [-1, *sizes[1:]] if sizes else [1, 1]
+    if quick.result(aten._unsafe_view.default, (x, sizes), {}) is not NotImplemented:
+        agrees(aten._unsafe_view.default, x, sizes)
+
+
+@LAW
+@given(st.data(), st.permutations(range(4)), st.sampled_from(["add", "mul", "div", "add_"]))
+def test_two_tensors_of_which_one_is_permuted(data: Any, order: list[int], name: str) -> None:
+    sizes = data.draw(st.lists(SIZES, min_size=4, max_size=4))
+    x = torch.empty(sizes, device="meta").permute(order)
+    spread = [data.draw(st.sampled_from([1, size])) for size in x.shape][data.draw(st.integers(0, 3)) :]
+    y = data.draw(st.sampled_from([torch.empty(x.shape, device="meta"), meta(*spread), x]))
+    first, second = (y, x) if data.draw(st.booleans()) and not name.endswith("_") else (x, y)
+    agrees(getattr(aten, name).Tensor, first, second)
+
+
+@LAW
+@given(st.data(), st.permutations(range(4)), st.integers(0, 3))
+def test_joining_what_is_permuted(data: Any, order: list[int], dim: int) -> None:
+    sizes = data.draw(st.lists(SIZES, min_size=4, max_size=4))
+    whole = torch.empty(sizes, device="meta").permute(order)
+    parts = data.draw(st.sampled_from([[whole], [whole, whole], [whole[..., 1:], whole[..., :1]]]))
+    if quick.result(aten.cat.default, (parts, dim), {}) is not NotImplemented:
+        agrees(aten.cat.default, parts, dim)
+
+
+@LAW
 @given(st.data(), st.integers(1, 3))
 def test_convolution(data: Any, rank: int) -> None:
     x, weight = data.draw(tensors(rank + 2)), data.draw(tensors(rank + 2))
@@ -152,6 +214,19 @@ def test_mean(x: torch.Tensor, dims: list[int], keepdim: bool) -> None:
         (aten.native_layer_norm.default, (meta(2, 3), [3], meta(3), meta(3), 1e-5)),
         (aten.native_batch_norm.default, (meta(2, 3, 4), None, None, meta(3), meta(3), False, 0.1, 1e-5)),
         (aten._softmax.default, (meta(2, 3), -1, False)),
+        # as attention and rotary embeddings call them
+        (aten.mul.Scalar, (meta(1, 4, 16, 8).transpose(1, 2), 0.5)),
+        (aten.mul.Tensor, (meta(1, 16, 4, 8).transpose(1, 2), meta(1, 1, 16, 8))),
+        (aten.mul.Tensor, (meta(8, 1, 1), meta(2, 5, 6, 8).permute(0, 3, 1, 2))),
+        (aten.add.Tensor, (meta(1, 16, 4, 8).transpose(1, 2), meta(1, 4, 16, 8))),
+        (aten.add_.Tensor, (meta(1, 16, 4, 8).transpose(1, 2), 1)),
+        (aten.neg.default, (meta(1, 16, 4, 8).transpose(1, 2)[..., 4:],)),
+        (aten.cat.default, ([meta(1, 16, 4, 8).transpose(1, 2)[..., 4:], meta(1, 16, 4, 8).transpose(1, 2)], -1)),
+        (aten.pow.Tensor_Scalar, (meta(2, 3), 2)),
+        (aten.tril.default, (meta(6, 6, dtype=torch.bool),)),
+        (aten.where.self, (meta(6, 6, dtype=torch.bool), meta(), meta())),
+        (aten.clone.default, (meta(1, 16, 4, 8).transpose(1, 2),)),
+        (aten._unsafe_view.default, (meta(2, 12), [2, 3, 4])),
     ],
 )
 def test_ordinary_calls_are_answered(func: Any, args: tuple[Any, ...]) -> None:
