@@ -1,18 +1,22 @@
 """What the code of a model's classes remembers of earlier calls (``functools.lru_cache``), beyond any one model.
 
-A value that is remembered while the model runs on stand-ins would come back in real runs, and the other way round.
+A value that is remembered while the model runs on stand-ins would come back in real runs, and the other way round. One
+that is remembered by sizes would come back for another module, with the sizes of the first: what functions that the
+classes' files import remember so (einops does) is forgotten too, and at every module call while a trace follows sizes.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
+import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.modules.walk import named_modules
 
@@ -22,12 +26,14 @@ _DEPTH = 4  # decorators around decorators
 @contextmanager
 def forgotten(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None) -> Iterator[None]:
     """Within the block nothing is remembered from before it, and afterwards nothing from within: it is made again."""
-    memos = memos_of(model, modules)
+    memos, by_sizes = memos_of(model, modules), memos_by_sizes(model, modules)
     _clear(memos)
+    forget_sizes(by_sizes)
     try:
         yield
     finally:
         _clear(memos)
+        forget_sizes(by_sizes)
 
 
 def memos_of(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None) -> tuple[Any, ...]:
@@ -35,12 +41,45 @@ def memos_of(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None =
 
     ``modules`` are the model's ``named_modules``, where they are known.
     """
-    found: dict[int, Any] = {}
-    kinds: set[Any] = {type(module) for _, module in (named_modules(model) if modules is None else modules)}
-    for kind in kinds:
-        for memo in _memos_of_class(kind):
-            found[id(memo)] = memo
-    return tuple(found.values())
+    return _of_each(_memos_of_class, _kinds(model, modules))
+
+
+def memos_by_sizes(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None) -> tuple[Any, ...]:
+    """The caches, of functions that take arguments, in the files that ``memos_of`` looks into, in those that functions
+    there come from, and in those that functions there come from."""
+    return _of_each(_imported_memos_of_class, _kinds(model, modules))
+
+
+def forget_sizes(memos: Sequence[Any]) -> tuple[Any, ...]:
+    """Clears those of ``memos`` that remember by an int or a tensor; returns those that are empty then."""
+    empty = []
+    for memo in memos:
+        if memo.cache_info().currsize:
+            if not any(_has_size(key, 0) for key in _keys(memo)):
+                continue
+            memo.cache_clear()
+        empty.append(memo)
+    return tuple(empty)
+
+
+def _keys(memo: Any) -> Iterator[Any]:
+    for held in gc.get_referents(memo):
+        if type(held) is dict:
+            yield from held
+
+
+def _has_size(key: Any, depth: int) -> bool:
+    if isinstance(key, (int, Tensor)):
+        return type(key) is not bool
+    return isinstance(key, (tuple, list)) and depth < _DEPTH and any(_has_size(part, depth + 1) for part in key)
+
+
+def _kinds(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None) -> set[Any]:
+    return {type(module) for _, module in (named_modules(model) if modules is None else modules)}
+
+
+def _of_each(memos_in: Callable[[Any], tuple[Any, ...]], kinds: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple({id(memo): memo for kind in kinds for memo in memos_in(kind)}.values())
 
 
 def _clear(memos: tuple[Any, ...]) -> None:
@@ -61,6 +100,45 @@ def _memos_of_class(kind: Any) -> tuple[Any, ...]:
     return tuple({id(memo): memo for memo in found}.values())
 
 
+@functools.cache
+def _imported_memos_of_class(kind: Any) -> tuple[Any, ...]:
+    near = {
+        base.__module__ for base in kind.__mro__ if base not in (nn.Module, object) and _is_followed(base.__module__)
+    }
+    seen = set(near)
+    for _ in range(2):
+        near = {source for name in near for source in _sources(name)} - seen
+        seen |= near
+    return tuple({id(memo): memo for name in seen for memo in _memos_of_file(name)}.values())
+
+
+@functools.cache
+def _sources(name: str) -> frozenset[str]:
+    """The files that functions in this one's names come from."""
+    held = list(vars(sys.modules[name]).values()) if name in sys.modules else []
+    inner = [vars(value).values() for value in held if isinstance(value, ModuleType) and _is_followed(value.__name__)]
+    found = {str(v.__module__) for values in (held, *inner) for v in values if isinstance(v, (FunctionType, type))}
+    return frozenset(source for source in found if _is_followed(source))
+
+
+@functools.cache
+def _memos_of_file(name: str) -> tuple[Any, ...]:
+    held = list(vars(sys.modules[name]).values()) if name in sys.modules else []
+    return tuple(memo for value in held for memo in _within(value, 0) if _takes_arguments(memo))
+
+
+def _takes_arguments(memo: Any) -> bool:
+    code = getattr(getattr(memo, "__wrapped__", None), "__code__", None)
+    return code is None or code.co_argcount + code.co_kwonlyargcount > 0 or code.co_flags & inspect.CO_VARARGS > 0
+
+
+def _is_followed(name: str) -> bool:
+    top = name.partition(".")[0]
+    return top not in _WITHOUT and top not in sys.stdlib_module_names and top not in _NUMBERS
+
+
+_NUMBERS = ("numpy", "scipy", "prunekit")
+
 # torch's own remember what is of no model, and clearing that would cost every later call
 _WITHOUT = ("torch", "builtins")
 
@@ -80,7 +158,7 @@ def _within(value: Any, depth: int) -> list[Any]:
 
 
 def _is_foreign(memo: Any) -> bool:
-    return str(getattr(memo, "__module__", "")).partition(".")[0] in _WITHOUT
+    return not _is_followed(str(getattr(memo, "__module__", "")))
 
 
 def _is_set(cell: Any) -> bool:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 from prunekit.errors import PrunekitError, TraceError
 from prunekit.graph.nodes import ModuleCall, Op, Ref
 from prunekit.graph.tree import meta_tensors
+from prunekit.modules.memos import forget_sizes
 from prunekit.modules.write_guard import unwritten
 from prunekit.tracing.modes import DataDependentError
 from prunekit.tracing.tape import Entered, Recording
@@ -53,6 +54,7 @@ def module_calls(r: Recording) -> Iterator[None]:
             return plain(module, *args, **kwargs)
         path = r.paths.get(id(module), r.module)
         r.stack.append(path)
+        forget_sizes(r.memos)
         if not r.brief:
             r.entered.append(Entered(sys._getframe()))
         try:
@@ -65,6 +67,7 @@ def module_calls(r: Recording) -> Iterator[None]:
             raise
         finally:
             r.stack.pop()
+            forget_sizes(r.memos)
             if not r.brief:
                 r.entered.pop()
         if not r.brief:

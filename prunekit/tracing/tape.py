@@ -16,8 +16,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Ref, Trace
+from prunekit.graph.provenance import TracedInt, leaves
 from prunekit.graph.tree import mapped
 from prunekit.modules.emptied import Place
+from prunekit.modules.memos import forget_sizes, memos_by_sizes
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.tracing.numbers import Numbers, Replay
 
@@ -93,6 +95,7 @@ class Recording:
         self.stack: list[str] = []
         self.entered: list[Entered] = []
         self.modules = named_modules(model)  # walked once: nothing that a trace does adds or takes one
+        self.memos = forget_sizes(memos_by_sizes(model, self.modules))
         self.paths = {id(m): n for n, m in self.modules}
         self.real = state_tensors(model, self.modules)
         self.foreign: dict[int, Tensor] = {}
@@ -189,7 +192,13 @@ class Recording:
         return mapped(tree, self._stripped)
 
     def _stripped(self, leaf: Any) -> Any:
-        return self.ref(leaf) if isinstance(leaf, Tensor) else leaf
+        if isinstance(leaf, Tensor):
+            return self.ref(leaf)
+        if isinstance(leaf, TracedInt) and any(
+            x[0] == "size" and x[1] not in self.trace.sizes for x in leaves(leaf.expression)
+        ):
+            return int(leaf)  # the model's code remembered it from another trace
+        return leaf
 
     @property
     def module(self) -> str:

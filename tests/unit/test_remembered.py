@@ -6,9 +6,16 @@ import functools
 
 import pytest
 import torch
+from support.split_heads import joined, split
 from torch import nn
 
 import prunekit
+from prunekit.errors import NothingToPruneError
+
+try:
+    from einops import rearrange
+except ImportError:
+    rearrange = None
 
 
 @functools.lru_cache(maxsize=4)
@@ -80,3 +87,73 @@ def test_relative_positions_that_are_remembered_by_the_window_alone():
     fresh.load_state_dict(net.state_dict())
     assert bool(traced.isfinite().all())
     assert torch.equal(fresh(pixel_values=x).last_hidden_state, traced)
+
+
+class Attention(nn.Module):
+    """Its file knows of no cache: the functions that it imports have one, in theirs."""
+
+    def __init__(self, split, joined):
+        super().__init__()
+        self.split, self.joined = split, joined
+        self.qkv, self.out, self.heads = nn.Linear(16, 96, bias=False), nn.Linear(32, 16), 4
+
+    def forward(self, x):
+        q, k, v = (self.split(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
+        return self.out(self.joined((q @ k.mT).softmax(-1) @ v))
+
+
+def by_einops():
+    return (
+        lambda x, heads: rearrange(x, "b n (h d) -> b h n d", h=heads),
+        lambda x: rearrange(x, "b h n d -> b n (h d)"),
+    )
+
+
+class Imported(nn.Module):
+    """Layers of one size, so that what is remembered of the first fits the second."""
+
+    def __init__(self, ways=(split, joined)):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(Attention(*ways) for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+@pytest.mark.parametrize("einops", [False, True])
+def test_sizes_that_an_imported_function_remembers_are_of_no_other_trace_and_of_no_other_layer(einops):
+    if einops and rearrange is None:
+        pytest.skip("needs pip install einops")
+    ways = by_einops() if einops else (split, joined)
+    net, x = Imported(ways).eval(), torch.randn(1, 5, 16)
+    net(x)
+    prunekit.trace(net, x)
+    result = prunekit.prune(net, x, include=["layers.1.*"], ratio=0.5, scorer="magnitude")
+    assert [net.layers[n].qkv.out_features for n in (0, 1)] == [96, 48]
+    assert net(x).shape == (1, 5, 16)
+    result.undo()
+    prunekit.prune(Imported(ways).eval(), x, ratio=0.5, scorer="magnitude")
+    assert net(torch.randn(2, 7, 16)).shape == (2, 7, 16)
+
+
+_SHAPES = {}
+
+
+def hidden(shape, heads):
+    """A cache that no one can find: a trace is told by its own numbers that these are of another one."""
+    key = tuple(map(int, shape)), heads
+    if key not in _SHAPES:
+        _SHAPES[key] = (*shape[:2], heads, shape[2] // heads)
+    return _SHAPES[key]
+
+
+def test_a_size_of_another_trace_is_a_number():
+    ways = (lambda x, heads: x.reshape(hidden(x.shape, heads)).transpose(1, 2), joined)
+    net, x = Imported(ways).eval(), torch.randn(1, 5, 16)
+    prunekit.trace(net, x)
+    with pytest.raises(NothingToPruneError, match="qkv"):
+        prunekit.plan(net, x, ratio=0.5, scorer="magnitude")
+    assert net(x).shape == (1, 5, 16)
