@@ -131,7 +131,7 @@ def trace(
         TraceError: if forward fails or cannot be followed; the model is as it was.
     """
     model = unwrap(model)
-    with eager(model):
+    with eager():
         return _followed_anew(model, example_inputs, operators, free_outputs=free_outputs)
 
 
@@ -163,7 +163,7 @@ def plan(
     options.refuse("prunekit.plan", STEPWISE)
     model = unwrap(model)
     options = by_name(options, model)
-    with eager(model), meeting_of(data) as data, _collector(options, data):
+    with eager(), meeting_of(data) as data, _collector(options, data):
         made = draft(model, _given_or_traced(model, example_inputs, structure, options), options, data=data).plan
         if isinstance(data, Meeting):
             data.end("what was planned", made.to_json())
@@ -226,7 +226,7 @@ def _pruned(
     done = Done()
     back = [standing(model, modules), done.undo]
     try:
-        with eager(model):
+        with eager():
             structure = _given_or_traced(model, example_inputs, structure, options)
             cut_in_steps(model, structure, options, data=data, progress=progress, trace=_as(structure), done=done)
             took, pace = _latency(model, done), None if done.baseline is None else done.baseline.pace

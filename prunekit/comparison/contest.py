@@ -93,7 +93,7 @@ def compare(
     options.refuse("prunekit.compare", NO_USE)
     model = unwrap(model)
     options = by_name(options, model)
-    with eager(model):
+    with eager():
         structure = structure or trace(model, example_inputs, free_outputs=options.scope.free_outputs)
         deep = _of_blocks(options)
         options = options.replaced(seed=seeds[0])

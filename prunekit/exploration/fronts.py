@@ -108,7 +108,7 @@ def pareto(
     options = by_name(options, model)
     how = as_measured(options.choice.allocation) or Measured()
     held = None if data is None else list(data)
-    with eager(model), tempfile.TemporaryDirectory() as folder:
+    with eager(), tempfile.TemporaryDirectory() as folder:
         structure = structure or trace(model, example_inputs)
         choice = options.choice
         groups = choose(structure, options.scope)

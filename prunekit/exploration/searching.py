@@ -115,7 +115,7 @@ def search(
     options.refuse("prunekit.search", NOT_SEARCHED)
     model = unwrap(model)
     options = by_name(options, model)
-    with eager(model), meeting_over(over_ranks) as ranks:
+    with eager(), meeting_over(over_ranks) as ranks:
         structure = structure or trace(model, example_inputs)
         space = _Space.of(model, structure, budgets, options, data)
         identity = space.identity(options.choice.seed)

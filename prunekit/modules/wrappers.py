@@ -100,8 +100,9 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """Compiled parts of ``model`` run eagerly inside: nothing is compiled for a few looks at it.
+def eager() -> Iterator[None]:
+    """What is compiled, a model, parts of it, or functions that it calls, runs eagerly inside: nothing is compiled for
+    a few looks at it, and what a mode is to see is not hidden from it.
 
     A caller's ``torch.inference_mode`` is left meanwhile: under it operators reach a trace in other pieces, and weights
     that are cut could never be trained again.
@@ -109,6 +110,6 @@ def eager(model: nn.Module) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
-        if any(_is_compiled(m) or m._compiled_call_impl is not None for _, m in named_modules(model)):
+        if "torch._dynamo" in sys.modules:  # else nothing can have been compiled, and the import would take a second
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

@@ -94,7 +94,7 @@ def apply(
     undo = Undo([])
     try:
         model = unwrap(model)
-        with eager(model):
+        with eager():
             carry_out_plan(model, plan, undo, compensate=compensate, data=data)
         return undo
     except BaseException:  # an interrupt on the way out too: who gets no way back must find the model as it was
@@ -107,7 +107,7 @@ def apply_unfitted(model: nn.Module, plan: Plan) -> Undo:
     undo = Undo([])
     try:
         model = unwrap(model)
-        with eager(model):
+        with eager():
             carry_out_plan(model, plan, undo)
         return undo
     except BaseException:

@@ -74,6 +74,26 @@ def test_a_module_compiled_in_place_and_a_compiled_part_stay_compiled():
     assert len(compiled) == 2
 
 
+@pytest.mark.parametrize("way", [{"scorer": "magnitude"}, {}, {"scorer": "wanda", "compensate": "ridge"}])
+def test_a_function_that_forward_calls_and_that_is_compiled_runs_eagerly_meanwhile(way):
+    """As attention of the field's libraries is: no module says so."""
+    doubled = torch.compile(lambda x: torch.relu(x) * 2, fullgraph=True, backend="eager")
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = nn.Linear(8, 32), nn.Linear(32, 3)
+
+        def forward(self, x):
+            return self.down(doubled(self.up(x)))
+
+    model, x = Network().eval(), torch.randn(2, 8)
+    prunekit.prune(model, x, data=[x] * 4, ratio=0.5, **way)
+    assert model.up.out_features == 16
+    with torch.no_grad():
+        assert model(x).shape == (2, 3)
+
+
 def test_data_parallel_is_pruned_inside():
     inner = network()
     model = nn.DataParallel(inner)
