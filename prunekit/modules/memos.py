@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -145,7 +145,7 @@ _WITHOUT = ("torch", "builtins")
 
 def _within(value: Any, depth: int) -> list[Any]:
     """The caches that ``value`` is or wraps."""
-    if hasattr(value, "__func__"):
+    if isinstance(value, (MethodType, classmethod, staticmethod)):  # others are not asked: some answer with an import
         value = value.__func__
     if isinstance(value, property):
         value = value.fget

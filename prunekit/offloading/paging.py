@@ -53,6 +53,12 @@ def relieve() -> None:
     _RELIEF.get()()
 
 
+def memory_limit() -> int | None:
+    """Bytes that the process is held to; None where it is not."""
+    pager = _RELIEF.get()
+    return pager.memory if isinstance(pager, Pager) else None
+
+
 @contextmanager
 def memory_held_to(memory: int, scratch: Path) -> Iterator[None]:
     """Holds the process to ``memory`` bytes as far as weights in files and tensors in ``scratch`` are what fills it.

@@ -57,7 +57,8 @@ class Cutting:
         default="auto",
         metadata=said(
             "``shapes`` rehearses the pruned model on the meta device; ``full`` also checks that units are "
-            "interchangeable, on real numbers; ``auto`` does so where a forward pass takes at most 50 GMACs.",
+            "interchangeable, on real numbers; ``auto`` does so where a forward pass takes at most 50 GMACs and, "
+            "within ``offloaded``, the weights fit its memory.",
             setting="auto",
             choices=("auto", "full", "shapes"),
         ),

@@ -19,7 +19,7 @@ from prunekit.planning.depth_choice import DepthChoice
 from prunekit.planning.depth_criteria import criterion_of_depth
 from prunekit.planning.depth_taken import no_blocks, settled_units
 from prunekit.planning.scoring import statistics_of
-from prunekit.planning.symmetry_check import SYMMETRY_MACS, is_meta
+from prunekit.planning.symmetry_check import is_meta, is_too_large
 from prunekit.plans.contents import Plan
 from prunekit.quantities.gauge import Baseline
 from prunekit.quantities.limits import parse_target
@@ -167,7 +167,7 @@ def _begun(
         )
     asked = criterion_of_depth(options)
     groups = groups_asked(structure, options)
-    perturbed = options.cutting.verify == "full" or structure.cost().macs <= SYMMETRY_MACS
+    perturbed = options.cutting.verify == "full" or not is_too_large(model, structure)
     trial = Rerun(model, structure, options.choice.seed, perturbed and options.cutting.verify != "shapes")
     if not groups:
         raise no_blocks(structure, ())

@@ -26,6 +26,7 @@ from prunekit.modules.perturbing import noise_of, perturbed
 from prunekit.modules.soundness import not_finite
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.modules.write_guard import originals_of, written_back
+from prunekit.offloading import memory_limit
 from prunekit.options import Options
 from prunekit.planning.turned import Decisions
 from prunekit.tracing.recorder import output_tensors
@@ -314,7 +315,7 @@ def check_symmetry(
         return None
     if is_meta(model):
         return None
-    if options.cutting.verify == "auto" and structure.cost().macs > SYMMETRY_MACS:
+    if options.cutting.verify == "auto" and is_too_large(model, structure):
         return None
     seen = {group.name: structure.in_outputs(group.name) for group in chosen} if structure.returns_free else {}
     reads = bool(structure.trace.decisions)
@@ -327,6 +328,14 @@ def check_symmetry(
         if reads:
             return None
         raise
+
+
+def is_too_large(model: nn.Module, structure: Structure) -> bool:
+    """Whether ``verify="auto"`` runs no weights with noise: a pass takes too long, or their copies too much memory."""
+    limit = memory_limit()
+    if limit is not None and sum(tensor.nbytes for tensor in model.parameters()) > limit:
+        return True
+    return structure.cost().macs > SYMMETRY_MACS
 
 
 def is_meta(model: nn.Module) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.surgery.cutting import apply
+from prunekit.offloading import copied
 from prunekit.plans.composition import compose
 from prunekit.plans.contents import Plan
 from prunekit.runs.distillation.state import State, random_states, restore_random
@@ -102,4 +103,4 @@ def _become(model: nn.Module, plans: list[Plan], tensors: Mapping[str, Tensor], 
 
 
 def _held(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", copy=True).clone(memory_format=torch.contiguous_format)
+    return copied(value.detach().to("cpu").contiguous())

@@ -21,7 +21,8 @@ def dead(parameters: Iterable[nn.Parameter], steps: list[Callable[[], None]]) ->
     """Notes that a cut has replaced ``parameters``; ``steps`` gets what takes that back."""
     if not _WATCHED:
         _WATCHED.append(register_optimizer_step_pre_hook(_refuse))  # torch's own way to hear of every step
-    noted = {id(parameter): weakref.ref(parameter, partial(_gone, id(parameter))) for parameter in parameters}
+    # the callback asks for no global: parameters that end with the interpreter outlive these
+    noted = {id(p): weakref.ref(p, partial(_DEAD.pop, id(p))) for p in parameters}
 
     def alive() -> None:
         for number, reference in noted.items():
@@ -30,10 +31,6 @@ def dead(parameters: Iterable[nn.Parameter], steps: list[Callable[[], None]]) ->
 
     steps.append(alive)
     _DEAD.update(noted)
-
-
-def _gone(number: int, reference: object) -> None:
-    _DEAD.pop(number, None)
 
 
 def _refuse(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:

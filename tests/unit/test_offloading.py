@@ -150,6 +150,15 @@ def test_weights_that_are_elsewhere_are_named():
         prunekit.prune(model, data()[0], ratio=0.5)
 
 
+@pytest.mark.parametrize(("memory", "checked"), [(1, False), ("1GB", True)])
+def test_the_check_of_symmetry_copies_weights_and_is_left_out_by_itself_where_these_are_too_much(
+    tmp_path, memory, checked
+):
+    with prunekit.offloaded(tmp_path, memory=memory):
+        result = prunekit.prune(wide(), data()[0], ratio=0.5, scorer="magnitude")
+    assert ("symmetry_error" in result.report.verify) == checked
+
+
 def test_a_model_that_runs_gives_back_after_every_module(tmp_path, monkeypatch):
     """The watching thread alone is slower than a forward pass that reads cached pages."""
     by = []

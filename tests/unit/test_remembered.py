@@ -139,6 +139,20 @@ def test_sizes_that_an_imported_function_remembers_are_of_no_other_trace_and_of_
     assert net(torch.randn(2, 7, 16)).shape == (2, 7, 16)
 
 
+class Lazy:
+    """What a library puts where an import failed: every attribute is the error (MONAI)."""
+
+    def __getattr__(self, name):
+        raise ImportError("it is not installed")
+
+
+absent = Lazy()
+
+
+def test_what_an_import_that_failed_left_is_not_asked():
+    assert prunekit.prune(Imported().eval(), torch.randn(1, 5, 16), ratio=0.5, scorer="magnitude").plan.cuts
+
+
 _SHAPES = {}
 
 

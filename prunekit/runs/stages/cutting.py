@@ -31,7 +31,7 @@ def cut_part(job: Job, run: UnderWay, number: int, stage: Prune) -> dict[str, An
 
     def decide() -> tuple[str, dict[str, Any], dict[str, Any]]:
         made = drafted(run.part, stage, structure, run.train, asked, progress)
-        return made.plan.to_json(), verified_by(made), score_curves(made, stage.title)
+        return made.plan.to_json(), verified_by(made, job.settings.options.cutting.verify), score_curves(made, stage.title)
 
     try:
         text, verified, curves = job.ranks.decided(decide)
