@@ -8,7 +8,7 @@ import torch
 
 
 def pytest_collection_finish() -> None:
-    """Libraries and tests stay to the end: no collection of garbage goes through them again, which takes half a second."""
+    """Libraries and tests stay to the end: no collection of garbage goes through them again, for half a second each."""
     gc.collect()
     gc.freeze()
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.launching import launched
 from support.small_runs import small_run
 
 from prunekit.errors import RecipeError
@@ -21,30 +18,12 @@ from prunekit.runs.distillation.rate import batches, own_share, steps_in
 from prunekit.runs.ranks import ALONE, ranks_of
 
 pytest.importorskip("accelerate")
-SCRIPT = str(Path(__file__).parents[1] / "support" / "ranked_runs.py")
 TOLERANCE = 2e-5  # relative, of losses and weights: sums over a batch are taken in another order
 KILLED = -9
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
 # seven samples: the last batch of an epoch is one sample, of which the second rank has none
 ODD = {"train_images": "7", "images": "7"}
-
-
-def launched(count, folder, runs):
-    """[(exit code, stdout, stderr) of every rank] of each run that ``count`` ranks make one after the other."""
-    free = [socket.create_server(("127.0.0.1", 0)) for _ in runs]
-    for place, run in zip(free, runs.values(), strict=True):
-        run["port"] = place.getsockname()[1]
-        place.close()
-    (folder / "runs.json").write_text(json.dumps([*runs.values()]))
-    command = [*LAUNCH, str(count), SCRIPT, str(folder / "runs.json")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=350)
-    assert not done.returncode, done.stderr
-    return {
-        name: [json.loads((folder / f"{number}-{rank}.json").read_text()) for rank in range(count)]
-        for number, name in enumerate(runs)
-    }
 
 
 def asked(folder, out, *settings, kept="", stage=-1, event=-1):
@@ -71,7 +50,7 @@ def ranks(tmp_path_factory):
         "whole": asked(folder, "whole", *divided, kept="run-whole"),
         "killed": asked(folder, "divided", *divided, kept="run", stage=4, event=3),
         "gone on": asked(folder, "divided", *divided, kept="run"),
-        "says": {"script": str(folder / "says.py")},
+        "says": {"script": str(folder / "says.py"), "arguments": []},
         "one is killed": one_is_killed(folder, 2),
     }
     return folder, launched(2, folder, runs)

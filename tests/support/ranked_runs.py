@@ -1,7 +1,7 @@
 """One of the ranks that torchrun starts makes run after run, each in a child of its own: libraries are imported once.
 
 As a command of torchrun: ``ranked_runs.py RUNS``, a file of JSON with a list of {"port", "killed", "arguments" of
-small_runs.py or the "script" that is run instead}. Writes exit code, stdout and stderr of each beside RUNS.
+small_runs.py, or of the "script" that is run instead}. Writes exit code, stdout and stderr of each beside RUNS.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def end_as(asked, told) -> None:
     os.environ |= {"MASTER_PORT": str(asked["port"]), "TORCHELASTIC_USE_AGENT_STORE": "False"}
     if "killed" in asked:
         os.environ["KILLED"] = str(asked["killed"])
+    sys.argv[1:] = asked["arguments"]
     if "script" in asked:
         runpy.run_path(asked["script"], run_name="__main__")
     else:
-        sys.argv[1:] = asked["arguments"]
         small_runs.main()
 
 
