@@ -61,8 +61,11 @@ def pruned(net, **more):
     return prunekit.prune(net.eval(), data[0], data=data, **asked)
 
 
-@pytest.mark.parametrize("scorer", ["wanda", "magnitude", "damage_greedy"])
-@pytest.mark.parametrize("compensate", [None, "ridge"])
+# each criterion, and each with what differs: ridge beside one of widths and one of depth
+@pytest.mark.parametrize(
+    ("scorer", "compensate"),
+    [("wanda", "ridge"), ("wanda", None), ("magnitude", None), ("damage_greedy", "ridge")],
+)
 def test_blocks_that_do_nothing_go_before_widths_do(scorer, compensate):
     torch.manual_seed(0)
     net = idle_blocks(Net(), (1, 4))
