@@ -56,7 +56,7 @@ def idle_units(net: Net) -> Net:
 def pruned(net, **more):
     torch.manual_seed(1)
     data = [torch.randn(4, 8) for _ in range(6)]
-    how = prunekit.Measured(samples=6, sets=2, rounds=0)
+    how = prunekit.Measured(widths=(0.75, 0.5), samples=6, sets=2, rounds=0)
     asked = {"roles": ["depth.block", "mlp.hidden"], "target": "params<=62%", "allocation": how, "align": 1, **more}
     return prunekit.prune(net.eval(), data[0], data=data, **asked)
 
