@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import prunekit
 from prunekit.errors import InputError, ScorerError
@@ -182,6 +183,19 @@ def test_obd_is_exact_where_the_hessian_is_diagonal_and_converges_elsewhere():
     torch.testing.assert_close(found, wanted, rtol=0.15, atol=1e-3)
     few = OBD(loss=loss, probes=4).score(group, statistics)
     assert (found - wanted).norm() < (few - wanted).norm()
+
+
+def test_who_looks_at_operators_of_the_model_sees_none_of_its_statistics():
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.add(str(func.overloadpacket))
+            return func(*args, **(kwargs or {}))
+
+    seen, (*_, statistics) = set(), setting("mlp")
+    with Names():
+        statistics.activations()
+    assert "aten.tanh" in seen
+    assert not seen & {"aten.square", "aten.pow", "aten.gt"}
 
 
 def test_wanda_against_loops():
