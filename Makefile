@@ -49,9 +49,10 @@ check: env
 	$(BIN)/lint-imports
 	test ! -x .venv-docs/bin/mkdocs || $(MAKE) docs
 
-# two processes of one thread each: threads that wait for a busy core cost more than they bring
+# two processes of one thread each: threads that wait for a busy core cost more than they bring; compiled modules are
+# kept, or each of the processes that tests start would compile prunekit anew
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 laws: env
 	PRUNEKIT_LAW_EXAMPLES=3000 $(BIN)/pytest -q --timeout 0 tests/laws

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from prunekit.inputs import Sample, sample_named
 from prunekit.inputs.per_rank import ALONE, Alone
@@ -66,8 +67,9 @@ def activations(
 
     def see(product: Product, output: Tensor) -> None:
         weight = weights[product.name]
-        _sum_in(inputs, product.name, _feature_axis(product, weight), _inputs(product, weight))
-        _sum_in(outputs, product.name, product.output_axis, _outputs(product, output, weight))
+        with _disable_current_modes():  # what looks at every operator of the model has no business with these sums
+            _sum_in(inputs, product.name, _feature_axis(product, weight), _inputs(product, weight))
+            _sum_in(outputs, product.name, product.output_axis, _outputs(product, output, weight))
 
     with untouched(model, ()), torch.no_grad():
         caches = tensor_caches(model)

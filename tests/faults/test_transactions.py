@@ -14,7 +14,7 @@ from benchmarks.faults.injection import faulted, lines_of, same, stand, thrown
 from benchmarks.faults.injection import points as drawn
 from benchmarks.faults.transactions import ASKED, X, made
 
-POINTS = 1000 if os.environ.get("FAULTS") == "large" else 20  # of each kind, drawn by a seed
+POINTS = 1000 if os.environ.get("FAULTS") == "large" else 14  # of each kind, drawn by a seed
 
 
 def points(total, seed):

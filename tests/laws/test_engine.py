@@ -21,7 +21,7 @@ from prunekit.planning.solving import make_plan
 from prunekit.planning.symmetry_check import symmetry
 from prunekit.plans.contents import Plan
 
-EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "40"))
 pytestmark = pytest.mark.timeout(0)  # the number of examples is set from outside
 SEEDS = st.integers(0, 2**20)
 RATIOS = st.sampled_from([0.2, 0.3, 0.4, 0.5])

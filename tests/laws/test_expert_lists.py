@@ -256,7 +256,7 @@ def test_what_cannot_be_followed_says_why():
         prunekit.plan(model, X, roles=["depth.expert"], ratio=0.25, scorer="random")
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [1, 2])  # few experts, chosen in two ways
 def test_experts_blocks_branches_and_widths_share_one_target(seed):
     model = Net(seed).eval()
     before = bits(model)

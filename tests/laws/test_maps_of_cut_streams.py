@@ -28,12 +28,12 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Blocks over one stream, and, behind a change of width, over another."""
 
-    def __init__(self, *, bent=True):
+    def __init__(self, *, bent=True, blocks=4, others=3):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.between, self.head = nn.Linear(8, 16), nn.Linear(16, 12), nn.Linear(12, 3)
-        self.blocks = nn.ModuleList(Block(bent=bent) for _ in range(4))
-        self.others = nn.ModuleList(Block(12, 20, bent=bent) for _ in range(3))
+        self.blocks = nn.ModuleList(Block(bent=bent) for _ in range(blocks))
+        self.others = nn.ModuleList(Block(12, 20, bent=bent) for _ in range(others))
 
     def forward(self, x):
         x = self.first(x)
@@ -174,13 +174,14 @@ def test_what_reads_another_stream_that_is_cut_is_fitted_before(cut):
 
 @pytest.mark.parametrize("target", ["params<=40%", "macs<=30%"])
 def test_a_measured_mix_may_have_both(tmp_path, target):
-    model = Network().eval()
+    sizes = {"blocks": 2, "others": 2}  # every block, MLP and stream is measured gone, and pairs of them
+    model = Network(**sizes).eval()
     before = snapshot(model)
     result = prunekit.prune(
         model, data()[0], data=data(), roles=["depth.*", "embedding"], target=target, replace="affine",
-        scorer="magnitude", allocation=prunekit.Measured(samples=4, widths=(0.5,), sets=2),
+        scorer="magnitude", allocation=prunekit.Measured(samples=2, widths=(0.5,), sets=2),
     )  # fmt: skip
     prunekit.save(result, tmp_path / "slim")
-    torch.testing.assert_close(prunekit.load(tmp_path / "slim", Network().eval())(data()[0]), model(data()[0]))
+    torch.testing.assert_close(prunekit.load(tmp_path / "slim", Network(**sizes).eval())(data()[0]), model(data()[0]))
     result.undo()
     assert not differences(before, snapshot(model))

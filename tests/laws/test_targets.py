@@ -20,7 +20,7 @@ from prunekit.quantities.gauge import fields_of
 from prunekit.selection import select_within
 from prunekit.selection.ranking import counts_of
 
-EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("PRUNEKIT_LAW_EXAMPLES", "25"))
 SEEDS = st.integers(0, 10**6)
 RANKINGS = st.sampled_from(["local", "global", "role", "isomorphic"])
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.launching import launched
 from support.small_runs import small_run
 
 from prunekit.errors import RecipeError
@@ -21,25 +18,50 @@ from prunekit.runs.distillation.rate import batches, own_share, steps_in
 from prunekit.runs.ranks import ALONE, ranks_of
 
 pytest.importorskip("accelerate")
-SCRIPT = str(Path(__file__).parents[1] / "support" / "small_runs.py")
 TOLERANCE = 2e-5  # relative, of losses and weights: sums over a batch are taken in another order
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+KILLED = -9
 
 
 # seven samples: the last batch of an epoch is one sample, of which the second rank has none
 ODD = {"train_images": "7", "images": "7"}
 
 
-def launched(tmp_path, out, *settings, folder="", stage=-1, event=-1, killed=False):
-    """Two ranks of the small run: (plan, losses, weights) where they are not killed."""
+def asked(folder, out, *settings, kept="", stage=-1, event=-1):
+    """A small run that is killed at that event of that stage."""
     given = [*settings, "batch=1", *(f"{key}={value}" for key, value in ODD.items())]
-    command = [*LAUNCH, SCRIPT, str(tmp_path / out), str(folder), str(stage), str(event), *given]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert bool(done.returncode) == killed, done.stderr
-    if killed:
-        return None
-    told = json.loads((tmp_path / out / "run.json").read_text())
-    return told["plan"], told["losses"], load_file(tmp_path / out / "weights.safetensors")
+    return {"arguments": [str(folder / out), str(kept and folder / kept), str(stage), str(event), *given]}
+
+
+def one_is_killed(folder, count):
+    """A run that ends for one rank, the last."""
+    arguments = [str(folder / "one-killed"), str(folder / "run-one-killed"), "4", "2", "batch=1"]
+    return {"arguments": arguments, "killed": count - 1}
+
+
+# the processes are started once for all tests: each imports torch for seconds
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """The folder of the runs of two ranks, and how each of them ended."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "says.py").write_text(SAYS)
+    divided = ("sharded=true",)
+    runs = {
+        "plain": asked(folder, "plain"),
+        "whole": asked(folder, "whole", *divided, kept="run-whole"),
+        "killed": asked(folder, "divided", *divided, kept="run", stage=4, event=3),
+        "gone on": asked(folder, "divided", *divided, kept="run"),
+        "says": {"script": str(folder / "says.py"), "arguments": []},
+        "one is killed": one_is_killed(folder, 2),
+    }
+    return folder, launched(2, folder, runs)
+
+
+def left(ranks, name, out):
+    """(plan, losses, weights) of a run."""
+    folder, ends = ranks
+    assert [code for code, _, _ in ends[name]] == [0, 0], ends[name]
+    told = json.loads((folder / out / "run.json").read_text())
+    return told["plan"], told["losses"], load_file(folder / out / "weights.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +90,19 @@ def same(ranks, one, losses):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_two_ranks_are_one_rank_with_the_whole_batch(tmp_path, alone):
-    same(launched(tmp_path, "out"), *alone)
+def test_two_ranks_are_one_rank_with_the_whole_batch(ranks, alone):
+    same(left(ranks, "plain", "plain"), *alone)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_divided_ranks_are_one_rank_too_and_when_killed_go_on_to_the_same_weights(tmp_path, alone):
-    whole = launched(tmp_path, "whole", "sharded=true", folder=tmp_path / "run-whole")
+def test_divided_ranks_are_one_rank_too_and_when_killed_go_on_to_the_same_weights(ranks, alone):
+    whole = left(ranks, "whole", "whole")
     same(whole, *alone)
-    folder = tmp_path / "run"
-    launched(tmp_path, "killed", "sharded=true", folder=folder, stage=4, event=3, killed=True)
-    gone_on = launched(tmp_path, "killed", "sharded=true", folder=folder)
+    codes = [code for code, _, _ in ranks[1]["killed"]]
+    assert all(codes)
+    assert KILLED in codes
+    gone_on = left(ranks, "gone on", "divided")
     assert all(torch.equal(gone_on[2][name], value) for name, value in whole[2].items())
     assert 0 < len(gone_on[1]) < len(whole[1])
 
@@ -118,13 +141,6 @@ def test_alone_nothing_is_asked_of_anybody(monkeypatch):
     line = torch.nn.Linear(1, 1)
     with joined(line, ALONE, settings_of(1)) as joint:
         assert joint.model is joint.call is line
-
-
-def printed(text, folder):
-    """The lines that two ranks of a script print."""
-    script = folder / "script.py"
-    script.write_text(text)
-    return subprocess.run([*LAUNCH, str(script)], check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 SAYS = """
@@ -177,45 +193,35 @@ leave()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
-def test_ranks_hear_of_refusals_and_skipped_samples_and_divide_a_student_that_comes_back_whole(tmp_path):
+@pytest.mark.timeout(400)
+def test_ranks_hear_of_refusals_and_skipped_samples_and_divide_a_student_that_comes_back_whole(ranks):
     hints = ["--set sharded=false", "--set precision=bf16", "--set sharded=false"]
-    lines = printed(SAYS, tmp_path)
+    assert [code for code, _, _ in ranks[1]["says"]] == [0, 0], ranks[1]["says"]
+    lines = [line for _, out, _ in ranks[1]["says"] for line in out.splitlines()]
     heard = ["0 no here do", "1 no here do", *["2 skipped, x1 too"] * 2]
     assert sorted(lines) == sorted([*heard, *[str([0.5, True, True, True, *hints])] * 2])
 
 
-def beside(count, out, folder, stage, event, killed, *settings):
-    """``count`` ranks that nobody watches over, of which ``killed`` ends at that event: (exit code, stderr) of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "KILLED": str(killed)}
-    command = [sys.executable, SCRIPT, str(out), str(folder), str(stage), str(event), *settings]
-    ranks = [
-        subprocess.Popen(
-            command, env={**os.environ, **shared, "RANK": str(n), "LOCAL_RANK": str(n)}, stderr=-1, text=True
-        )
-        for n in range(count)
-    ]
-    return [(rank.communicate(timeout=150)[1], rank.returncode) for rank in ranks]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_where_one_rank_is_killed_the_other_says_so_and_another_number_of_ranks_goes_on(tmp_path):
+def test_where_one_rank_is_killed_the_other_says_so_and_another_number_of_ranks_goes_on(request, tmp_path):
     count = int(os.environ.get("PRUNEKIT_RANKS", "2"))
-    *rest, (_, killed) = beside(count, tmp_path / "out", tmp_path / "run", 4, 2, count - 1, "batch=1")
-    assert killed == -9
-    for number, (told, code) in enumerate(rest):
+    if count == 2:
+        folder, ends = request.getfixturevalue("ranks")
+    else:
+        folder, ends = tmp_path, launched(count, tmp_path, {"one is killed": one_is_killed(tmp_path, count)})
+    *rest, (killed, _, _) = ends["one is killed"]
+    assert killed == KILLED
+    for number, (code, _, told) in enumerate(rest):
         assert code == 1
         assert "PrunekitError: another rank has ended" in told
         assert f"[at rank {number} of {count}]" in told
-    assert not (tmp_path / "out").exists()
+    assert not (folder / "one-killed").exists()
+    kept = folder / "run-one-killed"
     with pytest.raises(RecipeError, match=f"another batch of all ranks: {count}, not {count + 1}"):
-        small_run(folder=tmp_path / "run", batch=str(count + 1))
+        small_run(folder=kept, batch=str(count + 1))
     heard = []
-    alone = small_run(folder=tmp_path / "run", listen=lambda event: heard.append(event.stage), batch=str(count))
+    alone = small_run(folder=kept, listen=lambda event: heard.append(event.stage), batch=str(count))
     assert min(heard) == 4
     whole = small_run(batch=str(count))
     for name, value in whole.model.state_dict().items():

@@ -36,11 +36,18 @@ WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-no
 ENTRY = "[prunekit.plugins]\ngatelib = gatelib_rule:plugin\n"
 
 
-def installed(folder: Path, *, plugin: bool) -> Path:
-    """A folder for PYTHONPATH into which pip has installed the wheel, with or without the plug-in's entry point."""
+def put_down(folder: Path) -> Path:
+    """A folder for PYTHONPATH with the modules alone: nothing says that one of them is a plug-in."""
+    (folder / "gatelib.py").write_text(OPERATOR)
+    (folder / "gatelib_rule.py").write_text(RULE)
+    return folder
+
+
+def installed(folder: Path) -> Path:
+    """A folder for PYTHONPATH into which pip has installed the wheel."""
     wheel = folder / "gatelib-1.0-py3-none-any.whl"
     files = {"gatelib.py": OPERATOR, "gatelib_rule.py": RULE}
-    about = {"METADATA": METADATA, "WHEEL": WHEEL} | ({"entry_points.txt": ENTRY} if plugin else {})
+    about = {"METADATA": METADATA, "WHEEL": WHEEL, "entry_points.txt": ENTRY}
     files |= {f"gatelib-1.0.dist-info/{name}": text for name, text in about.items()}
     record = "".join(f"{name},,\n" for name in [*files, "gatelib-1.0.dist-info/RECORD"])
     with zipfile.ZipFile(wheel, "w") as archive:

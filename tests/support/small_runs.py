@@ -6,6 +6,7 @@ that stage (-1: never), goes on where FOLDER says, and writes final weights, pla
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -78,6 +79,9 @@ def main() -> None:
     out, folder = Path(sys.argv[1]), sys.argv[2]
     stages, events = ([int(each) for each in given.split(",")] for given in sys.argv[3:5])
     torch.set_num_threads(1)
+    if stages[1:]:
+        network()  # imports what children then need not import each
+        gc.freeze()  # nor go through when they collect
     for stage, event in zip(stages[:-1], events[:-1], strict=True):
         child = os.fork()
         if not child:

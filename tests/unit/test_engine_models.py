@@ -148,9 +148,13 @@ def test_tied_embeddings_stay_tied():
     assert differences(before, snapshot(model)) == []
 
 
+def small_resnet():
+    return timm.create_model("test_resnet", num_classes=10)  # convolutions of half precision are slow on a processor
+
+
 @pytest.mark.parametrize(
     ("build", "dtype"),
-    [(vit, torch.float16), (vit, torch.bfloat16), (IMAGES["resnet18"], torch.float16)],
+    [(vit, torch.float16), (vit, torch.bfloat16), (small_resnet, torch.float16)],
 )
 def test_half_precision_stays_half(dtype, build):
     torch.manual_seed(0)

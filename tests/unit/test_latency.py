@@ -358,7 +358,8 @@ def test_depth_within_a_latency_is_held_against_the_clock(roles):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), *(Adding() for _ in range(6)), nn.Linear(16, 2)).eval()
     samples = [torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
-    asked = {"roles": roles, "data": samples, "allocation": "measured", "scorer": "random"}
+    how = prunekit.Measured(samples=4, widths=(0.75, 0.5, 0.25), sets=2, rounds=0)
+    asked = {"roles": roles, "data": samples, "allocation": how, "scorer": "random"}
     table = LatencyTable(timer=Elsewhere(0.8))
     result = prunekit.prune(model, samples[0], target="latency<=70%", latency=table, verify="shapes", **asked)
     took = result.report.latency

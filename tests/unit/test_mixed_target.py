@@ -56,13 +56,16 @@ def idle_units(net: Net) -> Net:
 def pruned(net, **more):
     torch.manual_seed(1)
     data = [torch.randn(4, 8) for _ in range(6)]
-    how = prunekit.Measured(samples=6, sets=2, rounds=0)
+    how = prunekit.Measured(widths=(0.75, 0.5), samples=6, sets=2, rounds=0)
     asked = {"roles": ["depth.block", "mlp.hidden"], "target": "params<=62%", "allocation": how, "align": 1, **more}
     return prunekit.prune(net.eval(), data[0], data=data, **asked)
 
 
-@pytest.mark.parametrize("scorer", ["wanda", "magnitude", "damage_greedy"])
-@pytest.mark.parametrize("compensate", [None, "ridge"])
+# each criterion, and each with what differs: ridge beside one of widths and one of depth
+@pytest.mark.parametrize(
+    ("scorer", "compensate"),
+    [("wanda", "ridge"), ("wanda", None), ("magnitude", None), ("damage_greedy", "ridge")],
+)
 def test_blocks_that_do_nothing_go_before_widths_do(scorer, compensate):
     torch.manual_seed(0)
     net = idle_blocks(Net(), (1, 4))

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from support.gated_wheel import RULE, installed
+from support.gated_wheel import RULE, installed, put_down
 
 MODEL = """
 import torch
@@ -70,9 +70,11 @@ structure = eval(f"prunekit.trace(model, x, {said})")
 )
 
 
-@pytest.mark.parametrize(("plugin", "script"), [(True, WITH), (False, WITHOUT)], ids=["installed", "not installed"])
-def test_a_model_with_an_operator_of_its_own(tmp_path, plugin, script):
-    paths = [str(installed(tmp_path, plugin=plugin)), os.environ.get("PYTHONPATH", "")]
+@pytest.mark.parametrize(
+    ("found", "script"), [(installed, WITH), (put_down, WITHOUT)], ids=["installed", "not installed"]
+)
+def test_a_model_with_an_operator_of_its_own(tmp_path, found, script):
+    paths = [str(found(tmp_path)), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,22 +12,16 @@ import prunekit
 from prunekit.errors import InputError
 from prunekit.inputs.per_rank import ALONE
 
-SCRIPT = Path(__file__).parents[1] / "support" / "shared_calibration.py"
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+pytestmark = pytest.mark.timeout(400)  # whoever is first starts the ranks
 TOLERANCE = 1e-5  # relative, of scores: float32 sums are taken in another order
 
 
-# the processes are started once for all tests, and import torch each: most of the seconds
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run([*LAUNCH, str(SCRIPT), str(folder)], check=False, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+def ranks(two_ranks):
+    return [json.loads((two_ranks["shared_calibration"] / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", SCORERS)
 def test_the_ranks_have_the_scores_of_one_rank_and_all_the_same_plan(ranks, name):
     assert ranks[0][name] == ranks[1][name], "to the bit"

@@ -1,24 +1,17 @@
 """``prunekit.search(over_ranks=True)``: two processes score the trials of one search."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from support.shared_search import SAMPLERS, TRIALS, searched
 
 pytest.importorskip("optuna")
-SCRIPT = Path(__file__).parents[1] / "support" / "shared_search.py"
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+pytestmark = pytest.mark.timeout(400)  # whoever is first starts the ranks
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run([*LAUNCH, str(SCRIPT), str(folder)], check=False, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+def ranks(two_ranks):
+    return [json.loads((two_ranks["shared_search"] / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

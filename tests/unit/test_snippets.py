@@ -1,10 +1,11 @@
-"""The Python of README and docs is run as it stands, but for counts of trials, statement by statement.
+"""The Python of README and docs is run as it stands, but for counts of what is tried, statement by statement.
 
 The model is one of the test's own.
 """
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ SNIPPETS = [
 ]
 
 
+FEW = prunekit.Measured(widths=(0.5,), samples=2, sets=2, rounds=0)  # what "measured" means here
+
+
 def small(*names, **more):
     """What the snippets are run on: a vision transformer of the same kind, small enough for a test."""
     torch.manual_seed(0)
@@ -56,6 +60,8 @@ def test_a_snippet_runs(where, code, tmp_path, monkeypatch):
     fake = FakeTimer()  # seconds are measured elsewhere
     monkeypatch.setattr(Clock, "seconds", lambda clock, run, device: fake.seconds(run, device))
     monkeypatch.setattr("prunekit.checkpoints.saving.check_spec", lambda *given: None)  # the spec is of the large one
+    few = tuple(getattr(FEW, each.name) for each in fields(FEW))
+    monkeypatch.setattr(prunekit.Measured.__init__, "__defaults__", few)
     photos = [torch.randn(1, 3, 32, 32) for _ in range(4)]
     names = {"prunekit": prunekit, "timm": timm, "photos": photos, "train": train, "model": small()}
     names |= {"images": torch.cat(photos), "inputs": photos[0], "samples": photos, "validation": photos}

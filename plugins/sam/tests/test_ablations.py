@@ -120,7 +120,7 @@ def test_a_loss_without_any_term_is_refused():
 
 
 TINY = {"images": 2, "train_images": 4, "val_images": 2, "epochs": 2, "align_epochs": 1, "latency": "false"}
-END_TO_END = ["from scratch", "Taylor, one step", "step 1: output only", "step 2: constant a", "local", "global, max"]
+END_TO_END = ["from scratch", "Taylor, one step", "step 1: output only", "local", "global, max"]
 
 
 @pytest.mark.slow

@@ -193,7 +193,8 @@ QUICK = [word for name, value in SHORT.items() for word in ("--set", f"{name}={v
 
 def test_a_pruned_folder_beside_its_original(folder, tmp_path, capsys):
     kept = tmp_path / "half"
-    assert run(["prune", "sam:nano", "--scorer", "magnitude", "--out", str(kept), "--json"]) == 0
+    few = [word for one in ("images=2", "val_images=2", "latency=false") for word in ("--set", one)]
+    assert run(["prune", "sam:nano", "--scorer", "magnitude", "--out", str(kept), *few, "--json"]) == 0
     capsys.readouterr()
     assert run(["eval", str(kept), "sam:nano", "--data", str(folder), "--images", "2", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
