@@ -269,3 +269,29 @@ def test_a_complex_output_is_compared_as_two_numbers():
     result = prunekit.prune(model, x)
     assert result.report.verify["symmetry"] == "passed"
     assert run(model, x)[0].is_complex()
+
+
+class Autocast(nn.Module):
+    """Leaves autocast where it matters, as rotary embeddings do, by the device of what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        with torch.autocast(x.device.type, enabled=False), torch.autocast(device_type=x.device.type, enabled=False):
+            x = self.up(x.float())
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return self.down(x.relu())
+
+
+def test_autocast_by_the_device_of_a_stand_in():
+    model, x = Autocast().eval(), torch.randn(2, 8)
+    autocast, asked = torch.autocast.__init__, torch.is_autocast_enabled
+    result = prunekit.prune(model, x, ratio=0.5, scorer="magnitude")
+    assert not [frozen for frozen in result.plan.frozen if frozen.name.startswith("up")]
+    assert model.up.out_features == 16
+    assert model(x).dtype is torch.bfloat16
+    assert (torch.autocast.__init__, torch.is_autocast_enabled) == (autocast, asked)
