@@ -19,10 +19,8 @@ def sample_named(number: int, of: str = "calibration sample") -> Iterator[None]:
         raise
     except Exception as error:
         told = (str(error).strip().splitlines() or [""])[0]
-        of_gradients = "backward" in told or "gradient" in told
-        way = "choose a criterion that reads none, such as magnitude or wanda"
         raise InputError(
             f"the model cannot be run on it: {type(error).__name__}: {told}",
             where=f"{of} {number}",
-            hint=way if of_gradients else "pass data= in the form of the example inputs",
+            hint="pass data= in the form of the example inputs",
         ) from error

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunekit.coupling.groups import Group
 from prunekit.coupling.structure import Structure
-from prunekit.errors import ScorerError
+from prunekit.errors import PrunekitError, ScorerError
 from prunekit.inputs import Inputs, Sample
 from prunekit.inputs.per_rank import ALONE, Alone, Meeting
 from prunekit.modules.soundness import all_finite
@@ -65,9 +65,14 @@ def scored_by(
         else:
             drawn = generated_for(model, structure.inputs, GENERATED_SAMPLES, seed)
             refuse_not_finite(model, [Sample(inputs) for inputs in drawn])
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        if given is not None and isinstance(error, NotImplementedError) and not isinstance(error, PrunekitError):
+            raise ScorerError(
+                f"{type(scorer).__name__} cannot score this model, which runs without gradients: {why}",
+                hint="choose a criterion that reads none, such as magnitude or wanda",
+            ) from error
         if given is not None or not isinstance(error, _OF_A_MODEL):
             raise
-        why = next(iter(str(error).splitlines()), type(error).__name__)
         logger.warning("no gradients to score by (%s): magnitude decides; pass scorer= to choose another", why)
     by_weights = Magnitude()
     return by_weights, scores_of(model, structure, chosen, by_weights, None, seed)

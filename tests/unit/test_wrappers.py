@@ -11,7 +11,7 @@ from support.compare import differences, run, snapshot
 from torch import nn
 
 import prunekit
-from prunekit.errors import InputError
+from prunekit.errors import InputError, ScorerError
 
 X = torch.randn(2, 6)
 
@@ -175,3 +175,27 @@ def test_lazy_modules_ask_for_a_first_run(inputs):
 def test_what_is_no_module_is_refused():
     with pytest.raises(InputError, match=r"function is not a torch\.nn\.Module"):
         prunekit.prune(lambda x: x, X)
+
+
+class ForwardOnly(nn.Module):
+    """As FlexAttention is on a CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 32), nn.Linear(32, 3)
+
+    def forward(self, x):
+        x = self.up(x)
+        if x.requires_grad:
+            raise NotImplementedError("this does not support backward on CPU")
+        return self.down(x.relu())
+
+
+def test_what_has_no_backward_is_told_which_criteria_need_none():
+    model, x = ForwardOnly().eval(), torch.randn(2, 8)
+    before = snapshot(model)
+    with pytest.raises(ScorerError, match=r"(?s)support backward.*choose a criterion that reads none"):
+        prunekit.prune(model, x, data=[x] * 4, ratio=0.5, scorer=prunekit.DisturbedTaylor())
+    assert differences(before, snapshot(model)) == []
+    prunekit.prune(model, x, data=[x] * 4, ratio=0.5, scorer="wanda")
+    assert model.up.out_features == 16
