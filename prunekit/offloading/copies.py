@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.offloading.spilling import in_file
 
@@ -18,9 +18,9 @@ def copied_in_files(model: nn.Module) -> nn.Module:
     known: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         plain = tensor.detach()
-        held = in_file(plain) if plain.is_contiguous() else plain
+        held = in_file(plain) if type(tensor) in (nn.Parameter, Tensor) and plain.is_contiguous() else plain
         if held is not plain:
-            is_plain = type(tensor) is nn.Parameter
-            known[id(tensor)] = twin = nn.Parameter(held, tensor.requires_grad) if is_plain else held
+            weight = type(tensor) is nn.Parameter
+            known[id(tensor)] = twin = nn.Parameter(held, tensor.requires_grad) if weight else held
             twin.__dict__.update(copy.deepcopy(tensor.__dict__, known))  # libraries mark what they have initialised
     return copy.deepcopy(model, known)

@@ -102,6 +102,20 @@ def test_without_distillation_only_the_cuts_run():
     assert [stage["title"] for stage in result.report["stages"]] == ["before", "embedding", "bottleneck", "after"]
 
 
+@pytest.mark.parametrize(
+    ("verify", "memory", "said"),
+    [
+        ("shapes", "1GB", "not run: not asked for"),
+        ("auto", 1, "not run: too large, --set verify=full asks for it"),
+        ("auto", "1GB", "passed"),
+    ],
+)
+def test_why_symmetry_was_not_checked_is_said(tmp_path, verify, memory, said):
+    with prunekit.offloaded(tmp_path, memory=memory):
+        result = run(built(), override(RECIPE, {"distill": False, "verify": verify}), Magnitude(), ratio=0.5)
+    assert result.report["verify"]["symmetry"] == said
+
+
 @pytest.mark.parametrize("ratio", [1, -0.1, float("nan"), True])
 def test_a_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(InputError, match="ratio"):

@@ -126,3 +126,15 @@ def test_nothing_is_kept_of_models_that_are_gone():
     prunekit.prune(network(), X, ratio=0.5)
     gc.collect()
     assert set(stale._DEAD) <= before
+
+
+def test_weights_that_end_with_the_interpreter_ask_for_no_global(monkeypatch):
+    """The names of a module are gone before what others still hold; what a callback raises then is printed."""
+    raised = []
+    monkeypatch.setattr("sys.unraisablehook", raised.append)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    result = prunekit.prune(model, torch.randn(1, 4), ratio=0.5, scorer="magnitude")
+    monkeypatch.setattr(stale, "_DEAD", None)
+    del result, model
+    gc.collect()
+    assert raised == []
