@@ -11,7 +11,7 @@ from support.whole import check
 from torch import nn
 
 import prunekit
-from prunekit.errors import PlanError, ScorerError
+from prunekit.errors import PlanError, ScorerError, TraceError
 from prunekit.planning.symmetry_check import symmetry
 
 
@@ -295,3 +295,33 @@ def test_autocast_by_the_device_of_a_stand_in():
     assert model.up.out_features == 16
     assert model(x).dtype is torch.bfloat16
     assert (torch.autocast.__init__, torch.is_autocast_enabled) == (autocast, asked)
+
+
+class Typed(nn.Module):
+    """Brings a table to the type of its activations by name, as code from before ``dtype`` does."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 32), nn.Linear(32, 4)
+        self.register_buffer("table", torch.ones(32, dtype=torch.float64))
+
+    def forward(self, x):
+        x = self.up(x).type(torch.FloatTensor).type(dtype=torch.float32)
+        x = x + self.table.type(x.type())
+        return self.down(x.type("torch.FloatTensor"))
+
+
+def test_types_by_the_name_of_a_stand_in():
+    model, x = Typed().eval(), torch.randn(2, 8)
+    result = prunekit.prune(model, x, ratio=0.5, scorer="magnitude")
+    assert result.report.verify["symmetry"] == "passed"
+    assert model.up.out_features == len(model.table) == 16
+    assert "type" not in vars(torch.Tensor)
+
+
+def test_a_type_that_does_not_exist_is_the_models_own_fault():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+    model[0].register_forward_hook(lambda module, given, out: out.type("torch.NoSuchTensor"))
+    with pytest.raises(TraceError, match="invalid type"):
+        prunekit.trace(model, torch.randn(2, 8))
+    assert "type" not in vars(torch.Tensor)

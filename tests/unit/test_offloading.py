@@ -12,6 +12,7 @@ from torch import nn
 import prunekit
 from prunekit.errors import CheckpointError, InputError
 from prunekit.offloading import in_file, paging, spilling
+from prunekit.runs.position import PART, PREVIOUS, Position
 from tests.support.networks import build
 
 HOWS = [{"scorer": prunekit.Magnitude()}, {"scorer": prunekit.Wanda(), "compensate": "ridge"}]
@@ -118,6 +119,16 @@ def test_a_full_disk_is_told_and_nothing_changed(tmp_path, monkeypatch):
         prunekit.prune(model, data()[0], ratio=0.5, scorer="magnitude")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_run_keeps_of_its_position_lies_in_files_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(spilling, "_SMALL", 1)
+    part = wide()
+    with prunekit.offloaded(tmp_path, memory="1MB"):
+        kept = Position().tensors(part, part)
+    assert all(torch.equal(kept[f"{PART}{name}"], value) for name, value in part.state_dict().items())
+    weights = [value for name, value in kept.items() if name.startswith((PART, PREVIOUS))]
+    assert all(value.untyped_storage().filename is not None for value in weights), "storages of files"
 
 
 def test_outside_nothing_goes_to_files():

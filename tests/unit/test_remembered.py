@@ -139,6 +139,38 @@ def test_sizes_that_an_imported_function_remembers_are_of_no_other_trace_and_of_
     assert net(torch.randn(2, 7, 16)).shape == (2, 7, 16)
 
 
+class Bare(nn.Module):
+    """No module is called between its caller's last line and its own first split."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Parameter(torch.randn(32, 16)), nn.Parameter(torch.randn(16, 32))
+
+    def forward(self, x):
+        return joined(split(x @ self.up.T, 4)) @ self.down.T
+
+
+class Before(nn.Module):
+    """What is remembered of its own sizes fits the layer that it calls then."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.up, self.down, self.layer = nn.Linear(16, 32), nn.Linear(32, 16), Bare()
+
+    def forward(self, x):
+        own = joined(split(self.up(x), 4))
+        inner = self.layer(x)
+        return self.down(own) + inner
+
+
+def test_sizes_that_a_caller_remembers_are_not_those_of_what_it_calls():
+    net, x = Before().eval(), torch.randn(1, 5, 16)
+    prunekit.prune(net, x, include=["layer.*"], ratio=0.5, scorer="magnitude")
+    assert (net.up.out_features, len(net.layer.up)) == (32, 16)
+    assert net(x).shape == (1, 5, 16)
+
+
 class Lazy:
     """What a library puts where an import failed: every attribute is the error (MONAI)."""
 
