@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunekit.allocation.surveying import Run, Survey, module_calls_through
+from prunekit.allocation.surveying import Run, Survey
+from prunekit.modules.calls import Plain, calls_through
 
 
 class Astray(BaseException):
@@ -89,8 +90,12 @@ class Prefix:
         """
         calls, place, inside, over = self._seen.calls, 0, False, False
 
-        def around(module: nn.Module, go: Callable[[], Any], given: Any) -> Any:
+        def around(plain: Plain, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             nonlocal place, inside, over
+
+            def go() -> Any:
+                return plain(module, *args, **kwargs)
+
             if over:
                 return go()
             number = place
@@ -117,7 +122,7 @@ class Prefix:
             inside, place = False, number + 1 + call.inside
             return result
 
-        with module_calls_through(around):
+        with calls_through(around):
             try:
                 return run()
             except _Enough:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from prunekit.modules.calls import Plain, calls_through
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.plans.contents import Plan
 
 Run = Callable[[], Any]
-ModuleCallback = Callable[[nn.Module, Callable[[], Any], Any], Any]
 
 
 @dataclass(frozen=True)
@@ -99,21 +98,6 @@ def _touched(plan: Plan, base: Plan | None) -> set[str]:
     return {name for name in now.keys() | was.keys() if now.get(name) != was.get(name)}
 
 
-@contextmanager
-def module_calls_through(around: ModuleCallback) -> Iterator[None]:
-    """Inside the context every module call goes through ``around(module, run it, arguments)``."""
-    plain = nn.Module.__call__
-
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return around(module, lambda: plain(module, *args, **kwargs), (args, kwargs))
-
-    nn.Module.__call__ = call  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.__call__ = plain  # type: ignore[method-assign]
-
-
 class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tells of every storage that an operator is given, and of the work of every operator."""
 
@@ -162,15 +146,17 @@ def survey(model: nn.Module, run: Run) -> tuple[Survey, Any]:
         for name in names.get(storage, ()):
             first_read.setdefault(name, tick)
 
-    def around(module: nn.Module, go: Callable[[], Any], given: Any) -> Any:
+    def around(plain: Plain, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal tick
         tick += 1
         number, start = len(calls), tick
         calls.append(None)
         if id(module) in paths:
             first_call.setdefault(paths[id(module)], start)
-        before = [(t, t._version) for t in tree_leaves(given) if isinstance(t, Tensor) and not t.is_inference()]
-        result = go()
+        before = [
+            (t, t._version) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and not t.is_inference()
+        ]
+        result = plain(module, *args, **kwargs)
         tick += 1
         leaves = tree_leaves(result)
         theirs = {storage_of(t) for t, _ in before} | names.keys()
@@ -182,6 +168,6 @@ def survey(model: nn.Module, run: Run) -> tuple[Survey, Any]:
         calls[number] = Called(id(module), start, tick, len(calls) - number - 1, pure)
         return result
 
-    with module_calls_through(around), _Reads(see, worked):
+    with calls_through(around), _Reads(see, worked):
         result = run()
     return Survey(tuple(c for c in calls if c is not None), first_read, first_call, work), result

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.errors import TraceError
+from prunekit.modules.calls import Plain, calls_through
 from prunekit.modules.walk import named_modules
 
 _SUMS = ("aten.add", "aten.sub")
@@ -62,9 +63,8 @@ def _listening(model: nn.Module, terms: Collection[Addend], note: Heard | None) 
         yield
         return
     mode = _Listener(model, terms, note)
-    plain = nn.Module.__call__
 
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def call(plain: Plain, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         path = mode.paths.get(id(module), mode.stack[-1])
         mode.stack.append(path)
         if path == "":
@@ -75,13 +75,11 @@ def _listening(model: nn.Module, terms: Collection[Addend], note: Heard | None) 
             mode.stack.pop()
 
     fast = torch.backends.mha.get_fastpath_enabled()
-    nn.Module.__call__ = call  # type: ignore[method-assign]
     torch.backends.mha.set_fastpath_enabled(False)  # which would go past the sums
     try:
-        with mode:
+        with calls_through(call), mode:
             yield
     finally:
-        nn.Module.__call__ = plain  # type: ignore[method-assign]
         torch.backends.mha.set_fastpath_enabled(fast)
     if missing := set(terms) - mode.met:
         one = min(missing, key=lambda term: (term.module, term.number))

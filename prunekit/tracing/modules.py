@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 from prunekit.errors import PrunekitError, TraceError
 from prunekit.graph.nodes import ModuleCall, Op, Ref
 from prunekit.graph.tree import meta_tensors
+from prunekit.modules.calls import Plain, calls_through
 from prunekit.modules.memos import forget_sizes
 from prunekit.modules.write_guard import unwritten
 from prunekit.tracing.modes import DataDependentError
@@ -43,13 +44,9 @@ OPAQUE = Opaque()
 
 @contextlib.contextmanager
 def module_calls(r: Recording) -> Iterator[None]:
-    """Inside the context every module call is written down in ``r``.
+    """Inside the context every module call is written down in ``r``."""
 
-    The call of torch's Module class is wrapped, not hooked: a hook cannot catch what forward raises.
-    """
-    plain = nn.Module.__call__
-
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def call(plain: Plain, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if r.paused:
             return plain(module, *args, **kwargs)
         path = r.paths.get(id(module), r.module)
@@ -75,11 +72,8 @@ def module_calls(r: Recording) -> Iterator[None]:
                 _write_down(r, module, path, args, kwargs, output)
         return output
 
-    nn.Module.__call__ = call  # type: ignore[method-assign]
-    try:
+    with calls_through(call):
         yield
-    finally:
-        nn.Module.__call__ = plain  # type: ignore[method-assign]
 
 
 def _write_down(r: Recording, module: nn.Module, path: str, args: Any, kwargs: Any, output: Any) -> None:
