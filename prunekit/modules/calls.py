@@ -27,7 +27,7 @@ def calls_through(around: Around) -> Iterator[None]:
         return around(plain, module, args, kwargs)
 
     nn.Module._call_impl = call  # type: ignore[assignment, method-assign]
-    nn.Module._compiled_call_impl = property(lambda module: None, _kept)  # type: ignore[assignment]
+    nn.Module._compiled_call_impl = property(lambda module: None, _stored)  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -35,5 +35,5 @@ def calls_through(around: Around) -> Iterator[None]:
         nn.Module._compiled_call_impl = compiled
 
 
-def _kept(module: nn.Module, compiled: Any) -> None:
+def _stored(module: nn.Module, compiled: Any) -> None:
     vars(module)["_compiled_call_impl"] = compiled

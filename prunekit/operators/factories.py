@@ -9,7 +9,7 @@ from prunekit.operators.operator import Operator, Positions, Scales
 
 _NAMED = (
     *("zeros", "ones", "empty", "full", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full"),
-    "one_hot",
+    *("new", "one_hot"),
 )
 _SIZED_BY_INPUT = (
     "pad",

@@ -21,10 +21,10 @@ from prunekit.modules.attention import free_inner_widths
 from prunekit.modules.containers import containers_of
 from prunekit.modules.emptied import Place, tables_met
 from prunekit.modules.write_guard import originals_of
-from prunekit.tracing.device_names import named_as
 from prunekit.tracing.modes import CallMode, ListMode, OpMode, python_functionals_open
 from prunekit.tracing.modules import module_calls
 from prunekit.tracing.numbers import Numbers, Replay, ValueMode
+from prunekit.tracing.questions import answered_as
 from prunekit.tracing.recalled import recalled_outputs
 from prunekit.tracing.standin import AttributeKey, stand_in
 from prunekit.tracing.tape import VALUE_LIMIT, Recording, is_foreign
@@ -166,7 +166,7 @@ def _enter(
     scope.enter_context(python_functionals_open())
     scope.enter_context(module_calls(recording))
     scope.enter_context(torch.no_grad())
-    scope.enter_context(named_as(next((t.device.type for t in recording.real.values() if not t.is_meta), "cpu")))
+    scope.enter_context(answered_as(next((t.device.type for t in recording.real.values() if not t.is_meta), "cpu")))
     scope.enter_context(torch.device("meta"))
     if brief and lists:
         scope.enter_context(ListMode(recording))

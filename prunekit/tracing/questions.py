@@ -1,4 +1,4 @@
-"""A forward that uses the name of its tensors' device, where that is the meta device: stand-ins have no other."""
+"""What code asks tensors in other ways than by an operator, and what stand-ins on the meta device answer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _ASKED = ("get_autocast_dtype", "is_autocast_enabled")
 
 
 @contextmanager
-def named_as(device: str) -> Iterator[None]:
-    """Inside, who asks for the autocast or the tensor type of the meta device gets that of ``device``."""
+def answered_as(device: str) -> Iterator[None]:
+    """Inside, the autocast and the tensor types of the meta device are those of ``device``, and values that a text or a
+    comparison needs are asked for by an operator, which a trace that knows numbers answers."""
     with ExitStack() as scope:
         scope.enter_context(_autocast_of(device))
         scope.enter_context(_types_of(device))
+        scope.enter_context(_asking())
         yield
 
 
@@ -69,3 +71,30 @@ def _types_of(device: str) -> Iterator[None]:
         yield
     finally:
         del Tensor.type  # a method of the class below
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """``f"{x.mean():.2f}"`` and ``torch.allclose``, whose own kernels take the value out where no mode sees it."""
+    written, close = Tensor.__format__, torch.allclose
+
+    @wraps(written)
+    def formatted(tensor: Tensor, spec: str) -> str:
+        if tensor.is_meta and not tensor.dim():
+            return format(tensor.item(), spec)
+        text: str = written(tensor, spec)  # type: ignore[no-untyped-call]
+        return text
+
+    @wraps(close)
+    def are_close(a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> bool:
+        return bool(torch.isclose(a, b, *args, **kwargs).all())
+
+    Tensor.__format__ = formatted  # type: ignore[method-assign]
+    Tensor.allclose = are_close  # type: ignore[method-assign, assignment]
+    torch.allclose = are_close  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        Tensor.__format__ = written  # type: ignore[method-assign]
+        del Tensor.allclose  # a method of the class below
+        torch.allclose = close
