@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.launching import launched
+from support.runs_of_ranks import ODD, one_is_killed
 from support.small_runs import small_run
 
 from prunekit.errors import RecipeError
@@ -22,38 +23,10 @@ TOLERANCE = 2e-5  # relative, of losses and weights: sums over a batch are taken
 KILLED = -9
 
 
-# seven samples: the last batch of an epoch is one sample, of which the second rank has none
-ODD = {"train_images": "7", "images": "7"}
-
-
-def asked(folder, out, *settings, kept="", stage=-1, event=-1):
-    """A small run that is killed at that event of that stage."""
-    given = [*settings, "batch=1", *(f"{key}={value}" for key, value in ODD.items())]
-    return {"arguments": [str(folder / out), str(kept and folder / kept), str(stage), str(event), *given]}
-
-
-def one_is_killed(folder, count):
-    """A run that ends for one rank, the last."""
-    arguments = [str(folder / "one-killed"), str(folder / "run-one-killed"), "4", "2", "batch=1"]
-    return {"arguments": arguments, "killed": count - 1}
-
-
-# the processes are started once for all tests: each imports torch for seconds
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(two_ranks):
     """The folder of the runs of two ranks, and how each of them ended."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "says.py").write_text(SAYS)
-    divided = ("sharded=true",)
-    runs = {
-        "plain": asked(folder, "plain"),
-        "whole": asked(folder, "whole", *divided, kept="run-whole"),
-        "killed": asked(folder, "divided", *divided, kept="run", stage=4, event=3),
-        "gone on": asked(folder, "divided", *divided, kept="run"),
-        "says": {"script": str(folder / "says.py"), "arguments": []},
-        "one is killed": one_is_killed(folder, 2),
-    }
-    return folder, launched(2, folder, runs)
+    return two_ranks["runs"], two_ranks["ends"]
 
 
 def left(ranks, name, out):
@@ -89,13 +62,13 @@ def same(ranks, one, losses):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_two_ranks_are_one_rank_with_the_whole_batch(ranks, alone):
     same(left(ranks, "plain", "plain"), *alone)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_divided_ranks_are_one_rank_too_and_when_killed_go_on_to_the_same_weights(ranks, alone):
     whole = left(ranks, "whole", "whole")
     same(whole, *alone)
@@ -143,57 +116,8 @@ def test_alone_nothing_is_asked_of_anybody(monkeypatch):
         assert joint.model is joint.call is line
 
 
-SAYS = """
-import sys, torch
-from torch import nn
-from prunekit.errors import RecipeError
-from prunekit.recipes.records import COMMON, Training
-from prunekit.runs.distillation.joint import joined
-from prunekit.runs.ranks import leave, ranks_of
-from prunekit.runs.reporting import skipped_in
-from prunekit.samples import Skipped
-ranks = ranks_of(torch.device("cpu"))
-def refuse():
-    raise RecipeError("no", where="here", hint="do")
-try:
-    ranks.decided(refuse)
-except RecipeError as error:
-    sys.stdout.write(f"{ranks.index} {error.what} {error.where} {error.hint}\\n")
-met = [Skipped(f"x{n}", "broken") for n in range(ranks.index + 1)]
-counted = skipped_in(ranks.gathered(met))
-sys.stdout.write(f"{counted['count']} skipped, {counted['items'][1]['name']} too\\n")
-torch.manual_seed(0)
-student = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 8)))
-before = [p.clone() for p in student.parameters()]
-def settings(**changes):
-    return Training.of({**COMMON, "sharded": True, **changes})
-said = []
-with joined(student, ranks, settings()) as joint:
-    own = sum(p.to_local().numel() for p in joint.model.parameters())
-    said.append(own / sum(p.numel() for p in before))
-    with torch.no_grad():
-        for p in joint.model.parameters():
-            p.add_(1)
-    said.append(all(torch.equal(p, q) for p, q in zip(student.parameters(), before)))
-    joint.publish()
-    said.append(all(torch.equal(p, q + 1) for p, q in zip(student.parameters(), before)))
-said.append(all(type(p) is nn.Parameter for p in student.parameters()))
-student.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
-for model, changes, penalised in (
-    (student, {}, False), (student[1], {"precision": "fp16"}, False), (student[1], {}, True)
-):
-    try:
-        with joined(model, ranks, settings(**changes), penalised=penalised):
-            pass
-    except RecipeError as error:
-        said.append(error.hint)
-sys.stdout.write(f"{said}\\n")
-leave()
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_ranks_hear_of_refusals_and_skipped_samples_and_divide_a_student_that_comes_back_whole(ranks):
     hints = ["--set sharded=false", "--set precision=bf16", "--set sharded=false"]
     assert [code for code, _, _ in ranks[1]["says"]] == [0, 0], ranks[1]["says"]
@@ -203,7 +127,7 @@ def test_ranks_hear_of_refusals_and_skipped_samples_and_divide_a_student_that_co
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_where_one_rank_is_killed_the_other_says_so_and_another_number_of_ranks_goes_on(request, tmp_path):
     count = int(os.environ.get("PRUNEKIT_RANKS", "2"))
     if count == 2:

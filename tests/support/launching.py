@@ -20,7 +20,7 @@ def launched(count, folder, runs):
         place.close()
     (folder / "runs.json").write_text(json.dumps([*runs.values()]))
     command = [*LAUNCH, str(count), SCRIPT, str(folder / "runs.json")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=380)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=580)
     assert not done.returncode, done.stderr
     return {
         name: [json.loads((folder / f"{number}-{rank}.json").read_text()) for rank in range(count)]

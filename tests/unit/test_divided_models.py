@@ -9,7 +9,7 @@ import prunekit
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_gathered_pruned_and_divided_again_it_is_what_one_process_makes(two_ranks):
     folder = two_ranks["divided_model"]
     one = network()

@@ -12,7 +12,7 @@ import prunekit
 from prunekit.errors import InputError
 from prunekit.inputs.per_rank import ALONE
 
-pytestmark = pytest.mark.timeout(400)  # whoever is first starts the ranks
+pytestmark = pytest.mark.timeout(600)  # whoever is first starts the ranks
 TOLERANCE = 1e-5  # relative, of scores: float32 sums are taken in another order
 
 

@@ -6,7 +6,7 @@ import pytest
 from support.shared_search import SAMPLERS, TRIALS, searched
 
 pytest.importorskip("optuna")
-pytestmark = pytest.mark.timeout(400)  # whoever is first starts the ranks
+pytestmark = pytest.mark.timeout(600)  # whoever is first starts the ranks
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from prunekit.plugins import Place, Spoken
 from prunekit_hf.blueprint import Blueprint, Entry, Number, built, changed, entries
+from prunekit_hf.proportions import contradicted
 
 logger = logging.getLogger(__name__)
 
 TRIALS = 120  # configurations that are built at most for one answer
-QUICK_TRIALS = 16  # while plans are compared: the first choices are right, or none is
+QUICK_TRIALS = 16  # while plans are compared, or none can be right: the first choices are the nearest
 KEPT = 64  # answers, and configurations that were built
 CANDIDATES = 4  # values that are tried for one entry
 _OF_ALL = frozenset(vars(PreTrainedConfig()))  # what every configuration has, such as ``dtype``, gives no width
@@ -109,7 +110,8 @@ class Vocabulary:
             known = self.moved | (self._left_open(differing) if more else {})
             candidates = {entry: self._candidates(*known[entry], differing, wanted) for entry in known}
             values = {entry: found for entry, found in candidates.items() if found}
-            for edits in itertools.islice(_combined(values), trials):
+            vain = contradicted(self.original.sizes, wanted.sizes, [blueprint.sizes for _, blueprint in known.values()])
+            for edits in itertools.islice(_combined(values), min(trials, QUICK_TRIALS) if vain else trials):
                 blueprint = self._built(edits)
                 wrong = frozenset(differing if blueprint is None else blueprint.apart(wanted))
                 if blueprint is not None and not wrong:
