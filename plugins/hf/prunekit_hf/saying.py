@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from prunekit.plugins import Place, Spoken
 from prunekit_hf.blueprint import Blueprint, Entry, Number, built, changed, entries
-from prunekit_hf.proportions import contradicted
+from prunekit_hf.proportions import factors
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +110,10 @@ class Vocabulary:
             known = self.moved | (self._left_open(differing) if more else {})
             candidates = {entry: self._candidates(*known[entry], differing, wanted) for entry in known}
             values = {entry: found for entry, found in candidates.items() if found}
-            vain = contradicted(self.original.sizes, wanted.sizes, [blueprint.sizes for _, blueprint in known.values()])
-            for edits in itertools.islice(_combined(values), min(trials, QUICK_TRIALS) if vain else trials):
+            by = factors(self.original.sizes, wanted.sizes, [blueprint.sizes for _, blueprint in known.values()])
+            choices = itertools.islice(_combined(values), QUICK_TRIALS if by is None else trials)
+            first = [] if by is None else [_nearest(values, dict(zip(known, by, strict=True)))]
+            for edits in itertools.chain(first, choices):
                 blueprint = self._built(edits)
                 wrong = frozenset(differing if blueprint is None else blueprint.apart(wanted))
                 if blueprint is not None and not wrong:
@@ -161,6 +163,17 @@ class Vocabulary:
                 votes[type(value)(became)] += 1
         found = [new for new, _ in votes.most_common(CANDIDATES) if new > 0 and new != value]
         return [*found, value] if found else []
+
+
+def _nearest(values: Mapping[Entry, Sequence[Number]], by: Mapping[Entry, float | None]) -> dict[Entry, Number]:
+    """Of each entry's candidates, of which its own number is the last, that nearest to its factor; else the first."""
+    found: dict[Entry, Number] = {}
+    for entry, candidates in values.items():
+        own, factor = candidates[-1], by[entry]
+        chosen = candidates[0] if factor is None else min(candidates, key=lambda new: abs(new / own - factor))
+        if chosen != own:
+            found[entry] = chosen
+    return found
 
 
 def _forget_first(known: dict[Any, Any]) -> None:
