@@ -183,7 +183,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
     ("name", "options"),
     [
         ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5}),
-        ("resnet18", {"num_classes": 5}),
+        ("test_resnet", {"num_classes": 5}),
     ],
 )
 def test_onnx_gives_what_the_model_gives_at_two_batch_sizes(name, options, tmp_path):

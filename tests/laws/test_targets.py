@@ -111,7 +111,7 @@ def test_no_single_step_more_would_fit(given_budget, ranking, align, bounds):
 
 
 @given(SEEDS, st.integers(1, 5), st.sampled_from(["linear", "cubic"]), st.sampled_from([0.3, 0.5, 0.7]))
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
 def test_several_steps_are_one_plan_and_can_be_taken_back(seed, steps, schedule, ratio):
     model, inputs = build(seed)
     before = snapshot(model)

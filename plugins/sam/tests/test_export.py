@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -20,8 +19,6 @@ from prunekit_sam.exports.geometry import uniform
 from prunekit_sam.exports.probing import NAMES, answers, probe
 from prunekit_sam.exports.sam_arguments import mlp_ratio
 from prunekit_sam.plugin import plugin, preprocessed
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from torch import nn
 
 import prunekit
 from prunekit.checkpoints import save
@@ -57,19 +54,10 @@ def mixed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    """A bundle with a Sam of two blocks and one decoder layer, of one part, whose blocks differ in width."""
-    torch.manual_seed(0)
-    norm = partial(nn.LayerNorm, eps=1e-6)
-    windows = {"window_size": 3, "global_attn_indexes": (1,), "use_rel_pos": True}  # 3 does not divide 4: padded
-    encoder = ImageEncoderViT(32, 8, 3, 32, 2, 2, out_chans=16, norm_layer=norm, **windows)
-    decoder = MaskDecoder(transformer_dim=16, transformer=TwoWayTransformer(1, 16, 2, 24), iou_head_hidden_dim=20)
-    sam = Sam(encoder, PromptEncoder(16, (4, 4), (32, 32), 8), decoder).eval()
-    for parameter in encoder.parameters():
-        nn.init.normal_(parameter, std=0.3)  # positions too, which start at zero
-    result = prunekit.prune(sam.image_encoder, ratio=0.5, ranking="global")
-    assert uniform(sam) is None
-    return Bundle(sam, result.plan, result.report, part="image_encoder")
+def as_onnx(mixed, tmp_path_factory):
+    """The folder and what exporting it told: of any widths, and windows that do not divide the tokens."""
+    out = tmp_path_factory.mktemp("onnx") / "out"
+    return out, export(mixed, "onnx", out, precisions=["fp16", "int8"])
 
 
 def differences(wanted, found):
@@ -140,32 +128,29 @@ def run_onnx(folder, prompt, suffix=""):
 
 
 @pytest.mark.timeout(400)
-def test_onnxruntime_gives_the_same_and_smaller_files_nearly(same, tmp_path):
-    done = export(same, "onnx", tmp_path / "out", precisions=["fp16", "int8"])
-    sam = prunekit.load(same)
+def test_onnxruntime_gives_the_same_and_smaller_files_nearly(mixed, as_onnx):
+    out, done = as_onnx
+    sam = prunekit.load(mixed)
     prompt = probe(sam, SEED)
     wanted = answers(sam, prompt)
-    assert max(differences(wanted, run_onnx(tmp_path / "out", prompt)).values()) < MOST
-    fp16, int8 = (differences(wanted, run_onnx(tmp_path / "out", prompt, s)) for s in ("_fp16", "_quantized"))
+    assert max(differences(wanted, run_onnx(out, prompt)).values()) < MOST
+    fp16, int8 = (differences(wanted, run_onnx(out, prompt, s)) for s in ("_fp16", "_quantized"))
     largest = {name: float(wanted[name].abs().max()) for name in NAMES}
     for name in NAMES:
         assert MOST / 10 < fp16[name] < int8[name] < 0.1 * largest[name]
-    sizes = [
-        (tmp_path / "out" / "onnx" / f"vision_encoder{s}.onnx").stat().st_size for s in ("", "_fp16", "_quantized")
-    ]
+    sizes = [(out / "onnx" / f"vision_encoder{s}.onnx").stat().st_size for s in ("", "_fp16", "_quantized")]
     assert sizes[1] < 0.6 * sizes[0]
     assert sizes[2] < 0.8 * sizes[0]
     assert len(done.compared) == 3 * 4
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert (config["model_type"], config["vision_config"]["hidden_size"]) == ("sam", 64)
-    assert json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())["pad_size"]["height"] == 128
+    config = json.loads((out / "config.json").read_text())
+    assert (config["model_type"], config["vision_config"]["image_size"]) == ("sam", 128)
+    assert "mlp_dim" not in config["vision_config"], "there is no one width"
+    assert json.loads((out / "preprocessor_config.json").read_text())["pad_size"]["height"] == 128
 
 
 @pytest.mark.timeout(400)
-def test_any_widths_go_to_onnx_for_any_number_of_images_prompts_and_points(tiny, tmp_path):
-    (tmp_path / "out").mkdir()
-    sam, compared = tiny.model, onnx_format.onnx(tiny, tmp_path / "out", ["fp32"])
-    assert max(found.difference for found in compared) < MOST
+def test_any_number_of_images_prompts_and_points_goes_to_onnx(mixed, as_onnx):
+    sam, (out, _) = prunekit.load(mixed), as_onnx
     first = probe(sam, SEED)
     shaped = [
         first,
@@ -173,15 +158,13 @@ def test_any_widths_go_to_onnx_for_any_number_of_images_prompts_and_points(tiny,
         type(first)(first.pixels, first.points.repeat(1, 1, 2, 1), first.labels.repeat(1, 1, 2)),
     ]
     for prompt in shaped:
-        assert max(differences(answers(sam, prompt), run_onnx(tmp_path / "out", prompt)).values()) < MOST
+        assert max(differences(answers(sam, prompt), run_onnx(out, prompt)).values()) < MOST
     second = probe(sam, SEED + 1)
     both = type(first)(*(torch.cat(pair) for pair in zip(vars(first).values(), vars(second).values(), strict=True)))
-    found = run_onnx(tmp_path / "out", both)
+    found = run_onnx(out, both)
     for row, prompt in enumerate((first, second)):
         one = {name: values[row : row + 1] for name, values in found.items()}
         assert max(differences(answers(sam, prompt), one).values()) < MOST
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert "mlp_dim" not in config["vision_config"]
 
 
 @pytest.mark.parametrize("to", ["hf", "sam"])
