@@ -11,8 +11,9 @@ import functools
 import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -44,28 +45,33 @@ def memos_of(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None =
     return _of_each(_memos_of_class, _kinds(model, modules))
 
 
-def memos_by_sizes(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None) -> tuple[Any, ...]:
+def memos_by_sizes(model: nn.Module, modules: Sequence[tuple[str, nn.Module]] | None = None) -> tuple[Memo, ...]:
     """The caches, of functions that take arguments, in the files that ``memos_of`` looks into, in those that functions
     there come from, and in those that functions there come from."""
     return _of_each(_imported_memos_of_class, _kinds(model, modules))
 
 
-def forget_sizes(memos: Sequence[Any]) -> tuple[Any, ...]:
-    """Clears those of ``memos`` that remember by an int or a tensor; returns those that are empty then."""
-    empty = []
+@dataclass(eq=False)
+class Memo:
+    """A cache of ``functools.lru_cache``, what it holds and at most, and how many entries it had without one by sizes.
+
+    Its dict is looked at, since a trace does so at every call of a module and ``cache_info`` takes microseconds.
+    """
+
+    function: Any
+    held: Mapping[Any, Any]
+    most: int | None
+    seen: int = 0
+
+
+def forget_sizes(memos: Iterable[Memo]) -> None:
+    """Clears those that remember by an int or a tensor."""
     for memo in memos:
-        if memo.cache_info().currsize:
-            if not any(_has_size(key, 0) for key in _keys(memo)):
-                continue
-            memo.cache_clear()
-        empty.append(memo)
-    return tuple(empty)
-
-
-def _keys(memo: Any) -> Iterator[Any]:
-    for held in gc.get_referents(memo):
-        if type(held) is dict:
-            yield from held
+        count = len(memo.held)
+        if count != memo.seen or (count and count == memo.most):  # a full one holds others than it did
+            if any(_has_size(key, 0) for key in memo.held):
+                memo.function.cache_clear()
+            memo.seen = len(memo.held)
 
 
 def _has_size(key: Any, depth: int) -> bool:
@@ -101,7 +107,7 @@ def _memos_of_class(kind: Any) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _imported_memos_of_class(kind: Any) -> tuple[Any, ...]:
+def _imported_memos_of_class(kind: Any) -> tuple[Memo, ...]:
     near = {
         base.__module__ for base in kind.__mro__ if base not in (nn.Module, object) and _is_followed(base.__module__)
     }
@@ -122,9 +128,17 @@ def _sources(name: str) -> frozenset[str]:
 
 
 @functools.cache
-def _memos_of_file(name: str) -> tuple[Any, ...]:
+def _memos_of_file(name: str) -> tuple[Memo, ...]:
     held = list(vars(sys.modules[name]).values()) if name in sys.modules else []
-    return tuple(memo for value in held for memo in _within(value, 0) if _takes_arguments(memo))
+    found = {id(memo): memo for value in held for memo in _within(value, 0) if _takes_arguments(memo)}
+    return tuple(_memo_of(function) for function in found.values())
+
+
+@functools.cache
+def _memo_of(function: Any) -> Memo:
+    own = vars(function)
+    held = next(each for each in gc.get_referents(function) if type(each) is dict and each is not own)
+    return Memo(function, held, function.cache_parameters()["maxsize"])
 
 
 def _takes_arguments(memo: Any) -> bool:

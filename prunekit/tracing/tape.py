@@ -95,7 +95,8 @@ class Recording:
         self.stack: list[str] = []
         self.entered: list[Entered] = []
         self.modules = named_modules(model)  # walked once: nothing that a trace does adds or takes one
-        self.memos = forget_sizes(memos_by_sizes(model, self.modules))
+        self.memos = memos_by_sizes(model, self.modules)
+        forget_sizes(self.memos)
         self.paths = {id(m): n for n, m in self.modules}
         self.real = state_tensors(model, self.modules)
         self.foreign: dict[int, Tensor] = {}

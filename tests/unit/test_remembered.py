@@ -11,6 +11,7 @@ from torch import nn
 
 import prunekit
 from prunekit.errors import NothingToPruneError
+from prunekit.modules import memos
 
 try:
     from einops import rearrange
@@ -169,6 +170,20 @@ def test_sizes_that_a_caller_remembers_are_not_those_of_what_it_calls():
     prunekit.prune(net, x, include=["layer.*"], ratio=0.5, scorer="magnitude")
     assert (net.up.out_features, len(net.layer.up)) == (32, 16)
     assert net(x).shape == (1, 5, 16)
+
+
+def test_a_full_cache_that_holds_another_entry_is_looked_at_again():
+    """Of one entry: its number does not change when a size takes the place of a word."""
+
+    @functools.lru_cache(maxsize=1)
+    def remembered(key):
+        return key
+
+    memo = memos._memo_of(remembered)
+    for key, left in [("word", 1), ("other", 1), (3, 0), ("word", 1), ((2, "word"), 0), (True, 1)]:
+        remembered(key)
+        memos.forget_sizes([memo])
+        assert remembered.cache_info().currsize == left, key
 
 
 class Lazy:

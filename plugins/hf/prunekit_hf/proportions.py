@@ -29,13 +29,13 @@ def factors(
         if all(change in (2, Fraction(1, 2)) for change in changes.values()):
             asked[frozenset(changes), before, after] = None
     told = sorted(frozenset().union(*(entries for entries, _, _ in asked)))
-    solved = _solved(told, list(asked))
+    solved = _changes(told, list(asked))
     if solved is None:
         return None
     return [exp(solved[told.index(n)]) if n in told else None for n in range(len(moved))]
 
 
-def _solved(told: list[int], asked: list[tuple[frozenset[int], int, int]]) -> list[float] | None:
+def _changes(told: list[int], asked: list[tuple[frozenset[int], int, int]]) -> list[float] | None:
     """A linear program over logarithms: a size's change is the product of its entries' factors.
 
     Its unknowns are the entries' changes, as two parts of one sign each, and the rows' residues likewise.
