@@ -148,3 +148,11 @@ def test_one_folder_of_photographs_is_trained_and_validated_on_its_own_parts(tmp
     assert len(images(model.model, tmp_path, "train", None, 0, "train")) == parts["train"]
     with pytest.raises(RecipeError, match="one folder"):
         run(built(), recipe, Magnitude(), data=tmp_path, val=tmp_path)
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(0, False), (1, True), (2, False)])
+def test_a_weight_that_falls_to_zero_in_its_only_epoch_is_told(epochs, told, caplog):
+    run(built(), override(RECIPE, {"epochs": 2, "align_epochs": epochs}), Magnitude(), ratio=0.5)
+    warned = [r.getMessage() for r in caplog.records if "count nothing" in r.getMessage()]
+    assert bool(warned) is told
+    assert all(words.startswith("embedding: e count nothing") for words in warned)

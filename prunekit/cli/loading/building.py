@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prunekit.registry.building import Built
 
 # For models that no plug-in speaks for, on generated images: minutes rather than days
-GENERATED = {"images": 32, "train_images": 64, "val_images": 16, "epochs": 2, "align_epochs": 1}
+GENERATED = {"images": 32, "train_images": 64, "val_images": 16, "epochs": 2, "align_epochs": 2}
 
 
 MOST = 10**9  # of anything that is counted out one by one

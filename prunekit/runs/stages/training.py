@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 from prunekit.coupling.structure import Structure
 from prunekit.errors import RecipeError
 from prunekit.planning.candidates import choose
+from prunekit.recipes.records import Training
 from prunekit.recipes.stages import Distil, Prune
 from prunekit.runs.distillation import distil
 from prunekit.runs.fitting import comparable
@@ -23,12 +25,15 @@ from prunekit.runs.prune_stage import drafted, reached, structure_of
 from prunekit.runs.stages.cutting import asked_of
 from prunekit.runs.under_way import UnderWay, keep, lean
 
+logger = logging.getLogger(__name__)
+
 
 def train_part(job: Job, run: UnderWay, number: int, stage: Distil) -> dict[str, Any]:
     """The last epoch's mean of every loss; the part is trained in place."""
     structure = structure_of(run.part, run.train)
     if not job.settings.training.align_epochs:
         stage = replace(stage, terms=tuple(term for term in stage.terms if not term.aligning) or stage.terms)
+    _warn_of_no_weight(stage, job.settings.training)
     answers = None if job.built.entry is None else job.built.entry.answers
     stage = comparable(stage, structure, run.sizes, answered=answers is not None)
     wanted = {str(term.teacher) for term in stage.terms}
@@ -77,6 +82,19 @@ def _frozen_rest(run: UnderWay) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
+
+
+def _warn_of_no_weight(stage: Distil, training: Training) -> None:
+    """Says it where the schedule leaves the aligning terms nothing, as one that falls to zero does in a single epoch."""
+    epochs = range(min(training.epochs, training.align_epochs))
+    terms = [term.name for term in stage.terms if term.aligning]
+    if terms and epochs and not any(stage.weighting.weight(epoch, training.align_epochs) for epoch in epochs):
+        logger.warning(
+            "%s: %s count nothing, since their weight is 0 in all of align_epochs=%d; more epochs give them some",
+            stage.title,
+            " and ".join(terms),
+            training.align_epochs,
+        )
 
 
 def _penalty(job: Job, run: UnderWay, number: int, stage: Distil, structure: Structure) -> Penalty | None:
