@@ -122,7 +122,7 @@ class Prefix:
             inside, place = False, number + 1 + call.inside
             return result
 
-        with calls_through(around):
+        with calls_through(around, {call.module for call in calls}):
             try:
                 return run()
             except _Enough:

@@ -168,6 +168,6 @@ def survey(model: nn.Module, run: Run) -> tuple[Survey, Any]:
         calls[number] = Called(id(module), start, tick, len(calls) - number - 1, pure)
         return result
 
-    with calls_through(around), _Reads(see, worked):
+    with calls_through(around, paths), _Reads(see, worked):
         result = run()
     return Survey(tuple(c for c in calls if c is not None), first_read, first_call, work), result

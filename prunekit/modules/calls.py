@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,27 +13,82 @@ Plain = Callable[..., Any]
 Around = Callable[[Plain, nn.Module, tuple[Any, ...], dict[str, Any]], Any]
 
 
+class _Scope:
+    """One ``calls_through``: what it does with a call, and the modules for which other threads ask it too."""
+
+    def __init__(self, around: Around, plain: Plain, elsewhere: Collection[int]) -> None:
+        self.around, self.plain, self.elsewhere = around, plain, elsewhere
+
+    def call(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return self.around(self.plain, module, args, kwargs)
+
+
+class _Mine(threading.local):
+    """The scopes of one thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.scopes: list[_Scope] = []
+
+
+_LOCK = threading.Lock()
+_MINE = _Mine()
+_OPEN: list[_Scope] = []  # of all threads; what torch's class holds is exchanged while there is one
+_PLAIN: Plain = nn.Module._call_impl
+_COMPILED = vars(nn.Module)["_compiled_call_impl"]
+
+
 @contextmanager
-def calls_through(around: Around) -> Iterator[None]:
+def calls_through(around: Around, elsewhere: Collection[int] = ()) -> Iterator[None]:
     """Inside, a call of a module is ``around(plain, module, args, kwargs)``, and ``plain`` what torch would do.
+
+    Calls of this thread are met, and those that other threads make of the modules whose ids are ``elsewhere``: what a
+    backward pass computes again, a device's own thread does. What another thread does with its models is its own.
 
     It is exchanged, not hooked: a hook cannot catch what forward raises. And what ``__call__`` calls is exchanged: for
     ``__call__`` itself, a slot of the type, Python goes through all classes of modules that there are, for milliseconds
     where timm and transformers are imported. What was compiled in place would go past it, and is run eagerly.
     """
-    plain: Plain = nn.Module._call_impl
-    compiled = vars(nn.Module)["_compiled_call_impl"]
-
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return around(plain, module, args, kwargs)
-
-    nn.Module._call_impl = call  # type: ignore[assignment, method-assign]
-    nn.Module._compiled_call_impl = property(lambda module: None, _stored)  # type: ignore[assignment]
+    with _LOCK:
+        if not _OPEN:
+            _exchange()
+        scope = _Scope(around, _MINE.scopes[-1].call if _MINE.scopes else _PLAIN, elsewhere)
+        _OPEN.append(scope)
+    _MINE.scopes.append(scope)
     try:
         yield
     finally:
-        nn.Module._call_impl = plain  # type: ignore[method-assign]
-        nn.Module._compiled_call_impl = compiled
+        _MINE.scopes.remove(scope)
+        with _LOCK:
+            _OPEN.remove(scope)
+            if not _OPEN:
+                _restore()
+
+
+def _exchange() -> None:
+    global _PLAIN, _COMPILED
+    _PLAIN, _COMPILED = nn.Module._call_impl, vars(nn.Module)["_compiled_call_impl"]
+    nn.Module._call_impl = _call  # type: ignore[assignment, method-assign]
+    nn.Module._compiled_call_impl = property(_compiled, _stored)  # type: ignore[assignment]
+
+
+def _restore() -> None:
+    nn.Module._call_impl = _PLAIN  # type: ignore[method-assign]
+    nn.Module._compiled_call_impl = _COMPILED
+
+
+def _scope_of(module: nn.Module) -> _Scope | None:
+    if _MINE.scopes:
+        return _MINE.scopes[-1]
+    return next((scope for scope in reversed(tuple(_OPEN)) if id(module) in scope.elsewhere), None)
+
+
+def _call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    scope = _scope_of(module)
+    return _PLAIN(module, *args, **kwargs) if scope is None else scope.call(module, *args, **kwargs)
+
+
+def _compiled(module: nn.Module) -> Any:
+    return None if _scope_of(module) else vars(module).get("_compiled_call_impl")
 
 
 def _stored(module: nn.Module, compiled: Any) -> None:

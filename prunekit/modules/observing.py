@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunekit.modules.fast_path import without_fast_path
 from prunekit.offloading import relieve
 from prunekit.operators import TABLE
 
@@ -136,13 +137,8 @@ def observed(
     ``norm`` gets the input and the running mean of every batch norm before it runs. What ``before`` writes into the
     parameter is used by the very product that it was called for.
     """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one fused kernel, in which no product can be seen
-    try:
-        with _Watch(model, before, after, norm):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with without_fast_path(), _Watch(model, before, after, norm):
+        yield
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.errors import TraceError
 from prunekit.modules.calls import Plain, calls_through
+from prunekit.modules.fast_path import without_fast_path
 from prunekit.modules.walk import named_modules
 
 _SUMS = ("aten.add", "aten.sub")
@@ -74,13 +75,8 @@ def _listening(model: nn.Module, terms: Collection[Addend], note: Heard | None) 
         finally:
             mode.stack.pop()
 
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # which would go past the sums
-    try:
-        with calls_through(call), mode:
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with without_fast_path(), calls_through(call, mode.paths), mode:
+        yield
     if missing := set(terms) - mode.met:
         one = min(missing, key=lambda term: (term.module, term.number))
         raise TraceError("the sum that it ends in was not met again", where=one.module)

@@ -19,6 +19,7 @@ from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Op, Ref
 from prunekit.graph.provenance import TracedInt
 from prunekit.graph.tree import mapped, meta_tensors, of_type
+from prunekit.modules.fast_path import without_fast_path
 from prunekit.tracing import packing, quick
 from prunekit.tracing.numbers import MISSING, READS, on_zeros
 from prunekit.tracing.tape import VALUE_LIMIT, Recording, source
@@ -340,13 +341,11 @@ def python_functionals_open() -> Iterator[None]:
         for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
             if hasattr(holder, name):
                 spots.append((holder, name, getattr(holder, name)))
-    fast = torch.backends.mha.get_fastpath_enabled()
     try:
         for holder, name, _ in spots:
             setattr(holder, name, _no_override)
-        torch.backends.mha.set_fastpath_enabled(False)
-        yield
+        with without_fast_path():
+            yield
     finally:
         for holder, name, original in spots:
             setattr(holder, name, original)
-        torch.backends.mha.set_fastpath_enabled(fast)

@@ -72,7 +72,7 @@ def module_calls(r: Recording) -> Iterator[None]:
                 _write_down(r, module, path, args, kwargs, output)
         return output
 
-    with calls_through(call):
+    with calls_through(call, r.paths):
         yield
 
 

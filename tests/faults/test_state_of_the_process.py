@@ -38,9 +38,10 @@ def same(one, other):
 
 def test_two_models_in_two_threads_are_pruned_as_one_after_the_other():
     widths = [8, 12, 16, 20]
-    wanted = [pruned(width) for width in widths]
+    wanted, before = [pruned(width) for width in widths], dict(vars(nn.Module))
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(pruned, widths))
+    assert vars(nn.Module) == before
     assert all(same(one, other) for one, other in zip(found, wanted, strict=True))
 
 

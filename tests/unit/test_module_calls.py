@@ -1,11 +1,15 @@
 """Calls of modules that go through a function of ours, and what they leave behind."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
 import prunekit
 from prunekit.modules.calls import calls_through
+from prunekit.modules.fast_path import without_fast_path
 
 X = torch.randn(2, 4)
 HELD = ("__call__", "_call_impl", "_compiled_call_impl")
@@ -46,6 +50,65 @@ def test_they_nest():
             network()(X)
         network()(X)
     assert (len(outer), len(inner)) == (10, 5)
+
+
+def in_another_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+def two_that_overlap(first, second):
+    """Enters one, the other in another thread, leaves the first, then the second."""
+    entered, left = threading.Event(), threading.Event()
+
+    def other():
+        with second:
+            entered.set()
+            left.wait(30)
+            return network()(X)
+
+    with ThreadPoolExecutor(1) as pool:
+        with first:
+            running = pool.submit(other)
+            entered.wait(30)
+            network()(X)
+        left.set()
+        return running.result()
+
+
+def test_two_threads_that_overlap_meet_their_own_calls_and_leave_torchs_class_as_it_was():
+    one, two, before = [], [], held()
+    result = two_that_overlap(calls_through(noting(one)), calls_through(noting(two)))
+    assert torch.equal(result, network()(X))
+    assert (len(one), len(two)) == (5, 5)
+    assert held() == before
+
+
+def test_what_a_thread_of_the_device_computes_again_is_met_and_other_models_are_not():
+    met, mine = [], network()
+    with calls_through(noting(met), {id(module) for module in mine.modules()}):
+        in_another_thread(lambda: network()(X))
+        assert not met
+        in_another_thread(lambda: mine(X))
+    assert len(met) == 5
+
+
+def test_two_threads_without_the_fast_path_of_attention_leave_the_switch_as_it_was():
+    seen, enabled = [], torch.backends.mha.get_fastpath_enabled
+
+    class Looking:
+        def __enter__(self):
+            self.scope = without_fast_path()
+            self.scope.__enter__()
+
+        def __exit__(self, *error):
+            seen.append(enabled())
+            self.scope.__exit__(*error)
+
+    assert enabled()
+    two_that_overlap(Looking(), Looking())
+    assert seen == [False, False]
+    assert enabled()
 
 
 def counting_graphs():
