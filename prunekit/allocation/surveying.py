@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from prunekit.modules.calls import Plain, calls_through
+from prunekit.modules.dispatching import DispatchMode
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.plans.contents import Plan
 
@@ -98,7 +98,7 @@ def _touched(plan: Plan, base: Plan | None) -> set[str]:
     return {name for name in now.keys() | was.keys() if now.get(name) != was.get(name)}
 
 
-class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Reads(DispatchMode):
     """Tells of every storage that an operator is given, and of the work of every operator."""
 
     def __init__(self, see: Callable[[int], None], worked: Callable[[float], None]) -> None:

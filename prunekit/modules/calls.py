@@ -61,7 +61,7 @@ def calls_through(around: Around, elsewhere: Collection[int] = ()) -> Iterator[N
         with _LOCK:
             _OPEN.remove(scope)
             if not _OPEN:
-                _restore()
+                _given_back()
 
 
 def _exchange() -> None:
@@ -71,7 +71,7 @@ def _exchange() -> None:
     nn.Module._compiled_call_impl = property(_compiled, _stored)  # type: ignore[assignment]
 
 
-def _restore() -> None:
+def _given_back() -> None:
     nn.Module._call_impl = _PLAIN  # type: ignore[method-assign]
     nn.Module._compiled_call_impl = _COMPILED
 

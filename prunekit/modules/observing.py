@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunekit.modules.dispatching import DispatchMode
 from prunekit.modules.fast_path import without_fast_path
 from prunekit.offloading import relieve
 from prunekit.operators import TABLE
@@ -141,7 +141,7 @@ def observed(
         yield
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watch(DispatchMode):
     def __init__(self, model: nn.Module, before: Seen | None, after: SeenOutput | None, norm: SeenNorm | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._before, self._after, self._norm = before, after, norm

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.errors import TraceError
 from prunekit.modules.calls import Plain, calls_through
+from prunekit.modules.dispatching import DispatchMode
 from prunekit.modules.fast_path import without_fast_path
 from prunekit.modules.walk import named_modules
 
@@ -82,7 +82,7 @@ def _listening(model: nn.Module, terms: Collection[Addend], note: Heard | None) 
         raise TraceError("the sum that it ends in was not met again", where=one.module)
 
 
-class _Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Listener(DispatchMode):
     """Sees the sums of every module."""
 
     def __init__(self, model: nn.Module, terms: Collection[Addend], note: Heard | None) -> None:

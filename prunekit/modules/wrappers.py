@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from prunekit.errors import InputError
 from prunekit.modules.fetching import fetching_hooks
+from prunekit.modules.process_wide import ProcessWide
 from prunekit.modules.walk import named_modules, state_tensors
 
 logger = logging.getLogger(__name__)
@@ -111,5 +112,8 @@ def eager() -> Iterator[None]:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         if "torch._dynamo" in sys.modules:  # else nothing can have been compiled, and the import would take a second
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(_nothing_compiled())
         yield
+
+
+_nothing_compiled = ProcessWide(lambda: torch.compiler.set_stance("force_eager"))

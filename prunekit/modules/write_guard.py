@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunekit.modules.dispatching import DispatchMode
 from prunekit.modules.holdings import held_by
 from prunekit.modules.walk import named_modules, state_tensors
 from prunekit.offloading import copied
@@ -105,7 +105,7 @@ def written_back(kept: Originals) -> Iterator[None]:
         kept.put_back()
 
 
-class _WriteWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _WriteWatch(DispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self, kept: Originals) -> None:

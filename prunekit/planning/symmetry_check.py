@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.coupling.groups import Group, Member
 from prunekit.coupling.structure import Structure
 from prunekit.errors import PrunekitError, TraceError, VerificationError
 from prunekit.inputs import Inputs
 from prunekit.inputs.values import map_tensors
+from prunekit.modules.dispatching import DispatchMode
 from prunekit.modules.emptied import Place
 from prunekit.modules.perturbing import noise_of, perturbed
 from prunekit.modules.soundness import not_finite
@@ -252,7 +252,7 @@ class _Spare:
         return self.known[key][: tensor.numel()].view(tensor.shape)
 
 
-class _Widths(TorchDispatchMode):
+class _Widths(DispatchMode):
     """Notes whether anything is computed in a narrower format than float64."""
 
     def __init__(self) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunekit.graph.tree import of_type
+from prunekit.modules.dispatching import DispatchMode
 
 
-class Decisions(TorchDispatchMode):
+class Decisions(DispatchMode):
     """Notes every value that is read, and every place, order or count that is found by comparing numbers.
 
     Of a mask only how many there are is kept: its places move where units are permuted.

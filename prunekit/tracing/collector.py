@@ -6,7 +6,10 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
+from prunekit.modules.process_wide import ProcessWide
 
+
+@ProcessWide
 @contextlib.contextmanager
 def paused_collector() -> Iterator[None]:
     """Inside the context no cyclic garbage is collected.

@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
 from prunekit.errors import TraceError
 from prunekit.graph.nodes import Call, Op, Ref
 from prunekit.graph.provenance import TracedInt
 from prunekit.graph.tree import mapped, meta_tensors, of_type
+from prunekit.modules.dispatching import DispatchMode
 from prunekit.modules.fast_path import without_fast_path
 from prunekit.tracing import packing, quick
 from prunekit.tracing.numbers import MISSING, READS, on_zeros
@@ -29,7 +30,7 @@ class DataDependentError(TraceError):
     """The forward pass reads a value, or takes a shape, that depends on the input or the weights."""
 
 
-class OpMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class OpMode(DispatchMode):
     """Runs every operator on meta tensors and writes it down."""
 
     def __init__(self, recording: Recording) -> None:

@@ -9,7 +9,6 @@ from torch import nn
 
 import prunekit
 from prunekit.modules.calls import calls_through
-from prunekit.modules.fast_path import without_fast_path
 
 X = torch.randn(2, 4)
 HELD = ("__call__", "_call_impl", "_compiled_call_impl")
@@ -91,24 +90,6 @@ def test_what_a_thread_of_the_device_computes_again_is_met_and_other_models_are_
         assert not met
         in_another_thread(lambda: mine(X))
     assert len(met) == 5
-
-
-def test_two_threads_without_the_fast_path_of_attention_leave_the_switch_as_it_was():
-    seen, enabled = [], torch.backends.mha.get_fastpath_enabled
-
-    class Looking:
-        def __enter__(self):
-            self.scope = without_fast_path()
-            self.scope.__enter__()
-
-        def __exit__(self, *error):
-            seen.append(enabled())
-            self.scope.__exit__(*error)
-
-    assert enabled()
-    two_that_overlap(Looking(), Looking())
-    assert seen == [False, False]
-    assert enabled()
 
 
 def counting_graphs():

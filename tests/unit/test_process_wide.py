@@ -1,0 +1,104 @@
+"""What is changed for the whole process while a thread prunes is as it was when the last of several has ended."""
+
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import torch
+import torch._dynamo
+from torch import nn
+from torch.utils import _python_dispatch
+
+from prunekit.modules.calls import calls_through
+from prunekit.modules.dispatching import DispatchMode
+from prunekit.modules.fast_path import without_fast_path
+from prunekit.modules.process_wide import ProcessWide
+from prunekit.modules.wrappers import eager
+from prunekit.tracing.collector import paused_collector
+
+
+class Sees(DispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+def met():
+    return calls_through(lambda plain, module, args, kwargs: plain(module, *args, **kwargs))
+
+
+def stance():
+    return torch._dynamo.eval_frame._stance.stance
+
+
+def exchanged():
+    return vars(nn.Module)["_call_impl"]
+
+
+def noted():
+    return [getattr(_python_dispatch, name) for name in dir(_python_dispatch) if name.startswith("_is_in_")]
+
+
+def overlapping(make, seen):
+    """The second comes in while the first is inside, and leaves after it; what each saw when the other was gone."""
+    inside, gone = threading.Event(), threading.Event()
+
+    def other():
+        with make():
+            inside.set()
+            assert gone.wait(30)
+            return seen()
+
+    with ThreadPoolExecutor(1) as pool:
+        with make():
+            running = pool.submit(other)
+            assert inside.wait(30)
+        gone.set()
+        return running.result()
+
+
+@pytest.mark.parametrize(
+    ("make", "seen"),
+    [
+        (without_fast_path, torch.backends.mha.get_fastpath_enabled),
+        (paused_collector, gc.isenabled),
+        (eager, stance),
+        (met, exchanged),
+    ],
+)
+def test_the_last_of_two_threads_puts_back_what_the_first_found(make, seen):
+    before = seen()
+    assert overlapping(make, seen) != before, "it holds until the last one leaves"
+    assert seen() == before
+
+
+def test_modes_of_two_threads_leave_no_note_that_one_is_on():
+    before = noted()
+    overlapping(Sees, noted)
+    assert noted() == before
+    with Sees():
+        assert noted() != before
+
+
+def test_what_fails_inside_leaves_and_what_cannot_be_opened_is_not_inside():
+    entered, broken = [], [True]
+
+    @contextmanager
+    def make():
+        if broken[0]:
+            raise RuntimeError("closed")
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    shared = ProcessWide(make)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="closed"), shared():
+            pass
+    broken[0] = False
+    with pytest.raises(KeyError), shared(), shared():
+        raise KeyError
+    with shared():
+        pass
+    assert entered == ["in", "out"] * 2
