@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.prunekit-env
 
-.PHONY: env demo check test laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs examples screenshots accessible wheels newcomer help
+.PHONY: env demo check test sweep laws faults zoo models homes language teacher slimsam-table slimsam-table-quick same bench-speed growth gpu docs examples screenshots accessible wheels newcomer help
 
 help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
 	@echo "make demo   slim the bundled model by half with the whole slimsam recipe (under 5 minutes on 2 cores)"
 	@echo "make check  lint, format, types, import contracts"
-	@echo "make test   check, then every test"
+	@echo "make test   check, then the tests, under 12 minutes on 2 cores"
+	@echo "make sweep  the tests of models of which make test has others of their kind"
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
 	@echo "make faults faults, damaged files, odd arguments and kills: one line a section (FAULTS=large for docs/reliability.json)"
 	@echo "make same   plans, weights and reports of this tree against those of a commit (make same BASE=06fa1a4)"
@@ -52,7 +53,10 @@ check: env
 # two processes of one thread each: threads that wait for a busy core cost more than they bring; compiled modules are
 # kept, or each of the processes that tests start would compile prunekit anew
 test: check
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not sweep"
+
+sweep: env
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m sweep
 
 laws: env
 	PRUNEKIT_LAW_EXAMPLES=3000 $(BIN)/pytest -q --timeout 0 tests/laws

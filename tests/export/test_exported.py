@@ -182,7 +182,11 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5}),
+        pytest.param(
+            "vit_tiny_patch16_224",
+            {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 5},
+            marks=pytest.mark.sweep,
+        ),
         ("test_resnet", {"num_classes": 5}),
     ],
 )

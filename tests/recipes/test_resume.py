@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.small_runs import GROWING, STAGED, network, small_run
+from support.sweeps import but_for_sweeps
 
 from prunekit.errors import CheckpointError, RecipeError
 from prunekit.recipes import override
@@ -48,7 +49,7 @@ def undisturbed(request):
     return recipe, result, len(heard)
 
 
-@pytest.mark.parametrize("part", [0.02, 0.15, 0.3, 0.45, 0.6, 0.8, 0.97])
+@pytest.mark.parametrize("part", but_for_sweeps([0.02, 0.15, 0.3, 0.45, 0.6, 0.8, 0.97], {0.15, 0.45, 0.8}))
 def test_killed_anywhere_and_resumed(undisturbed, tmp_path, part):
     recipe, wanted, events = undisturbed
     folder = tmp_path / "run"

@@ -14,7 +14,7 @@ from prunekit.operators import TABLE, shapes
 from prunekit.tracing import quick
 
 aten: Any = torch.ops.aten
-LAW = settings(deadline=None, derandomize=True, max_examples=200)
+LAW = settings(deadline=None, derandomize=True, max_examples=120)
 SIZES = st.integers(1, 5)
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.float64, torch.int64])
 

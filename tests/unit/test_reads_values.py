@@ -73,7 +73,7 @@ def test_a_mask_keeps_its_rows_when_columns_go():
     ("name", "share"),
     [
         ("fasterrcnn_mobilenet_v3_large_320_fpn", 0.7),
-        ("ssdlite320_mobilenet_v3_large", 0.75),
+        pytest.param("ssdlite320_mobilenet_v3_large", 0.75, marks=pytest.mark.sweep),
     ],
 )
 def test_whole_detectors_shrink_and_run_in_both_modes(name, share):

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import torch
+from support.sweeps import but_for_sweeps
 
 from benchmarks.zoo.row import measure
 from benchmarks.zoo.rows import DEFAULT_LIST, OUTSIDE_LIST, builder, read_row
@@ -42,6 +43,18 @@ OUTSIDE = [
     "timm/hrnet_w18_small",
     "tv/mobilenet_v3_small",
 ]
+SWEPT = {
+    "tv/shufflenet_v2_x0_5",
+    "hf/sam2_vision",
+    "timm/efficientvit_mit",
+    "timm/levit",
+    "timm/vision_transformer_relpos",
+    "hf/segformer",
+    "hf/wav2vec2",
+    "hf/whisper",
+    "timm/hrnet_w18_small",
+    "tv/mobilenet_v3_small",
+}
 SMALLER = {"timm/hrnet_w18_small": [3, 64, 64]}  # than what the whole list takes
 
 
@@ -57,7 +70,7 @@ def pruned(path, name):
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", but_for_sweeps(SHARED, SWEPT & {*SHARED}))
 def test_rows_of_the_shared_list(name):
     if not DEFAULT_LIST.is_file():
         pytest.skip("needs shared/zoo beside the repository")
@@ -67,7 +80,7 @@ def test_rows_of_the_shared_list(name):
     assert found["removed"] >= 0.2
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("name", but_for_sweeps(OUTSIDE, SWEPT & {*OUTSIDE}))
 def test_models_outside_that_list(name):
     found = pruned(OUTSIDE_LIST, name)
     assert found["status"] == "ok", found

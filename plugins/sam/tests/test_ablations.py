@@ -14,6 +14,7 @@ from prunekit_sam import models
 from prunekit_sam.ablations import ALPHAS
 from prunekit_sam.plugin import plugin, sa1b
 from prunekit_sam.recipe import ONESTEP, SLIMSAM
+from support.sweeps import but_for_sweeps
 
 import prunekit
 from prunekit.cli.app import run as command
@@ -124,7 +125,7 @@ END_TO_END = ["from scratch", "Taylor, one step", "step 1: output only", "local"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", END_TO_END)
+@pytest.mark.parametrize("row", but_for_sweeps(END_TO_END, {"Taylor, one step", "global, max"}))
 def test_rows_run_on_the_bundled_model(row, tmp_path, capsys):
     line = dict(ROWS)[row].replace("$SAM", "sam:nano")
     tiny = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
