@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from prunekit.modules.process_wide import ProcessWide
+
 Plain = Callable[..., Any]
 Around = Callable[[Plain, nn.Module, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -30,11 +32,9 @@ class _Mine(threading.local):
         self.scopes: list[_Scope] = []
 
 
-_LOCK = threading.Lock()
 _MINE = _Mine()
-_OPEN: list[_Scope] = []  # of all threads; what torch's class holds is exchanged while there is one
+_OPEN: list[_Scope] = []  # of all threads
 _PLAIN: Plain = nn.Module._call_impl
-_COMPILED = vars(nn.Module)["_compiled_call_impl"]
 
 
 @contextmanager
@@ -48,32 +48,31 @@ def calls_through(around: Around, elsewhere: Collection[int] = ()) -> Iterator[N
     ``__call__`` itself, a slot of the type, Python goes through all classes of modules that there are, for milliseconds
     where timm and transformers are imported. What was compiled in place would go past it, and is run eagerly.
     """
-    with _LOCK:
-        if not _OPEN:
-            _exchange()
+    with _exchanged():
         scope = _Scope(around, _MINE.scopes[-1].call if _MINE.scopes else _PLAIN, elsewhere)
-        _OPEN.append(scope)
-    _MINE.scopes.append(scope)
+        try:
+            _OPEN.append(scope)
+            _MINE.scopes.append(scope)
+            yield
+        finally:
+            for scopes in (_MINE.scopes, _OPEN):
+                if scope in scopes:
+                    scopes.remove(scope)
+
+
+@ProcessWide
+@contextmanager
+def _exchanged() -> Iterator[None]:
+    global _PLAIN
+    compiled = vars(nn.Module)["_compiled_call_impl"]
+    _PLAIN = nn.Module._call_impl
     try:
+        nn.Module._call_impl = _call  # type: ignore[assignment, method-assign]
+        nn.Module._compiled_call_impl = property(_compiled, _stored)  # type: ignore[assignment]
         yield
     finally:
-        _MINE.scopes.remove(scope)
-        with _LOCK:
-            _OPEN.remove(scope)
-            if not _OPEN:
-                _given_back()
-
-
-def _exchange() -> None:
-    global _PLAIN, _COMPILED
-    _PLAIN, _COMPILED = nn.Module._call_impl, vars(nn.Module)["_compiled_call_impl"]
-    nn.Module._call_impl = _call  # type: ignore[assignment, method-assign]
-    nn.Module._compiled_call_impl = property(_compiled, _stored)  # type: ignore[assignment]
-
-
-def _given_back() -> None:
-    nn.Module._call_impl = _PLAIN  # type: ignore[method-assign]
-    nn.Module._compiled_call_impl = _COMPILED
+        nn.Module._call_impl = _PLAIN  # type: ignore[method-assign]
+        nn.Module._compiled_call_impl = compiled
 
 
 def _scope_of(module: nn.Module) -> _Scope | None:

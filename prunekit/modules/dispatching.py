@@ -37,11 +37,16 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     torch.compile compiles nothing any more and does not say so.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: for what ``eager`` sees to already, torch would import its compiler, seconds in a first call."""
+        return False
+
     def __enter__(self) -> Self:
-        _notes_as_found.enter()
+        _notes_as_found.enter(self)
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        _notes_as_found.leave()
+        _notes_as_found.leave(self)

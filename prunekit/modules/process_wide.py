@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -14,28 +15,36 @@ class ProcessWide:
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
-        self._make, self._lock, self._inside = make, threading.Lock(), 0
+        # an interrupt in here may leave the lock to this thread, which comes again, and one inside who is gone
+        self._make, self._lock = make, threading.RLock()
+        self._inside: weakref.WeakSet[object] = weakref.WeakSet()
         self._opened: AbstractContextManager[object] | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        self.enter()
+        who = _Someone()
         try:
+            self.enter(who)
             yield
         finally:
-            self.leave()
+            self.leave(who)
 
-    def enter(self) -> None:
+    def enter(self, who: object) -> None:
         with self._lock:
+            self._inside.add(who)
             if self._opened is None:
                 opened = self._make()
                 opened.__enter__()
                 self._opened = opened
-            self._inside += 1
 
-    def leave(self) -> None:
+    def leave(self, who: object) -> None:
+        """Of one that did not come in, because that failed or was interrupted, too."""
         with self._lock:
-            self._inside -= 1
+            self._inside.discard(who)
             if not self._inside and self._opened is not None:
                 opened, self._opened = self._opened, None
                 opened.__exit__(None, None, None)
+
+
+class _Someone:
+    """Who is inside. Not an object(), to which there are no weak references."""

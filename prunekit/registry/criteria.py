@@ -15,19 +15,22 @@ if TYPE_CHECKING:
 
 
 def known_scorers(plugins: Iterable[Plugin] | None = None) -> dict[str, Callable[..., Scorer]]:
-    """Every criterion by name: prunekit's own and those of the plug-ins."""
+    """Every criterion by name: prunekit's own and those of the plug-ins. A name of prunekit's own stays its own."""
     from prunekit import scorers  # criteria are no part of building a model, and loading one should not wait for them
 
-    own = dict(scorers.OWN)
+    known: dict[str, Callable[..., Scorer]] = dict(scorers.OWN)
     for plugin in discover() if plugins is None else plugins:
-        own |= plugin.scorers
-    return own
+        known |= {name: make for name, make in plugin.scorers.items() if name not in scorers.OWN}
+    return known
 
 
 def scorer(name: str, plugins: Iterable[Plugin] | None = None, **options: Any) -> Scorer:
     """The criterion ``name``, with those of ``options`` that it takes. Raises RegistryError with the nearest names."""
-    known = known_scorers(plugins)
+    from prunekit.scorers import OWN
+
     plain = name.strip().lower().replace("-", "_")
+    # the libraries of all plug-ins take seconds to import, which a criterion that is here need not wait for
+    known = OWN if plain in OWN else known_scorers(plugins)
     if plain not in known:
         raise RegistryError.unknown("scorer", name, known)
     taken = inspect.signature(known[plain]).parameters

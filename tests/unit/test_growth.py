@@ -60,12 +60,14 @@ def test_work_grows_as_the_model_does(monkeypatch, target):
         assert many[kind] < 1.3 * 4 * count, (kind, few, many)
 
 
-def test_a_plan_waits_for_no_library_that_only_data_need():
+def test_a_call_waits_for_no_library_that_only_data_plug_ins_or_a_compiler_need():
     code = (
         "import sys, torch, prunekit\n"
-        "prunekit.plan(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)), torch.ones(1, 4),"
-        " ratio=0.5, scorer='magnitude')\n"
-        "print([name for name in ('scipy.ndimage', 'pycocotools') if name in sys.modules])"
+        "x = torch.ones(1, 4)\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))\n"
+        "prunekit.prune(model, x, ratio=0.5, scorer='wanda', data=[x])\n"
+        "heavy = 'scipy.ndimage', 'pycocotools', 'segment_anything', 'torchvision', 'torch._dynamo'\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -102,3 +102,26 @@ def test_what_fails_inside_leaves_and_what_cannot_be_opened_is_not_inside():
     with shared():
         pass
     assert entered == ["in", "out"] * 2
+
+
+def test_who_was_interrupted_on_the_way_out_keeps_nothing_open():
+    open_now = []
+
+    @contextmanager
+    def make():
+        open_now.append("open")
+        yield
+        open_now.clear()
+
+    class Gone:
+        pass
+
+    shared, gone = ProcessWide(make), Gone()
+    shared.enter(gone)
+    with shared():
+        pass
+    assert open_now, "somebody is inside"
+    del gone
+    with shared():
+        assert open_now
+    assert not open_now

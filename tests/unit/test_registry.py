@@ -9,8 +9,8 @@ from torch import nn
 
 from prunekit.errors import CheckpointError, RegistryError
 from prunekit.plugins import ModelEntry, Plugin, load_all
-from prunekit.registry import build, scorer
-from prunekit.scorers import DisturbedTaylor, Random
+from prunekit.registry import build, known_scorers, scorer
+from prunekit.scorers import DisturbedTaylor, Random, Wanda
 
 TOY = Plugin("toy", models={"line": ModelEntry(lambda checkpoint: nn.Linear(2, 2), part="")})
 
@@ -79,3 +79,10 @@ def test_a_broken_plugin_warns_by_name_and_the_others_load(caplog):
     assert found == (TOY,)
     assert "'bad'" in caplog.text
     assert "'odd'" in caplog.text
+
+
+def test_a_plugin_brings_criteria_and_takes_no_name_of_prunekits_own():
+    bold = Plugin("bold", scorers={"wanda": Random, "bold": Random})
+    assert isinstance(scorer("bold", plugins=[bold]), Random)
+    assert isinstance(scorer("wanda", plugins=[bold]), Wanda)
+    assert known_scorers([bold])["wanda"] is Wanda
