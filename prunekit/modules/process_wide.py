@@ -15,7 +15,7 @@ class ProcessWide:
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
-        # an interrupt in here may leave the lock to this thread, which comes again, and one inside who is gone
+        # an interrupt in here may leave the lock to this thread, which comes again, and open what nobody is in
         self._make, self._lock = make, threading.RLock()
         self._inside: weakref.WeakSet[object] = weakref.WeakSet()
         self._opened: AbstractContextManager[object] | None = None
@@ -31,19 +31,24 @@ class ProcessWide:
 
     def enter(self, who: object) -> None:
         with self._lock:
-            self._inside.add(who)
-            if self._opened is None:
+            if not self._inside:
+                self._close()
                 opened = self._make()
                 opened.__enter__()
                 self._opened = opened
+            self._inside.add(who)
 
     def leave(self, who: object) -> None:
         """Of one that did not come in, because that failed or was interrupted, too."""
         with self._lock:
             self._inside.discard(who)
-            if not self._inside and self._opened is not None:
-                opened, self._opened = self._opened, None
-                opened.__exit__(None, None, None)
+            if not self._inside:
+                self._close()
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.__exit__(None, None, None)
+            self._opened = None
 
 
 class _Someone:

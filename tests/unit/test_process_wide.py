@@ -11,6 +11,7 @@ import torch._dynamo
 from torch import nn
 from torch.utils import _python_dispatch
 
+from benchmarks.faults.injection import faulted, lines_of
 from prunekit.modules.calls import calls_through
 from prunekit.modules.dispatching import DispatchMode
 from prunekit.modules.fast_path import without_fast_path
@@ -125,3 +126,27 @@ def test_who_was_interrupted_on_the_way_out_keeps_nothing_open():
     with shared():
         assert open_now
     assert not open_now
+
+
+def test_after_a_fault_at_any_line_the_next_who_comes_finds_it_usable_and_leaves_it_closed():
+    @contextmanager
+    def make():
+        before = switch[0]
+        switch[0] = True
+        try:
+            yield
+        finally:
+            switch[0] = before
+
+    switch, shared = [False], ProcessWide(make)
+
+    def use():
+        with shared():
+            assert switch[0]
+
+    total = lines_of(use)
+    assert total > 10
+    for at in range(1, total + 1):
+        faulted(use, at)
+        use()
+        assert not switch[0], at
