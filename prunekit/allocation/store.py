@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from prunekit.plans.contents import Plan
 logger = logging.getLogger(__name__)
 
 STORED = "prunekit.damages/1"
+SECONDS = 10.0  # between two writings of the file while damages are measured
 
 
 @dataclass(eq=False)
@@ -29,6 +31,7 @@ class DamageStore:
     file: Path | None
     identity: str
     _known: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _saved: float = field(default_factory=lambda: time.monotonic())
 
     @classmethod
     def of(cls, file: str | Path | None, identity: str) -> DamageStore:
@@ -57,13 +60,16 @@ class DamageStore:
         return self._known.get(key)
 
     def put(self, key: str, lost: tuple[float, float]) -> None:
-        """From now on this is known."""
+        """From now on this is known. What a run that is killed has measured is in the file but for its last seconds."""
         self._known[key] = lost
+        if time.monotonic() - self._saved > SECONDS:
+            self.save()
 
     def save(self) -> None:
         """Writes what is known, all or nothing."""
         if self.file is None:
             return
+        self._saved = time.monotonic()
         told = {k: [a if math.isfinite(a) else None, w] for k, (a, w) in self._known.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         beside = self.file.with_name(f"{self.file.name}.{os.getpid()}.part")

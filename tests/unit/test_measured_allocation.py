@@ -227,3 +227,15 @@ def test_what_a_plan_says_beyond_cuts_is_neither_confused_nor_passed_over():
     assert seen.begins(plan) > 0
     assert seen.begins(plan, plan) == 0  # nothing differs: nothing to begin from
     assert seen.begins(one) == seen.begins(plan, one) == 0
+
+
+def test_what_a_killed_run_has_measured_is_kept_but_for_the_last_seconds(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("prunekit.allocation.store.time.monotonic", lambda: now[0])
+    file = tmp_path / "damages.json"
+    store = DamageStore.of(file, "")
+    for second in range(1, 15):
+        now[0] = float(second)
+        store.put(f"{second}", (0.5, 1.0))
+    kept = DamageStore.of(file, "")  # nothing was saved by name: this is what a kill leaves
+    assert [kept.get(f"{second}") is not None for second in (1, 11, 12, 14)] == [True, True, False, False]
