@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .rows import CLAIMS, GROUPS, OWN_CLAIMS, RETENTION, Claim
+from .rows import ALIGNED_CLAIMS, CLAIMS, GROUPS, OWN_CLAIMS, RETENTION, Claim
 
 Record = dict[str, Any]
 METRICS = ("point", "box")
@@ -36,7 +36,7 @@ def markdown(told: Mapping[str, Any], quick: bool) -> str:
     ]
     for ratio in ratios:
         lines += _table([r for r in records if r["ratio"] == ratio], ratio, teacher, quick)
-    lines += ["## Claim by claim", "", *_claims(records, ratios, (*CLAIMS, *OWN_CLAIMS)), ""]
+    lines += ["## Claim by claim", "", *_claims(records, ratios, (*CLAIMS, *OWN_CLAIMS, *ALIGNED_CLAIMS)), ""]
     return "\n".join([*lines, *_retention(records, ratios, teacher), *_loss_gone(records, ratios), ""])
 
 

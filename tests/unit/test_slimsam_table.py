@@ -4,7 +4,7 @@ import pytest
 from prunekit_sam.recipe import RECIPES
 
 from benchmarks.slimsam_table.page import judged, markdown
-from benchmarks.slimsam_table.rows import ALTERNATE, CLAIMS, FULL, GROUPS, OWN_CLAIMS, QUICK
+from benchmarks.slimsam_table.rows import ALIGNED_CLAIMS, ALTERNATE, CLAIMS, FULL, GROUPS, OWN_CLAIMS, QUICK
 from prunekit.cli.command_table import COMMANDS, ready_command
 from prunekit.recipes import Distil, override, parse, stages_of
 from prunekit.registry import known_recipes, scorer
@@ -34,8 +34,20 @@ def test_all_rows_train_as_many_epochs(name, quick):
     assert stages * recipe.settings["epochs"] == 2 * (QUICK if quick else FULL)["epochs"]
 
 
+@pytest.mark.parametrize("name", [row.name for row in GROUPS["aligned"]])
+def test_rows_of_two_aligned_epochs_align_in_both_steps(name):
+    words = ROWS[name].written(quick=True).split()
+    with ready_command("prune", COMMANDS["prune"]).make_context("prune", ["sam:tiny", *words]) as context:
+        given = context.params
+    shared = [f"{key}={value}" for key, value in QUICK.items()]
+    recipe = override(known_recipes()[given["recipe"]], parse([*shared, *(given["settings"] or [])]))
+    epochs = recipe.settings["align_epochs"]
+    steps = [stage for stage in stages_of(recipe) if isinstance(stage, Distil)]
+    assert [any(step.weighting.weight(epoch, epochs) for epoch in range(epochs)) for step in steps] == [True, True]
+
+
 def test_claims_are_about_rows():
-    for claim in (*CLAIMS, *OWN_CLAIMS):
+    for claim in (*CLAIMS, *OWN_CLAIMS, *ALIGNED_CLAIMS):
         assert {claim.better, claim.worse} <= ROWS.keys()
 
 
