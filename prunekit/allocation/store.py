@@ -37,18 +37,21 @@ class DamageStore:
     def of(cls, file: str | Path | None, identity: str) -> DamageStore:
         """What the file holds for this identity. Raises InputError where it is another kind of file."""
         found = cls(None if file is None else Path(file), identity)
-        if found.file is not None and found.file.is_file():
-            try:
-                told = json.loads(found.file.read_text())
-                if told["format"] != STORED:
-                    raise ValueError("another format")
-                known = {str(k): _pair_of(v) for k, v in told["damages"].items()}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise InputError(
-                    f"this is no file of damages: {error}", where=str(file), hint="name another file, or remove it"
-                ) from error
-            found._known.update(known)
+        found._known.update(found._in_the_file())
         return found
+
+    def _in_the_file(self) -> dict[str, tuple[float, float]]:
+        if self.file is None or not self.file.is_file():
+            return {}
+        try:
+            told = json.loads(self.file.read_text())
+            if told["format"] != STORED:
+                raise ValueError("another format")
+            return {str(k): _pair_of(v) for k, v in told["damages"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"this is no file of damages: {error}", where=str(self.file), hint="name another file, or remove it"
+            ) from error
 
     def key(self, plan: Plan, more: str = "") -> str:
         """The name of a plan's damage: what it changes, not what is told beside."""
@@ -66,10 +69,14 @@ class DamageStore:
             self.save()
 
     def save(self) -> None:
-        """Writes what is known, all or nothing."""
+        """Writes what is known, all or nothing, with what others have written meanwhile.
+
+        One call measures widths and blocks by stores of their own. Raises InputError where the file is another now.
+        """
         if self.file is None:
             return
         self._saved = time.monotonic()
+        self._known = self._in_the_file() | self._known
         told = {k: [a if math.isfinite(a) else None, w] for k, (a, w) in self._known.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         beside = self.file.with_name(f"{self.file.name}.{os.getpid()}.part")

@@ -239,3 +239,13 @@ def test_what_a_killed_run_has_measured_is_kept_but_for_the_last_seconds(tmp_pat
         store.put(f"{second}", (0.5, 1.0))
     kept = DamageStore.of(file, "")  # nothing was saved by name: this is what a kill leaves
     assert [kept.get(f"{second}") is not None for second in (1, 11, 12, 14)] == [True, True, False, False]
+
+
+def test_two_that_write_to_one_file_keep_each_others_damages(tmp_path):
+    file = tmp_path / "damages.json"
+    one, two = DamageStore.of(file, ""), DamageStore.of(file, "")
+    one.put("one", (0.5, 1.0))
+    one.save()
+    two.put("two", (0.25, 1.0))
+    two.save()
+    assert [DamageStore.of(file, "").get(key) for key in ("one", "two")] == [(0.5, 1.0), (0.25, 1.0)]

@@ -133,3 +133,17 @@ def test_a_criterion_of_widths_leaves_blocks_to_their_damage_where_a_ratio_asks_
     kept = [own.blocks[number].up.bias for number in (0, 2, 3, 5)]
     for block, bias in zip(net.blocks, kept, strict=True):
         assert set(block.up.bias.tolist()) <= set(bias.tolist())
+
+
+def test_a_second_call_over_both_measures_no_width_or_block_again(tmp_path):
+    how = prunekit.Measured(widths=(0.5,), samples=6, sets=1, rounds=0, store=tmp_path / "damages.json")
+
+    def plans_measured():
+        torch.manual_seed(0)
+        result = pruned(idle_units(Net()), allocation=how)
+        (line,) = [note for note in result.report.notes if note.startswith("measured allocation")]
+        return int(line.split(" plans measured")[0].split()[-1])
+
+    first, second = plans_measured(), plans_measured()
+    assert first > 6
+    assert second == 0
