@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+PATIENCE = 2.0  # seconds
+
 
 class ProcessWide:
     """``make()``, a context that changes what all threads see: the first that comes in opens it, the last closes it.
@@ -30,7 +32,7 @@ class ProcessWide:
             self.leave(who)
 
     def enter(self, who: object) -> None:
-        with self._lock:
+        with self._alone():
             if not self._inside:
                 self._close()
                 opened = self._make()
@@ -40,10 +42,22 @@ class ProcessWide:
 
     def leave(self, who: object) -> None:
         """Of one that did not come in, because that failed or was interrupted, too."""
-        with self._lock:
+        with self._alone():
             self._inside.discard(who)
             if not self._inside:
                 self._close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = self._lock
+        held = lock.acquire(timeout=PATIENCE)
+        if not held:  # nothing in here takes so long: an interrupt has left it to a thread that is elsewhere by now
+            self._lock = threading.RLock()
+        try:
+            yield
+        finally:
+            if held:
+                lock.release()
 
     def _close(self) -> None:
         if self._opened is not None:

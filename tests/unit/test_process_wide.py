@@ -150,3 +150,19 @@ def test_after_a_fault_at_any_line_the_next_who_comes_finds_it_usable_and_leaves
         faulted(use, at)
         use()
         assert not switch[0], at
+
+
+def test_a_lock_that_an_interrupt_left_to_one_thread_keeps_no_other_out(monkeypatch):
+    monkeypatch.setattr("prunekit.modules.process_wide.PATIENCE", 0.05)
+    switch = []
+
+    @contextmanager
+    def make():
+        switch.append("on")
+        yield
+        switch.clear()
+
+    shared = ProcessWide(make)
+    shared._lock.acquire()
+    assert overlapping(shared, lambda: list(switch)) == ["on"]
+    assert not switch
