@@ -10,7 +10,7 @@ help:
 	@echo "make env    create $(VENV) and install prunekit and prunekit-sam from constraints.txt"
 	@echo "make demo   slim the bundled model by half with the whole slimsam recipe (under 5 minutes on 2 cores)"
 	@echo "make check  lint, format, types, import contracts"
-	@echo "make test   check, then the tests, under 12 minutes on 2 cores"
+	@echo "make test   check, then the tests"
 	@echo "make sweep  the tests of models of which make test has others of their kind"
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
 	@echo "make faults faults, damaged files, odd arguments and kills: one line a section (FAULTS=large for docs/reliability.json)"

@@ -26,7 +26,7 @@ def _notes_as_found() -> Iterator[None]:
     yield
     for name, value in found.items():
         setattr(theirs, name, value)
-    if hasattr(theirs, _TOLD):
+    if _NOTES[-1] in found and hasattr(theirs, _TOLD):
         getattr(theirs, _TOLD)(found[_NOTES[-1]])
 
 

@@ -1,10 +1,10 @@
 """Calls of modules that go through a function of ours, and what they leave behind."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from support.threads import overlapping
 from torch import nn
 
 import prunekit
@@ -51,34 +51,19 @@ def test_they_nest():
     assert (len(outer), len(inner)) == (10, 5)
 
 
+def answer():
+    return network()(X)
+
+
 def in_another_thread(function):
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 
 
-def two_that_overlap(first, second):
-    """Enters one, the other in another thread, leaves the first, then the second."""
-    entered, left = threading.Event(), threading.Event()
-
-    def other():
-        with second:
-            entered.set()
-            left.wait(30)
-            return network()(X)
-
-    with ThreadPoolExecutor(1) as pool:
-        with first:
-            running = pool.submit(other)
-            entered.wait(30)
-            network()(X)
-        left.set()
-        return running.result()
-
-
 def test_two_threads_that_overlap_meet_their_own_calls_and_leave_torchs_class_as_it_was():
     one, two, before = [], [], held()
-    result = two_that_overlap(calls_through(noting(one)), calls_through(noting(two)))
-    assert torch.equal(result, network()(X))
+    result = overlapping(calls_through(noting(one)), calls_through(noting(two)), answer, answer)
+    assert torch.equal(result, answer())
     assert (len(one), len(two)) == (5, 5)
     assert held() == before
 
@@ -86,7 +71,7 @@ def test_two_threads_that_overlap_meet_their_own_calls_and_leave_torchs_class_as
 def test_what_a_thread_of_the_device_computes_again_is_met_and_other_models_are_not():
     met, mine = [], network()
     with calls_through(noting(met), {id(module) for module in mine.modules()}):
-        in_another_thread(lambda: network()(X))
+        in_another_thread(answer)
         assert not met
         in_another_thread(lambda: mine(X))
     assert len(met) == 5
@@ -115,6 +100,15 @@ def test_what_was_compiled_in_place_is_met_and_compiled_as_before_afterwards():
     assert not graphs
     assert model[1]._compiled_call_impl is compiled
     model(X)
+    assert len(graphs) == 1
+
+
+def test_what_another_thread_has_compiled_runs_compiled_meanwhile():
+    theirs = network()
+    graphs, backend = counting_graphs()
+    theirs[1].compile(backend=backend)
+    with calls_through(noting([])):
+        in_another_thread(lambda: torch.no_grad()(theirs)(X))  # a thread has its own mode of gradients
     assert len(graphs) == 1
 
 

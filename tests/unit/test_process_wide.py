@@ -1,13 +1,12 @@
 """What is changed for the whole process while a thread prunes is as it was when the last of several has ended."""
 
 import gc
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 import torch
 import torch._dynamo
+from support.threads import overlapping
 from torch import nn
 from torch.utils import _python_dispatch
 
@@ -41,24 +40,6 @@ def noted():
     return [getattr(_python_dispatch, name) for name in dir(_python_dispatch) if name.startswith("_is_in_")]
 
 
-def overlapping(make, seen):
-    """The second comes in while the first is inside, and leaves after it; what each saw when the other was gone."""
-    inside, gone = threading.Event(), threading.Event()
-
-    def other():
-        with make():
-            inside.set()
-            assert gone.wait(30)
-            return seen()
-
-    with ThreadPoolExecutor(1) as pool:
-        with make():
-            running = pool.submit(other)
-            assert inside.wait(30)
-        gone.set()
-        return running.result()
-
-
 @pytest.mark.parametrize(
     ("make", "seen"),
     [
@@ -70,13 +51,13 @@ def overlapping(make, seen):
 )
 def test_the_last_of_two_threads_puts_back_what_the_first_found(make, seen):
     before = seen()
-    assert overlapping(make, seen) != before, "it holds until the last one leaves"
+    assert overlapping(make(), make(), seen) != before, "it holds until the last one leaves"
     assert seen() == before
 
 
 def test_modes_of_two_threads_leave_no_note_that_one_is_on():
     before = noted()
-    overlapping(Sees, noted)
+    overlapping(Sees(), Sees(), noted)
     assert noted() == before
     with Sees():
         assert noted() != before
@@ -164,5 +145,5 @@ def test_a_lock_that_an_interrupt_left_to_one_thread_keeps_no_other_out(monkeypa
 
     shared = ProcessWide(make)
     shared._lock.acquire()
-    assert overlapping(shared, lambda: list(switch)) == ["on"]
+    assert overlapping(shared(), shared(), lambda: list(switch)) == ["on"]
     assert not switch
