@@ -26,9 +26,9 @@ def net(width):
     return model
 
 
-def pruned(width):
+def pruned(width, **asked):
     model = net(width)
-    result = prunekit.prune(model, X, ratio=0.5, scorer="magnitude")
+    result = prunekit.prune(model, X, ratio=0.5, **{"scorer": "magnitude", **asked})
     return result.plan, {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -37,10 +37,12 @@ def same(one, other):
 
 
 def test_two_models_in_two_threads_are_pruned_as_one_after_the_other():
-    widths = [8, 12, 16, 20]
-    wanted, before = [pruned(width) for width in widths], dict(vars(nn.Module))
+    data = [torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(2)]
+    asked = [{}, {"scorer": None}, {"scorer": "wanda", "compensate": "ridge"}, {"scorer": "activation"}]
+    jobs = [(width, {"data": data, **options}) for width, options in zip((8, 12, 16, 20), asked, strict=True)]
+    wanted, before = [pruned(width, **options) for width, options in jobs], dict(vars(nn.Module))
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(pruned, widths))
+        found = list(pool.map(lambda job: pruned(job[0], **job[1]), jobs))
     assert vars(nn.Module) == before
     assert all(same(one, other) for one, other in zip(found, wanted, strict=True))
 
