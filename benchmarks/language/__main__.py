@@ -26,7 +26,7 @@ from benchmarks.zoo.report import versions
 from benchmarks.zoo.runner import write_atomically
 
 LEVELS = (0.1, 0.2, 0.3)
-SCORERS = ("disturbed_taylor", "wanda", "activation", "magnitude", "random", "disturbed_taylor:global")
+SCORERS = ("disturbed_taylor", "wanda", "obs", "activation", "magnitude", "random", "disturbed_taylor:global")
 THEIRS = ("torch-pruning/magnitude", "torch-pruning/taylor", "torch-pruning/random")
 BY_CHANCE = ("random", "torch-pruning/random", "depth-random")
 DISTILLED, RATE = ("wanda", "random"), 1e-4
@@ -141,8 +141,9 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         start, clock = time.process_time(), time.perf_counter()
         if not scores and not named.startswith(PREFIX) and named not in deep.ROWS:
             structure = prunekit.trace(model, data[0])
-            statistics = Statistics(model, list(as_samples(data[:CALIBRATION], structure.inputs)))
+            samples = list(as_samples(data[:CALIBRATION], structure.inputs))
             groups = [group for group in structure.groups if group.role == "mlp.hidden"]
+            statistics = Statistics(model, samples, groups=groups)
             scores["all"] = Scored.of(criterion(named, seed=int(seed)), groups, statistics)
             scores["seconds"] = time.process_time() - start
             start = time.process_time()

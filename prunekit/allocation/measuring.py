@@ -19,7 +19,6 @@ from prunekit.allocation.prefix import Astray, Prefix
 from prunekit.allocation.store import DamageStore
 from prunekit.allocation.surveying import Survey, survey
 from prunekit.compensation.in_order import batched
-from prunekit.compensation.sampling import on_device
 from prunekit.compensation.settings import Compensation
 from prunekit.errors import InputError, PrunekitError, VerificationError
 from prunekit.inputs import Inputs, sample_named
@@ -27,6 +26,7 @@ from prunekit.modules.rollback import standing
 from prunekit.modules.walk import state_tensors
 from prunekit.options.measured import Measured
 from prunekit.plans.contents import Plan
+from prunekit.scorers.second_moments import on_device
 from prunekit.scorers.undisturbed import untouched
 from prunekit.surgery.cutting import Undo, applied, carry_out_plan
 

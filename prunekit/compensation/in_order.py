@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from prunekit.compensation.ridge import factor, mixtures
-from prunekit.compensation.sampling import drawn_rows, on_device, row_count
 from prunekit.compensation.settings import STRENGTHS, Compensation
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import Inputs, normalise, sample_named
@@ -33,6 +32,7 @@ from prunekit.modules.rollback import standing
 from prunekit.modules.soundness import all_finite
 from prunekit.modules.write_guard import unwritten
 from prunekit.plans.contents import Plan
+from prunekit.scorers.second_moments import drawn_rows, on_device, row_count
 
 _ROUNDING = 1e-10
 ROWS = 4096  # places of a layer's output that are fitted where nothing is said

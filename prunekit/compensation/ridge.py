@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from prunekit.compensation.settings import STRENGTHS
+from prunekit.scorers.second_moments import Split, about, added
 
 PROJECTIONS = 64  # random mixtures of a layer's outputs on which strengths are tried
-EXACT = 512  # features up to which products of rows are summed in float64
-
-
-@dataclass(eq=False)
-class Gram:
-    """Sums over rows x of G independent products: x x^T (G, K, K), x (G, K), and how many rows, float64."""
-
-    xx: Tensor | None = None
-    x: Tensor | None = None
-    rows: int = 0
-
-    def add(self, x: Tensor) -> None:
-        """Takes rows (G, R, K) in."""
-        if not x.shape[1]:
-            return
-        x = x.double() if x.shape[2] <= EXACT else x.float()
-        xx, total = (x.transpose(1, 2) @ x).double(), x.sum(1, dtype=torch.float64)
-        self.xx = xx if self.xx is None else self.xx.add_(xx)
-        self.x = total if self.x is None else self.x.add_(total)
-        self.rows += x.shape[1]
-
-
-def added(a: Gram, b: Gram) -> Gram:
-    """The sums over the rows of both."""
-    if a.xx is None or a.x is None or b.xx is None or b.x is None:
-        return a if b.xx is None else b
-    return Gram(a.xx + b.xx, a.x + b.x, a.rows + b.rows)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Sums over the rows that a strength is tried on, and over those that it is judged by."""
-
-    tried: Gram = field(default_factory=Gram)
-    held: Gram = field(default_factory=Gram)
-
-
-def about(gram: Gram, number: int, mean: Tensor) -> Tensor:
-    """(K, K): second moments of product ``number`` about ``mean`` (K,)."""
-    assert gram.xx is not None
-    assert gram.x is not None
-    cross = torch.outer(gram.x[number], mean)
-    return gram.xx[number] - cross - cross.t() + gram.rows * torch.outer(mean, mean)
 
 
 def factor(gram: Tensor, strength: float) -> Tensor:

@@ -12,37 +12,24 @@ or, where the layer has none and a batch norm follows, into its running mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunekit.compensation.ridge import Fit, Split, refitted
-from prunekit.compensation.sampling import drawn_rows, on_device, row_count
+from prunekit.compensation.ridge import Fit, refitted
 from prunekit.compensation.settings import Compensation
 from prunekit.errors import InputError, PlanError
-from prunekit.inputs import Inputs, normalise, sample_named
-from prunekit.modules.observing import Product, as_matrix, observed, rows_of
-from prunekit.modules.soundness import all_finite
+from prunekit.inputs import normalise
+from prunekit.modules.observing import Product, as_matrix
 from prunekit.offloading import in_file
 from prunekit.plans.contents import Plan
-from prunekit.scorers.undisturbed import restore_caches, tensor_caches, untouched
+from prunekit.scorers.second_moments import Reads, swept
 
 DOUBLE = 8  # bytes
-
-
-@dataclass(eq=False)
-class Reads:
-    """What one part of a parameter reads: sums of its rows, one for all calls; ``like`` is a call of it."""
-
-    like: Product
-    split: Split = field(default_factory=Split)
-    mean_of: str | None = None  # the running mean that takes the intercept where there is no bias
-    ends: int = 0  # calls that end in that norm
-    calls: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +57,13 @@ def corrections(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensa
     kept = _kept(plan)
     found: dict[str, Tensor] = {}
     for names in _sweeps(model, kept, how.memory):
-        for reads in _swept(model, names, samples, how):
+        for reads in swept(model, _reads(names), samples, rows=how.rows, seed=how.seed, refuse=PlanError):
             _solve_part(found, model, kept, reads, how)
     return found
+
+
+def _reads(names: Collection[str]) -> Callable[[Product], bool]:
+    return lambda product: product.name in names
 
 
 def _kept(plan: Plan) -> dict[str, Remaining]:
@@ -101,58 +92,6 @@ def _sweeps(model: nn.Module, kept: Mapping[str, Remaining], memory: int) -> Ite
         taken += size
     if names:
         yield names
-
-
-def _swept(model: nn.Module, names: set[str], samples: Sequence[Inputs], how: Compensation) -> list[Reads]:
-    """What every part of the parameters ``names`` reads, over all samples. A quarter of the rows is held out."""
-    weights = dict(model.named_parameters())
-    means = {buffer.data_ptr(): name for name, buffer in model.named_buffers()}
-    found: dict[tuple[Any, ...], Reads] = {}
-    last: list[Any] = []
-    number = 0
-
-    def see(product: Product, output: Tensor) -> None:
-        last.clear()
-        weight = weights[product.name]
-        if product.name not in names or not _lies_in_plan(product, weight) or not output.is_floating_point():
-            return
-        key = (product.name, product.start, product.outputs, product.feature_axis, product.groups)
-        reads = found.setdefault(key, Reads(product))
-        reads.calls += 1
-        features = as_matrix(product, weight).shape[2]
-        most = how.rows or max(4096, 16 * features)
-        taken = drawn_rows(row_count(product, output), -(-most // len(samples)), how.seed + 7919 * number + reads.calls)
-        rows = rows_of(product, weight, taken.to(weight.device))
-        if not all_finite(rows):
-            where = f"calibration sample {number}"
-            raise PlanError(f"what {product.name} reads is not finite", where=where, hint="check the data")
-        if len(samples) >= 4:
-            (reads.split.held if number % 4 == 3 else reads.split.tried).add(rows)
-        else:
-            held = rows.shape[1] // 4
-            reads.split.tried.add(rows[:, : rows.shape[1] - held])
-            reads.split.held.add(rows[:, rows.shape[1] - held :])
-        last[:] = [reads, output]
-
-    def norm(given: Tensor, mean: Tensor) -> None:
-        if last and given is last[1] and mean.data_ptr() in means:
-            reads = last[0]
-            reads.mean_of, reads.ends = means[mean.data_ptr()], reads.ends + 1
-
-    with untouched(model, ()), torch.no_grad():
-        caches = tensor_caches(model)
-        for sample in samples:
-            moved = on_device(sample, model)
-            with sample_named(number), observed(model, after=see, norm=norm):
-                model(*moved.args, **moved.kwargs)
-            restore_caches(caches)
-            number += 1
-    return list(found.values())
-
-
-def _lies_in_plan(product: Product, weight: Tensor) -> bool:
-    """Whether this way of reading a parameter can be refitted: matrices, experts side by side, convolutions."""
-    return weight.ndim != 3 or product.settings is not None or weight.shape[0] == len(as_matrix(product, weight))
 
 
 def _solve_part(

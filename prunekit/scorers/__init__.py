@@ -17,6 +17,7 @@ from prunekit.scorers.lamp import LAMP
 from prunekit.scorers.magnitude import Magnitude
 from prunekit.scorers.needs import BACKWARD, CURVATURE, EXPERTS, FORWARD, LABELLED, WEIGHTS, Needs, Objective
 from prunekit.scorers.obd import OBD
+from prunekit.scorers.obs import OBS
 from prunekit.scorers.product_scores import score_products
 from prunekit.scorers.random import Random
 from prunekit.scorers.reap import REAP
@@ -44,6 +45,7 @@ OWN: Mapping[str, Callable[..., Scorer]] = {
     "magnitude": Magnitude,
     "magnitude_l1": partial(Magnitude, p=1),
     "obd": OBD,
+    "obs": OBS,
     "random": Random,
     "reap": REAP,
     "routed_frequency": RoutedFrequency,
@@ -71,6 +73,7 @@ __all__ = [
     "Magnitude",
     "Needs",
     "OBD",
+    "OBS",
     "OWN",
     "Objective",
     "REAP",

@@ -22,8 +22,10 @@ from prunekit.scorers.contributions import Contributions, added_by_experts
 from prunekit.scorers.curvature import hessian_diagonal
 from prunekit.scorers.feature_statistics import Activations, activations
 from prunekit.scorers.needs import Objective
-from prunekit.scorers.over_ranks import mean_of_numbers, mean_of_tensors, sum_of_contributions
+from prunekit.scorers.over_ranks import mean_of_numbers, mean_of_tensors, sum_of_contributions, sums_of_reads
 from prunekit.scorers.passed_by import damages, influences
+from prunekit.scorers.read_places import asked_within, places_within, read_axes
+from prunekit.scorers.second_moments import Reads, swept
 
 
 class Passing(Protocol):
@@ -75,6 +77,8 @@ class Statistics:
         self._damages: dict[tuple[str, int, frozenset[Passage]], float] = {}
         self._activations: dict[int, Activations] = {}
         self._contributions: dict[tuple[int, str], Contributions] = {}
+        self._groups = tuple(groups)
+        self._reads: dict[tuple[int, str, int], list[Reads]] = {}
         self._experts = [group for group in groups if group.stacks or group.routes]
         self.names = tuple(self._weights if parameters is None else parameters)
         weights = {n: self.weight(n) for n in self.names}
@@ -152,6 +156,31 @@ class Statistics:
         if count not in self._activations:
             self._activations[count] = activations(self._model, self._first(count), self._progress, self._ranks)
         return self._activations[count]
+
+    def second_moments(self, group: Group, limit: int | None = None, memory: int = 4 << 30) -> list[Reads]:
+        """Sums of x x^T and x of what reads the units of ``group``, over the first ``limit`` samples.
+
+        Kept for as many of the groups that will be scored as have room in ``memory`` bytes; the next one begins a
+        sweep of its own. Raises ScorerError without samples, where what is read is not finite, and where the sums of
+        one parameter have no room.
+        """
+        count = self._count(limit)
+        axes = [(count, *place) for place in read_axes(group, self._weights)]
+        if any(key not in self._reads for key in axes):
+            others = [other for other in self._groups if not other.stacks and not other.routes]
+            wanted = places_within(memory, [group, *others], self._weights)
+            first = self._ranks.rank * len(self._samples)
+            samples = [sample.inputs for sample in self._first(count)]
+            found = swept(self._model, asked_within(memory, wanted, self._weights), samples, first=first, of=count)
+            self._reads = {(count, *place): [] for place in wanted}
+            for reads in sums_of_reads(found, self._ranks):
+                self._reads[count, reads.like.name, reads.like.feature_axis].append(reads)
+        return [reads for key in axes for reads in self._reads[key]]
+
+    def has_bias(self, name: str) -> bool:
+        """Whether the module of the weight ``name`` adds a bias to what it gives."""
+        bias = self._weights.get(f"{name.removesuffix('weight')}bias")
+        return bias is not None and bias is not self._weights[name]
 
     def contributions(self, group: Group, limit: int | None = None) -> Contributions:
         """What the experts of ``group`` add to their layer's output, over the first ``limit`` samples.

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunekit.compensation.ridge import Split, refitted
-from prunekit.compensation.sampling import drawn_rows, on_device
+from prunekit.compensation.ridge import refitted
 from prunekit.coupling.groups import Absence
 from prunekit.errors import InputError, PlanError
 from prunekit.graph.tree import of_type
 from prunekit.inputs import Inputs, normalise, sample_named
 from prunekit.modules.absent import MAP, STREAM, Absent
 from prunekit.modules.snapshot import write_into
+from prunekit.scorers.second_moments import Split, drawn_rows, on_device
 from prunekit.scorers.undisturbed import untouched
 
 MAP_SAMPLES = 128  # that are read at most

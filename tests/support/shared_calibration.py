@@ -92,6 +92,7 @@ SCORERS = {
     "wanda": "wanda",
     "saliency": "saliency",
     "activation": "activation",
+    "obs": "obs",
     "six": prunekit.DisturbedTaylor(images=6),
     "two": prunekit.Wanda(images=2),  # which the first rank has both of
 }
