@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -20,15 +20,17 @@ from prunekit.allocation.store import DamageStore
 from prunekit.allocation.surveying import Survey, survey
 from prunekit.compensation.in_order import batched
 from prunekit.compensation.settings import Compensation
+from prunekit.compensation.streamed import cut_places
+from prunekit.compensation.sums import Sums
 from prunekit.errors import InputError, PrunekitError, VerificationError
 from prunekit.inputs import Inputs, sample_named
+from prunekit.modules.moments import on_device
 from prunekit.modules.rollback import standing
 from prunekit.modules.walk import state_tensors
 from prunekit.options.measured import Measured
 from prunekit.plans.contents import Plan
-from prunekit.scorers.second_moments import on_device
 from prunekit.scorers.undisturbed import untouched
-from prunekit.surgery.cutting import Undo, applied, carry_out_plan
+from prunekit.surgery.cutting import Undo, carry_out_plan
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Meter:
 
     Attributes:
         batches: the inputs, joined.
+        fits: what affine maps are fitted on, and a refit that comes after each cut.
+        refit: that refit; one in order is made of whole sets alone, any other of all that is measured.
         bill: what measuring has cost.
     """
 
@@ -58,6 +62,9 @@ class Meter:
     how: Measured
     batches: Sequence[Inputs]
     store: DamageStore
+    fits: Sequence[Inputs] = ()
+    refit: Compensation | None = None
+    sums: Sums | None = None
     bill: Bill = field(default_factory=Bill)
     reuses: bool | None = None  # whether recorded outputs may stand for calls; None as long as it was not tried
     _dense: list[list[Tensor]] = field(default_factory=list)
@@ -65,12 +72,22 @@ class Meter:
     _seen: Survey | None = None
 
     @classmethod
-    def of(cls, model: nn.Module, how: Measured, samples: Sequence[Inputs]) -> Meter:
-        """A meter on ``samples`` of batch size 1, joined where they can be."""
+    def of(
+        cls,
+        model: nn.Module,
+        how: Measured,
+        samples: Sequence[Inputs],
+        refit: Compensation | None = None,
+        fits: Sequence[Inputs] = (),
+        sums: Sums | None = None,
+    ) -> Meter:
+        """A meter on ``samples`` of batch size 1, joined where they can be; ``sums`` are of ``model`` and ``fits``."""
         batches = [on_device(batch, model) for batch in _in_batches(samples, how.batch)]
         told = how.damage if isinstance(how.damage, str) else None
         identity = "" if how.store is None else _identity_of_damages(model, batches, told)
-        return cls(model, how, batches, DamageStore.of(how.store, identity))
+        if sums is None and refit is not None and not refit.in_order:
+            sums = Sums.over(fits, refit, remembers=True)
+        return cls(model, how, batches, DamageStore.of(how.store, identity), fits, refit, sums)
 
     def damages(self, plans: Sequence[Plan], base: Plan | None = None, progress: Progress | None = None) -> list[float]:
         """What each plan damages, in the order of ``plans``; infinite where outputs are not finite.
@@ -78,12 +95,14 @@ class Meter:
         ``base`` is the plan that they are close to: what precedes the first difference is computed once. Every plan is
         one on the original. Raises InputError for a sample that the model cannot be run on.
         """
-        keys = [self.store.key(plan) for plan in plans]
+        refitted = self._refitted_on() if self.sums is not None else ""
+        keys = [self.store.key(plan, refitted) for plan in plans]
         missing = [n for n, key in enumerate(keys) if self._known(key) is None]
         self.bill.recalled += len(plans) - len(missing)
         if missing:
             with self._undisturbed():
                 self._get_ready()
+                self._sweep([*(plans[n] for n in missing), *([] if base is None else [base])])
                 try:
                     self._measure([plans[n] for n in missing], [keys[n] for n in missing], base, progress)
                 except Astray:
@@ -99,34 +118,55 @@ class Meter:
         parts = [self.store.get(f"{key}.{number}") for number in range(len(self.batches))]
         return None if None in parts else _total([part for part in parts if part is not None])
 
-    def whole(self, plan: Plan, refit: Compensation | None, data: Sequence[Inputs] | None) -> float:
-        """What one plan damages with all that is done to it: a compensation, and affine maps fitted on ``data``."""
-        key = self.store.key(plan, (repr(refit) if refit is not None else "") + self._fitted_on(plan, data))
+    def whole(self, plan: Plan) -> float:
+        """What one plan damages with all that is done to it: a refit, and affine maps."""
+        key = self.store.key(plan, self._refitted_on() + self._fitted_on(plan))
         known = self._known(key)
         if known is not None:
             self.bill.recalled += 1
             return known
         with self._undisturbed():
             self._get_ready()
-            undo = Undo([])
-            try:
-                carry_out_plan(self.model, plan, undo, compensate=refit, data=data)
+            self._sweep([plan])
+            with self._cut(plan, self.sums or self.refit, self.fits):
                 for number in range(len(self.batches)):
                     self.store.put(f"{key}.{number}", self._lost(number, self._run(number)))
-            finally:
-                undo()
         self.bill.passes += 1
         self.bill.plans += 1
         self.store.save()
         return self._known(key) or 0.0
 
-    def _fitted_on(self, plan: Plan, data: Sequence[Inputs] | None) -> str:
+    def _refitted_on(self) -> str:
+        """What a damage depends on where layers are refitted: how, and in a file on which samples."""
+        return "" if self.refit is None else f"{self.refit!r}{self._samples_of_fits}"
+
+    def _fitted_on(self, plan: Plan) -> str:
         """What a damage that is kept in a file depends on where maps are fitted: other samples than are measured."""
-        if self.store.file is None or not any(absence.has_map for absence in plan.absences):
+        return self._samples_of_fits if any(absence.has_map for absence in plan.absences) else ""
+
+    @cached_property
+    def _samples_of_fits(self) -> str:
+        if self.store.file is None:
             return ""
         from prunekit.scorers.calibrate import checksum
 
-        return repr([checksum(sample) for sample in data or ()])
+        return repr([checksum(sample) for sample in self.fits])
+
+    def _sweep(self, plans: Sequence[Plan]) -> None:
+        """What refits of ``plans`` need to know of the original, as much as there is room for, in one sweep."""
+        if self.sums is not None:
+            self.sums.fetch(self.model, [place for plan in plans for place in cut_places(plan, self.model)])
+
+    @contextmanager
+    def _cut(
+        self, plan: Plan, refit: Sums | Compensation | None, data: Sequence[Inputs] | None = None
+    ) -> Iterator[None]:
+        undo = Undo([])
+        try:
+            carry_out_plan(self.model, plan, undo, compensate=refit, data=data)
+            yield
+        finally:
+            undo()
 
     def _get_ready(self) -> None:
         """The original's outputs, and what a forward pass consists of."""
@@ -175,7 +215,7 @@ class Meter:
             with self._under(base):
                 self.bill.passes += share * prefix.advance(partial(self._forward, number), tick)
             saved = prefix.saved
-        with applied(self.model, plan):
+        with self._cut(plan, self.sums):
             outputs = self._run(number, prefix if self.reuses else None)
         self.bill.passes += share * (1 - saved)
         return self._lost(number, outputs)
@@ -184,14 +224,14 @@ class Meter:
         """Whether a pass from recorded outputs gives, bit for bit, what a whole pass gives; what that lost is kept."""
         assert self._seen is not None
         prefix, share = Prefix(self._seen, self.how.memory), 1 / len(self.batches)
-        with applied(self.model, plan):
+        with self._cut(plan, self.sums):
             plain = self._run(0)
         self.store.put(f"{key}.0", self._lost(0, plain))
         self.bill.passes += share
         try:
             with self._under(base):
                 self.bill.passes += share * prefix.advance(partial(self._forward, 0), tick)
-            with applied(self.model, plan):
+            with self._cut(plan, self.sums):
                 quick = self._run(0, prefix)
         except (Astray, PrunekitError) as error:  # what modules leave for each other beside their outputs is missing
             logger.info("recorded outputs do not stand for module calls here (%r): every pass is whole", error)
@@ -218,7 +258,7 @@ class Meter:
         if base is None:
             yield
         else:
-            with applied(self.model, base):
+            with self._cut(base, self.sums):
                 yield
 
     def _run(self, number: int, prefix: Prefix | None = None) -> Outputs:

@@ -27,12 +27,12 @@ from prunekit.compensation.ridge import factor, mixtures
 from prunekit.compensation.settings import STRENGTHS, Compensation
 from prunekit.errors import InputError, PlanError
 from prunekit.inputs import Inputs, normalise, sample_named
+from prunekit.modules.moments import drawn_rows, on_device, row_count
 from prunekit.modules.observing import Product, as_matrix, observed, outputs_of, rows_of
 from prunekit.modules.rollback import standing
 from prunekit.modules.soundness import all_finite
 from prunekit.modules.write_guard import unwritten
 from prunekit.plans.contents import Plan
-from prunekit.scorers.second_moments import drawn_rows, on_device, row_count
 
 _ROUNDING = 1e-10
 ROWS = 4096  # places of a layer's output that are fitted where nothing is said

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunekit.compensation.settings import STRENGTHS
-from prunekit.scorers.second_moments import Split, about, added
+from prunekit.modules.moments import Split, about, added
 
 PROJECTIONS = 64  # random mixtures of a layer's outputs on which strengths are tried
 

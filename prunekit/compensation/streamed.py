@@ -12,24 +12,18 @@ or, where the layer has none and a batch norm follows, into its running mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunekit.compensation.ridge import Fit, refitted
-from prunekit.compensation.settings import Compensation
-from prunekit.errors import InputError, PlanError
-from prunekit.inputs import normalise
+from prunekit.compensation.sums import Sums
 from prunekit.modules.observing import Product, as_matrix
 from prunekit.offloading import in_file
 from prunekit.plans.contents import Plan
-from prunekit.scorers.second_moments import Reads, swept
-
-DOUBLE = 8  # bytes
+from prunekit.scorers.read_places import Place
+from prunekit.scorers.second_moments import Reads
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,26 +38,28 @@ class Remaining:
         return torch.arange(size, device=device) if found is None else found.to(device)
 
 
-def corrections(model: nn.Module, plan: Plan, data: Iterable[Any], how: Compensation) -> dict[str, Tensor]:
+def corrections(model: nn.Module, plan: Plan, sums: Sums) -> dict[str, Tensor]:
     """What is added to parameters and running means of the cut model, by name, in their shapes after the cut.
 
-    ``model`` is not cut yet and is left as it was.
-
-    Raises InputError where ``data`` holds nothing, PlanError where a result is not finite.
+    ``model`` is the one that ``sums`` are of: it is not cut yet, and is left as it was. Raises PlanError where a result
+    is not finite.
     """
-    samples = [normalise(item) for item in islice(data, how.samples)]
-    if not samples:
-        raise InputError("there is nothing to compensate with", where="data", hint="pass calibration inputs")
     kept = _kept(plan)
     found: dict[str, Tensor] = {}
-    for names in _sweeps(model, kept, how.memory):
-        for reads in swept(model, _reads(names), samples, rows=how.rows, seed=how.seed, refuse=PlanError):
-            _solve_part(found, model, kept, reads, how)
+    for reads in sums.of(model, cut_places(plan, model)):
+        _solve_part(found, model, kept[reads.like.name], reads, sums)
     return found
 
 
-def _reads(names: Collection[str]) -> Callable[[Product], bool]:
-    return lambda product: product.name in names
+def cut_places(plan: Plan, model: nn.Module) -> list[Place]:
+    """Axes of parameters that ``plan`` cuts and that features may lie along, in the model's order."""
+    kept = _kept(plan)
+    return [
+        (name, axis)
+        for name, weight in model.named_parameters()
+        if name in kept and weight.ndim > 1 and weight.is_floating_point()
+        for axis in sorted(kept[name].by_axis)
+    ]
 
 
 def _kept(plan: Plan) -> dict[str, Remaining]:
@@ -76,34 +72,11 @@ def _kept(plan: Plan) -> dict[str, Remaining]:
     return {name: Remaining(by_axis) for name, by_axis in found.items()}
 
 
-def _sweeps(model: nn.Module, kept: Mapping[str, Remaining], memory: int) -> Iterator[set[str]]:
-    """Parameters that may read cut features, as many at a time as their sums have room in ``memory`` bytes."""
-    names: set[str] = set()
-    taken = 0
-    for name, weight in model.named_parameters():
-        if name not in kept or weight.ndim < 2 or not weight.is_floating_point():
-            continue
-        sides = [weight[0].numel()] if weight.ndim > 3 else list(weight.shape)
-        size = 2 * DOUBLE * max(sides) ** 2 * (weight.shape[0] if weight.ndim == 3 else 1)
-        if names and taken + size > memory:
-            yield names
-            names, taken = set(), 0
-        names.add(name)
-        taken += size
-    if names:
-        yield names
-
-
-def _solve_part(
-    found: dict[str, Tensor], model: nn.Module, kept: Mapping[str, Remaining], reads: Reads, how: Compensation
-) -> None:
+def _solve_part(found: dict[str, Tensor], model: nn.Module, left: Remaining, reads: Reads, sums: Sums) -> None:
     """Solves for one part of a parameter and adds what it gives to ``found``."""
     product = reads.like
     weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     weight = weights[product.name].detach()
-    left = kept[product.name]
-    if product.feature_axis not in left.by_axis:
-        return
     bias_name = f"{product.name.removesuffix('weight')}bias"
     bias = weights.get(bias_name) if bias_name != product.name else None
     bias = (
@@ -118,10 +91,8 @@ def _solve_part(
     for part, (group, first) in enumerate(_parts(product, left, weight)):
         rows = matrix[group]
         here = ((stays >= first) & (stays < first + len(rows))).nonzero().flatten()
-        fit = refitted(
-            reads.split, group, rows[stays[here] - first], features, bias is not None or mean is not None, how.strength
-        )
-        _check(fit, product.name)
+        centred = bias is not None or mean is not None
+        fit = sums.fitted(reads, group, rows, stays[here] - first, features, centred=centred)
         _put(change, product, part, here, fit.change)
         shift[here] += fit.intercept
     if bias is not None:
@@ -170,8 +141,3 @@ def _put(change: Tensor, product: Product, part: int, here: Tensor, found: Tenso
         change[here] += found
     else:
         change[:, here] += found.t()
-
-
-def _check(fit: Fit, name: str) -> None:
-    if not bool(torch.isfinite(fit.change).all()):
-        raise PlanError(f"the refit of {name} is not finite", where=name, hint="check the data, or raise strength")

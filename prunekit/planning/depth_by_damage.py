@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from prunekit.allocation.measuring import Meter
-from prunekit.compensation.settings import Compensation
 from prunekit.coupling.structure import Structure
 from prunekit.inputs import Inputs
 from prunekit.options import Options
@@ -18,7 +17,7 @@ from prunekit.options.measured import Measured
 from prunekit.planning.depth_bounds import caps_of, least_of
 from prunekit.planning.depth_search import Deep, DepthSearch, deep_draft
 from prunekit.planning.dropping import Drop, Dropping
-from prunekit.planning.measured import calibration, measured_inputs
+from prunekit.planning.measured import measured_inputs, other_samples
 from prunekit.planning.mixing import Mixing
 from prunekit.planning.variants import Attainable
 from prunekit.planning.width_drafts import Draft
@@ -48,8 +47,8 @@ def depth_within_target(
         )
     inputs = measured_inputs(model, structure, data, how, seed)
     has_maps = options.cutting.replace is not None
-    fits = map_samples(model, structure, data, None, seed, inputs) if has_maps else None
-    mixing = Mixing(Meter.of(model, how, inputs), None, fits or (), len(inputs))
+    fits = other_samples(model, structure, data, None, seed, inputs) if has_maps else None
+    mixing = Mixing(Meter.of(model, how, inputs, fits=fits or ()), len(inputs))
     asked = options.replaced(replace=None)
     search = DepthSearch.of(model, structure, asked, data=data, progress=progress, maps=has_maps)
     mixing.add("in the order of the criterion", None, lambda _: as_draft(search.settled(baseline), structure))
@@ -84,19 +83,3 @@ def droppable(search: DepthSearch, fits: Sequence[Inputs] | None) -> Dropping:
     alone = [] if any(least_of(choice.groups, options).values()) else search.alone()
     drops = [Drop(unit, plan, None if fits is None else choice.with_map(unit)) for unit, plan in alone]
     return Dropping(drops, choice.cover, most, fits or ())
-
-
-def map_samples(
-    model: nn.Module,
-    structure: Structure,
-    data: Sequence[Any] | None,
-    refit: Compensation | None,
-    seed: int,
-    measured: Sequence[Inputs],
-) -> list[Inputs]:
-    """What affine maps are fitted on: other samples than the ``measured`` ones, where there are any.
-
-    A map looks better than it is on what it was fitted to.
-    """
-    found = calibration(model, structure, data, refit, seed)
-    return found[len(measured) :] or found

@@ -105,7 +105,7 @@ class Dropping:
         self._among(asked, damages, [[damage] for damage in alone], [])
         maps = [drop.mapped for drop in self.drops]
         if any(plan is not None for plan in maps):
-            stand = [[] if plan is None else [meter.whole(plan, None, self.fits)] for plan in maps]
+            stand = [[] if plan is None else [meter.whole(plan)] for plan in maps]
             self._among(asked, damages, [[a, *m] for a, m in zip(alone, stand, strict=True)], maps)
 
     def _among(

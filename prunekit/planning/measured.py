@@ -53,7 +53,6 @@ class Choosing:
     gauge: Gauge
     words: Words | None
     how: Measured
-    refit: Compensation | None
     inputs: Sequence[Inputs]
 
 
@@ -192,7 +191,7 @@ class MeasuredAim:
         plan = self._plan(kept)
         if plan is None:
             return []
-        damage = self.meter.whole(plan, self.asked.refit, self.asked.inputs)
+        damage = self.meter.whole(plan)
         logger.info("%s: damage %.6g", name, damage)
         return [Candidate(name, kept, plan, damage)]
 
@@ -213,9 +212,11 @@ class MeasuredAim:
         bill = self.meter.bill
         inputs = sum(1 for _ in self.asked.inputs)
         each = f", {bill.passes / bill.plans:.2f} a plan" if bill.plans else ""
+        sums = self.meter.sums
+        refits = "" if sums is None else f"; refits read {len(sums.samples)} inputs {sums.sweeps} times"
         lines = [
             f"measured allocation: {len(sites)} sites, {bill.plans} plans measured on {inputs} inputs in "
-            f"{bill.passes:.1f} forward passes{each}; {bill.recalled} recalled"
+            f"{bill.passes:.1f} forward passes{each}; {bill.recalled} recalled{refits}"
         ]
         if solution is not None:
             lines.append(
@@ -256,3 +257,19 @@ def calibration(
     if data is None:
         return generated_for(model, structure.inputs, count, seed)
     return refuse_odd_samples(model, [sample.inputs for sample in samples_for(model, data, structure.inputs, count)])
+
+
+def other_samples(
+    model: nn.Module,
+    structure: Structure,
+    data: Iterable[Any] | None,
+    refit: Compensation | None,
+    seed: int,
+    measured: Sequence[Inputs],
+) -> list[Inputs]:
+    """What affine maps and refits are fitted on: other samples than the ``measured`` ones, where there are any.
+
+    A fit looks better than it is on what it was fitted to.
+    """
+    found = calibration(model, structure, data, refit, seed)
+    return found[len(measured) :] or found

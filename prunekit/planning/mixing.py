@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prunekit.allocation.measuring import Meter
-from prunekit.compensation.settings import Compensation
 from prunekit.errors import NothingToPruneError, PlanError, PrunekitError, SelectionError, VerificationError
-from prunekit.inputs import Inputs
 from prunekit.planning.depth_search import Deep
 from prunekit.plans.contents import Plan
 
@@ -55,17 +53,13 @@ class Mixing:
     """Whole sets within one target, each measured.
 
     Attributes:
-        meter: damage of plans on the original.
-        refit: what is done to the layers that are left, counted in.
-        inputs: what the refit sees, and what maps are fitted on.
+        meter: damage of plans on the original, with all that is done to what is left.
         measured: how many inputs damage is measured on.
         tried: every mix so far.
         refused: why the last one that was none is none.
     """
 
     meter: Meter
-    refit: Compensation | None
-    inputs: Sequence[Inputs]
     measured: int
     tried: list[Mix] = field(default_factory=list)
     refused: PrunekitError | None = None
@@ -90,7 +84,7 @@ class Mixing:
             logger.info("%s: no set, %s", name, error.what)
             self.refused = error
             return False
-        damage = self.meter.whole(made.plan, self.refit, self.inputs)
+        damage = self.meter.whole(made.plan)
         logger.info("%s: damage %.6g", name, damage)
         self.tried.append(Mix(name, deep, made, damage, steps))
         return True

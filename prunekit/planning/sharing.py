@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from prunekit.allocation.measuring import Meter
 from prunekit.compensation.settings import as_compensation
+from prunekit.compensation.sums import Sums
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, SelectionError
 from prunekit.inputs import Inputs
 from prunekit.options import Options
 from prunekit.options.measured import as_measured
 from prunekit.planning.candidates import choose
-from prunekit.planning.depth_by_damage import as_draft, droppable, map_samples
+from prunekit.planning.depth_by_damage import as_draft, droppable
 from prunekit.planning.depth_criteria import for_blocks, for_widths
 from prunekit.planning.depth_search import Deep, DepthSearch
 from prunekit.planning.dropping import Dropping, Proposal, carried
-from prunekit.planning.measured import measured_inputs
+from prunekit.planning.measured import measured_inputs, other_samples
 from prunekit.planning.mixing import Mixing, is_met
 from prunekit.planning.width_drafts import (
     Draft,
@@ -71,15 +72,16 @@ def shared_target(
         )
     inputs = measured_inputs(model, structure, data, how, choice.seed)
     has_maps = depth.cutting.replace is not None
-    fits = map_samples(model, structure, data, refit, choice.seed, inputs) if has_maps else inputs
-    mixing = Mixing(Meter.of(model, how, inputs), refit, fits, len(inputs))
+    fits = other_samples(model, structure, data, refit, choice.seed, inputs) if has_maps or refit else inputs
+    mixing = Mixing(Meter.of(model, how, inputs, refit, fits), len(inputs))
     asked = for_blocks(depth.replaced(replace=None), how.samples)
     try:
         search = DepthSearch.of(model, structure, asked, data=data, progress=progress, maps=has_maps)
     except NothingToPruneError as error:  # then the widths alone meet the target, or say that they cannot
         logger.warning("no block goes: %s", error.what)
         return widths_draft(model, structure, for_widths(widths), data=data, progress=progress, baseline=baseline)
-    shared = _Shared(model, structure, search, widths, data, progress, baseline, fits if has_maps else None)
+    known = (data, progress, baseline, mixing.meter.sums)
+    shared = _Shared(model, structure, search, widths, *known, fits if has_maps else None)
     mixing.one_after_another(search.steps(), shared.ranked)
     mixing.add("depth alone", None, shared.depth_alone)
     dropping = droppable(search, shared.fits) if any(mix.deep for mix in mixing.tried) else None
@@ -111,6 +113,7 @@ class _Shared:
     data: Sequence[Any] | None
     progress: Any
     baseline: Baseline
+    sums: Sums | None
     fits: Sequence[Inputs] | None
 
     def ranked(self, deep: Deep | None) -> Draft:
@@ -124,7 +127,7 @@ class _Shared:
         asked = for_widths(self.widths)
         check_allocation(asked, self.structure)
         known = (self.model, self.structure, self.data, self.progress, self.baseline)
-        return one_draft(*known, None, asked, More(dropping=dropping))
+        return one_draft(*known, None, asked, More(dropping=dropping, sums=self.sums))
 
     def depth_alone(self, deep: Deep | None) -> Draft:
         """The target met without any width."""

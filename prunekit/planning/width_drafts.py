@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunekit.allocation.measuring import Meter
 from prunekit.compensation.settings import as_compensation
+from prunekit.compensation.sums import Sums
 from prunekit.coupling.groups import Frozen, Group
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError
@@ -28,7 +29,7 @@ from prunekit.planning.depth_search import Deep
 from prunekit.planning.dropping import Dropping
 from prunekit.planning.folds import Note
 from prunekit.planning.liked_widths import with_liked_widths
-from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs
+from prunekit.planning.measured import Choosing, MeasuredAim, measured_inputs, other_samples
 from prunekit.planning.on_the_clock import Timing, met_on_the_clock
 from prunekit.planning.scoring import scored_by
 from prunekit.planning.settling import Settled, largest_settled, settled_at
@@ -75,11 +76,13 @@ class Draft:
 class More:
     """What a draft of widths is made with where depth goes too.
 
-    ``wanted`` are units to keep, in the place of a choice; ``dropping`` is told what was measured.
+    ``wanted`` are units to keep, in the place of a choice; ``dropping`` is told what was measured; ``sums`` are what a
+    refit of the same model has swept already.
     """
 
     wanted: Mapping[str, Tensor] | None = None
     dropping: Dropping | None = None
+    sums: Sums | None = None
 
 
 def widths_draft(
@@ -166,11 +169,8 @@ def one_draft(
     else:
         baseline = baseline or Baseline.of(model, structure, options.scope.target, options.cutting.latency)
         gauge = Gauge.of(model, structure, options.scope.target, baseline)
-        if how := as_measured(choice.allocation):
-            samples = measured_inputs(model, structure, data, how, choice.seed)
-            refit = as_compensation(options.cutting.compensate)
-            asked = Choosing(model, structure, scores, gauge, words, how, refit, samples)
-            measured = MeasuredAim(asked, Meter.of(model, how, samples), [], progress, dropping=more.dropping)
+        if as_measured(choice.allocation):
+            measured = _measured_aim(model, structure, scores, gauge, words, data, progress, options, more)
             found, refused = within_target(model, structure, chosen, scores, conditions, measured, words)
             remarks += measured.remarks
         elif more.wanted is not None:
@@ -196,6 +196,28 @@ def one_draft(
     made = replace(made, frozen=(*made.frozen, *refused))
     damage = None if measured is None else measured.damage
     return Draft(made, kept, structure, checked, notes, scorer, None, tuple(remarks), damage, timing)
+
+
+def _measured_aim(
+    model: nn.Module,
+    structure: Structure,
+    scores: Mapping[str, Tensor],
+    gauge: Gauge,
+    words: Words | None,
+    data: Iterable[Any] | None,
+    progress: Any,
+    options: Options,
+    more: More,
+) -> MeasuredAim:
+    how, seed = as_measured(options.choice.allocation), options.choice.seed
+    assert how is not None
+    samples = measured_inputs(model, structure, data, how, seed)
+    refit = as_compensation(options.cutting.compensate)
+    is_swept = refit is not None and not refit.in_order
+    fits = other_samples(model, structure, data, refit, seed, samples) if is_swept else samples
+    meter = Meter.of(model, how, samples, refit, fits, more.sums)
+    asked = Choosing(model, structure, scores, gauge, words, how, samples)
+    return MeasuredAim(asked, meter, [], progress, dropping=more.dropping)
 
 
 def check_allocation(options: Options, structure: Structure) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from prunekit.coupling.groups import Group, Member
 from prunekit.errors import InputError, ScorerError
+from prunekit.modules.moments import about, added
 from prunekit.modules.observing import as_matrix
 from prunekit.scorers.elimination import Reader, eliminated
 from prunekit.scorers.needs import FORWARD, Needs
-from prunekit.scorers.second_moments import Reads, about, added
+from prunekit.scorers.second_moments import Reads
 from prunekit.scorers.statistics import Statistics
 
 

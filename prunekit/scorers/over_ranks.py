@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from prunekit.inputs.per_rank import Alone
+from prunekit.modules.moments import Gram, Split, added
 from prunekit.modules.observing import Product
 from prunekit.scorers.contributions import Contributions
-from prunekit.scorers.second_moments import Gram, Reads, Split, added
+from prunekit.scorers.second_moments import Reads
 
 K = TypeVar("K")
 

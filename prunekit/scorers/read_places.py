@@ -25,7 +25,7 @@ def places_within(memory: int, groups: Iterable[Group], weights: Mapping[str, Te
     taken = 0
     for group in groups:
         more = {place for place in read_axes(group, weights) if place not in found}
-        taken += sum(_at_most(weights[name], axis) for name, axis in more)
+        taken += sum(bytes_of_sums(weights[name], axis) for name, axis in more)
         if found and taken > memory:
             break
         found |= more
@@ -51,7 +51,7 @@ def asked_within(memory: int, wanted: set[Place], weights: Mapping[str, Tensor])
     return asked
 
 
-def _at_most(weight: Tensor, axis: int) -> int:
+def bytes_of_sums(weight: Tensor, axis: int) -> int:
     """Bytes that sums of what ``axis`` of a parameter reads may take, whether it reads or not."""
     experts = weight.shape[0] if weight.ndim == 3 and axis else 1
     return SUMS * experts * (weight.shape[axis] * (weight[0, 0].numel() if weight.ndim > 3 else 1)) ** 2

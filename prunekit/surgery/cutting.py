@@ -7,7 +7,7 @@ import logging
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -29,6 +29,9 @@ from prunekit.surgery.replacements import replacements_for
 from prunekit.surgery.rest import way_back_of_the_rest
 from prunekit.surgery.stale import dead
 from prunekit.surgery.way_back import putter
+
+if TYPE_CHECKING:
+    from prunekit.compensation.sums import Sums
 
 logger = logging.getLogger(__name__)
 
@@ -120,12 +123,13 @@ def carry_out_plan(
     plan: Plan,
     undo: Undo,
     *,
-    compensate: str | Compensation | None = None,
+    compensate: str | Compensation | Sums | None = None,
     data: Iterable[Any] | None = None,
 ) -> None:
     """``apply`` for a caller that has the way back before the first step is made: ``undo`` is told of each.
 
-    Affine maps are fitted where there are data; without, they stay at zero, for weights that are loaded afterwards.
+    ``Sums`` are a refit that has its samples already. Affine maps are fitted where there are data; without, they stay
+    at zero, for weights that are loaded afterwards.
     """
     samples: list[Inputs] | None = None
     if data is not None and any(absence.has_map for absence in plan.absences):
@@ -143,7 +147,7 @@ def carry_out_plan(
     _check_edits(model, plan.edits)
     check_removals(model, plan)
     stood = standing(model, modules)
-    original, added = _seen_before(model, plan, as_compensation(compensate), data)
+    original, added = _seen_before(model, plan, compensate, data)
     replacements = replacements_for(state, plan, original.names if original else (), added)
     old = [tensor for tensor in model.parameters() if id(tensor) in replacements]
     gone = removed_parameters(model, plan)
@@ -172,11 +176,17 @@ def carry_out_plan(
 
 
 def _seen_before(
-    model: nn.Module, plan: Plan, how: Compensation | None, data: Iterable[Any] | None
+    model: nn.Module, plan: Plan, compensate: str | Compensation | Sums | None, data: Iterable[Any] | None
 ) -> tuple[Reference | None, dict[str, Tensor]]:
     """What a compensation needs of the model that is not cut yet: outputs to fit to, or what is added to tensors."""
-    if how is None:
+    if compensate is None:
         return None, {}
+    from prunekit.compensation import streamed, sums  # loading a pruned model refits nothing
+
+    if isinstance(compensate, sums.Sums):
+        return None, streamed.corrections(model, plan, compensate)
+    how = as_compensation(compensate)
+    assert how is not None
     if data is None:
         raise InputError("a compensation needs calibration inputs", where="data", hint="pass data=")
     if how.in_order:
@@ -187,9 +197,7 @@ def _seen_before(
                 hint="apply the removals first, then plan and refit what is left; prunekit.prune does so",
             )
         return reference(model, plan, data, how), {}
-    from prunekit.compensation.streamed import corrections  # loading a pruned model refits nothing
-
-    return None, corrections(model, plan, data, how)
+    return None, streamed.corrections(model, plan, sums.Sums.over(data, how))
 
 
 @contextlib.contextmanager

@@ -25,8 +25,8 @@ from prunekit.errors import InputError, PlanError
 from prunekit.graph.tree import of_type
 from prunekit.inputs import Inputs, normalise, sample_named
 from prunekit.modules.absent import MAP, STREAM, Absent
+from prunekit.modules.moments import Split, drawn_rows, on_device
 from prunekit.modules.snapshot import write_into
-from prunekit.scorers.second_moments import Split, drawn_rows, on_device
 from prunekit.scorers.undisturbed import untouched
 
 MAP_SAMPLES = 128  # that are read at most

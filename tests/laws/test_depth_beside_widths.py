@@ -102,7 +102,7 @@ def test_what_precedes_what_goes_is_not_computed_again():
     assert meter.reuses
     assert meter.bill.passes < len(plans) + 2  # one is measured twice, and the original
     whole = Meter.of(model, how, inputs)
-    assert found == [whole.whole(plan, None, None) for plan in plans]
+    assert found == [whole.whole(plan) for plan in plans]
     assert len(set(found)) == len(plans)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 

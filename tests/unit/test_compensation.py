@@ -14,7 +14,7 @@ from prunekit.compensation import in_order
 from prunekit.compensation.ridge import refitted
 from prunekit.compensation.settings import STRENGTHS, Compensation
 from prunekit.errors import InputError
-from prunekit.scorers.second_moments import Split
+from prunekit.modules.moments import Split
 
 DATA = [x.unsqueeze(0) for x in torch.randn(96, 3, 16, 16, generator=torch.Generator().manual_seed(1))]
 HELD_OUT = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(2))

@@ -15,6 +15,7 @@ import prunekit
 from prunekit.allocation.measuring import Meter
 from prunekit.allocation.store import DamageStore
 from prunekit.allocation.surveying import survey
+from prunekit.compensation.settings import Compensation
 from prunekit.errors import InputError, ScorerError
 from prunekit.inputs import normalise
 from prunekit.plans.contents import Plan
@@ -202,7 +203,7 @@ def test_what_modules_leave_beside_their_outputs_is_not_lost(short):
     meter = Meter.of(model, prunekit.Measured(damage="mse"), [normalise(X)])
     damages = meter.damages(plans)
     assert meter.reuses is False
-    whole = [meter.whole(plan, None, None) for plan in plans]
+    whole = [meter.whole(plan) for plan in plans]
     assert meter.bill.plans == len(plans)  # known already
     assert damages == whole
     assert all(damage > 0 for damage in damages)
@@ -249,3 +250,60 @@ def test_two_that_write_to_one_file_keep_each_others_damages(tmp_path):
     two.put("two", (0.25, 1.0))
     two.save()
     assert [DamageStore.of(file, "").get(key) for key in ("one", "two")] == [(0.5, 1.0), (0.25, 1.0)]
+
+
+FITS = [normalise(x) for x in torch.randn(24, 6, generator=torch.Generator().manual_seed(5)).split(1)]
+
+
+def by_hand(model, plan, how, samples):
+    """The mean squared error of the model that is really cut and refitted, relative to the square of the outputs."""
+    with torch.no_grad():
+        whole = model(samples)
+        undo = prunekit.apply(model, plan, compensate=how, data=[x.args[0] for x in FITS])
+        now = model(samples)
+    undo()
+    return float((now - whole).square().sum() / whole.square().sum())
+
+
+@pytest.mark.parametrize("memory", [4 << 30, 1], ids=["one sweep", "a sweep a width"])
+def test_with_a_refit_every_plan_is_measured_as_it_is_refitted(memory):
+    model = Uneven()
+    with torch.no_grad():  # so that what goes is missed, and a refit helps
+        model.idle.weight[16:] = model.idle.weight[:16] + 0.1
+        model.out.weight[:, 16:] = 1.0
+    how = Compensation(strength=1e-3, memory=memory)
+    ratios = ({"idle.weight:0": 0.5}, {"busy.weight:0": 0.25}, {"idle.weight:0": 0.25, "busy.weight:0": 0.5})
+    plans = [prunekit.plan(model, X, ratio=ratio, scorer="magnitude") for ratio in ratios]
+    before = snapshot(model)
+    meter = Meter.of(model, prunekit.Measured(damage="mse"), [normalise(X)], how, FITS)
+    assert meter.damages(plans) == pytest.approx([by_hand(model, plan, how, X) for plan in plans], rel=1e-5)
+    near = Meter.of(model, prunekit.Measured(damage="mse"), [normalise(X)], how, FITS)
+    assert near.damages(plans, plans[2]) == pytest.approx(meter.damages(plans), rel=1e-6)
+    assert meter.damages(plans) == [meter.whole(plan) for plan in plans]
+    plain = Meter.of(model, prunekit.Measured(damage="mse"), [normalise(X)])
+    assert all(now < was for now, was in zip(meter.damages(plans), plain.damages(plans), strict=True))
+    assert (meter.sums.sweeps == 1) is (memory > 1)
+    assert not differences(before, snapshot(model))
+
+
+def test_a_refit_sees_all_samples_and_none_that_damage_is_measured_on_and_they_are_swept_once():
+    model = Uneven()
+    data = list(torch.randn(40, 6, generator=torch.Generator().manual_seed(3)).split(1))
+    result = cut(model, data=data, compensate="ridge", allocation=prunekit.Measured(samples=8))
+    assert "refits read 32 inputs 1 times" in "\n".join(result.report.notes)
+
+
+def test_damages_of_a_refit_are_not_those_without_and_depend_on_what_it_sees(tmp_path):
+    how = prunekit.Measured(store=tmp_path / "damages.json")
+    model = Uneven()
+    plan = prunekit.plan(model, X, ratio={"busy.weight:0": 0.5}, scorer="magnitude")
+    meters = [
+        Meter.of(model, how, [normalise(X)]),
+        Meter.of(model, how, [normalise(X)], Compensation(), FITS),
+        Meter.of(model, how, [normalise(X)], Compensation(), FITS[:12]),
+    ]
+    assert len({meter.damages([plan])[0] for meter in meters}) == 3
+    assert [meter.bill.recalled for meter in meters] == [0, 0, 0]
+    again = Meter.of(model, how, [normalise(X)], Compensation(), FITS)
+    assert again.damages([plan]) == meters[1].damages([plan])
+    assert again.bill.plans == 0
