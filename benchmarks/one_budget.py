@@ -30,7 +30,8 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -93,8 +94,9 @@ Line = dict[str, Any]
 class Bench:
     """A model with its data and its judge, cut again and again."""
 
-    def __init__(self, name: str, samples: int, store: Path, quantity: str) -> None:
+    def __init__(self, name: str, samples: int, store: Path, quantity: str, scorer: str | None = None) -> None:
         self.name = name
+        self.scorer = scorer or CRITERION[name]
         self.quantity = quantity
         self.model, self.data, self.judge = self._parts(name)
         self.structure = prunekit.trace(self.model, self.data[0])
@@ -120,7 +122,7 @@ class Bench:
 
     def plan(self, way: str, share: float, refit: Compensation | None) -> tuple[prunekit.Plan, list[str]]:
         """The plan of a way that draws nothing, and what it says of itself; what is measured is measured refitted."""
-        asked: dict[str, Any] = {"target": self.target(share), "scorer": CRITERION[self.name], "verify": "shapes"}
+        asked: dict[str, Any] = {"target": self.target(share), "scorer": self.scorer, "verify": "shapes"}
         if way == "width, ranked":
             asked |= {"roles": self.widths, "ranking": "global"}
         elif way == "depth":
@@ -156,19 +158,25 @@ class Bench:
         return plan, [f"{part:.0%} of what goes was asked of depth"]
 
 
-def lines_of(bench: Bench, seeds: int, known: list[Line]) -> Iterator[Line]:
+def lines_of(
+    bench: Bench, seeds: int, known: list[Line], shares: Sequence[float], ways: Sequence[str]
+) -> Iterator[Line]:
     """Every way and share, as cut and refitted, but for what is known."""
 
     def is_known(told: Line) -> bool:
-        return any(told.items() <= line.items() for line in known)
+        return any(told.items() <= line.items() and told.get("scorer") == line.get("scorer") for line in known)
 
     if not known:
         figure = bench.judge(copy.deepcopy(bench.model))
         yield {"model": bench.name, "way": "original", "step": "cut", "share": 1.0, "seed": 0, "figure": figure}
-    for share in SHARES[bench.name]:
-        for way, seed in [*((way, 0) for way in WAYS), *((CHANCE, seed) for seed in range(seeds))]:
+    for share in shares:
+        for way, seed in product(ways, range(seeds)):
+            if seed and way != CHANCE:
+                continue
             for step, refit in (("cut", None), ("ridge", REFIT)):
                 told: Line = {"model": bench.name, "way": way, "share": share, "seed": seed}
+                if bench.scorer != CRITERION[bench.name]:
+                    told["scorer"] = bench.scorer
                 if bench.quantity != QUANTITY.get(bench.name, USUAL):
                     told["quantity"] = bench.quantity
                 if is_known({**told, "step": step}) or is_known({**told, "step": "refused"}):
@@ -269,6 +277,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of what is drawn")
     parser.add_argument("--samples", type=int, default=16, help="that damage is measured on")
     parser.add_argument("--quantity", choices=("params", "macs", "latency"), help="other than the model's usual one")
+    parser.add_argument("--scorer", help="the criterion of widths, other than the model's usual one")
+    parser.add_argument("--shares", type=float, nargs="+", help="left of the quantity, other than the usual ones")
+    parser.add_argument("--ways", nargs="+", choices=(*WAYS, CHANCE), help="that are taken, by default all")
     parser.add_argument("--out", type=Path, default=Path("out/one-budget.json"))
     parser.add_argument("--report", type=Path, help="show a finished run and stop")
     parser.add_argument("--page", type=Path, help="write the table between the marks of this page, too")
@@ -282,8 +293,10 @@ def main() -> None:
         if options.model is None:
             parser.error("which model?")
         store = Path("out/one_budget") / f"{options.model}.json"
-        bench = Bench(options.model, options.samples, store, options.quantity or QUANTITY.get(options.model, USUAL))
-        for line in lines_of(bench, options.seeds, list(lines)):
+        quantity = options.quantity or QUANTITY.get(options.model, USUAL)
+        bench = Bench(options.model, options.samples, store, quantity, options.scorer)
+        asked = (options.shares or SHARES[options.model], options.ways or (*WAYS, CHANCE))
+        for line in lines_of(bench, options.seeds, list(lines), *asked):
             lines.append(line)
             sys.stderr.write(json.dumps({k: v for k, v in line.items() if k != "notes"}) + "\n")
             options.out.parent.mkdir(parents=True, exist_ok=True)
