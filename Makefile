@@ -11,7 +11,7 @@ help:
 	@echo "make demo   slim the bundled model by half with the whole slimsam recipe (under 5 minutes on 2 cores)"
 	@echo "make check  lint, format, types, import contracts"
 	@echo "make test   check, then the tests"
-	@echo "make sweep  the tests of models of which make test has others of their kind"
+	@echo "make sweep  slow tests: models of which make test has others, the runner of make zoo"
 	@echo "make laws   the laws over thousands of random networks, for a nightly run"
 	@echo "make faults faults, damaged files, odd arguments and kills: one line a section (FAULTS=large for docs/reliability.json)"
 	@echo "make same   plans, weights and reports of this tree against those of a commit (make same BASE=06fa1a4)"

@@ -1,4 +1,4 @@
-"""Of a list of models, those that only ``make sweep`` goes through: the suite has others of their kind."""
+"""What only ``make sweep`` goes through: of a list of models those of which the suite has others of their kind."""
 
 import pytest
 

@@ -57,6 +57,7 @@ def test_a_diff_is_two_files_at_most_and_a_test_and_applies_by_itself(tree, kind
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.sweep  # two runs of pytest in a copy of the repository
 def test_what_each_diff_promises_holds_with_it_and_not_without(tree):
     for diff in DIFFS.values():
         assert applied(tree, diff).returncode == 0

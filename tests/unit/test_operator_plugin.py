@@ -71,7 +71,11 @@ structure = eval(f"prunekit.trace(model, x, {said})")
 
 
 @pytest.mark.parametrize(
-    ("found", "script"), [(installed, WITH), (put_down, WITHOUT)], ids=["installed", "not installed"]
+    ("found", "script"),
+    [
+        pytest.param(installed, WITH, id="installed"),
+        pytest.param(put_down, WITHOUT, id="not installed", marks=pytest.mark.sweep),
+    ],
 )
 def test_a_model_with_an_operator_of_its_own(tmp_path, found, script):
     paths = [str(found(tmp_path)), os.environ.get("PYTHONPATH", "")]

@@ -66,6 +66,7 @@ def run(path):
     return json.loads(out.read_text()), out
 
 
+@pytest.mark.sweep
 def test_every_row_ends_by_its_own_doing(run):
     rows = {name: record["prunekit"] for name, record in run[0]["rows"].items()}
     assert {name: r["status"] for name, r in rows.items()} == {
@@ -83,6 +84,7 @@ def test_every_row_ends_by_its_own_doing(run):
     assert 0 < rows["ok"]["seconds"] < rows["ok"]["cpu_seconds"]
 
 
+@pytest.mark.sweep
 def test_the_report_names_counts_versions_and_reasons(run):
     told, out = run
     assert told["summary"]["status"] == {"ok": 1, "refused": 1, "failed": 2}
@@ -96,6 +98,7 @@ def test_the_report_names_counts_versions_and_reasons(run):
     assert "- old: broken in its library" in page
 
 
+@pytest.mark.sweep
 def test_resume_runs_only_what_is_missing(path, run, monkeypatch):
     rows = [r for r in read_rows(path) if r.name in KINDS]
     done = {name: record for name, record in run[0]["rows"].items() if name != "ok"}
@@ -104,6 +107,7 @@ def test_resume_runs_only_what_is_missing(path, run, monkeypatch):
     assert again["ok"]["prunekit"]["status"] == "ok"
 
 
+@pytest.mark.sweep
 def test_a_loop_and_a_flood_are_ended(path):
     found = run_row("prunekit", path, "loop", Limits(cpu=5))
     assert found == {"status": "failed", "stage": "baseline", "error": "passed 5 CPU seconds"}

@@ -125,7 +125,7 @@ END_TO_END = ["from scratch", "Taylor, one step", "step 1: output only", "local"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", but_for_sweeps(END_TO_END, {"Taylor, one step", "global, max"}))
+@pytest.mark.parametrize("row", but_for_sweeps(END_TO_END, {"Taylor, one step", "global, max", "local"}))
 def test_rows_run_on_the_bundled_model(row, tmp_path, capsys):
     line = dict(ROWS)[row].replace("$SAM", "sam:nano")
     tiny = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]

@@ -109,7 +109,7 @@ MODELS = {
     "torchvision Swin": (lambda: SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], num_classes=10), 64),
 }
 WITHOUT_EMBEDDING = {"timm DINOv2"}  # the embedding is what it returns
-SWEPT = {"timm DINOv2", "timm Swin v2", "timm TinyViT", "timm Hiera", "HF ViT", "HF DINOv2", "HF SAM"}
+SWEPT = {"timm DINOv2", "timm Swin v2", "timm TinyViT", "timm Hiera", "HF ViT", "HF DINOv2", "HF SAM", "HF SAM 2"}
 BOUND = {"timm Swin v2", "torchvision Swin"}  # heads share out the embedding among them
 
 
