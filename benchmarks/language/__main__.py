@@ -151,7 +151,7 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if named.startswith(PREFIX):
             cut_by_torch_pruning(made, named.removeprefix(PREFIX), float(level), data[:CALIBRATION], int(seed))
         elif named in deep.ROWS:
-            windows, kept = data[:CALIBRATION], given.damages
+            windows, kept = data if refit != "none" else data[:CALIBRATION], given.damages
             notes = deep.cut_deep(made, named, float(level), windows, refit=refit, seed=int(seed), store=kept)
         elif refit == "distil":
             seen = tokenizer_of(model).batch_decode([window["input_ids"][0] for window in handbook[:-JUDGED]])

@@ -21,13 +21,17 @@ def cut_deep(
     """Cuts ``model`` until ``level`` of all parameters is gone.
 
     ``depth``: blocks by the damage of their absence, measured again after each. ``mixed``: blocks and hidden units, the
-    number of blocks by measurement, the units by Wanda; its rows read each other's damages in ``store``. Returns what
-    the report notes.
+    number of blocks by measurement, the units by Wanda, or by OBS where a refit follows; its rows read each other's
+    damages in ``store``. Returns what the report notes.
     """
     asked: dict[str, Any] = {"data": list(data), "target": f"params<={100 - 100 * level:g}%", "verify": "shapes"}
     if name == "mixed":
         how = prunekit.Measured(samples=SAMPLES, widths=(0.75, 0.5), sets=2, rounds=0, store=store)
-        asked |= {"roles": ["depth.block", "mlp.hidden"], "scorer": "wanda", "allocation": how}
+        asked |= {
+            "roles": ["depth.block", "mlp.hidden"],
+            "scorer": "wanda" if refit == "none" else "obs",
+            "allocation": how,
+        }
         asked["compensate"] = None if refit == "none" else refit
     else:
         asked |= {"roles": ["depth.block"]}
