@@ -26,7 +26,7 @@ def cut_deep(
     """
     asked: dict[str, Any] = {"data": list(data), "target": f"params<={100 - 100 * level:g}%", "verify": "shapes"}
     if name == "mixed":
-        how = prunekit.Measured(samples=SAMPLES, widths=(0.75, 0.5), sets=2, rounds=0, store=store)
+        how = prunekit.Measured(samples=SAMPLES, widths=(0.875, 0.75, 0.625, 0.5), sets=2, rounds=0, store=store)
         asked |= {
             "roles": ["depth.block", "mlp.hidden"],
             "scorer": "wanda" if refit == "none" else "obs",
