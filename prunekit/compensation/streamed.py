@@ -22,7 +22,7 @@ from prunekit.compensation.sums import Sums
 from prunekit.modules.observing import Product, as_matrix
 from prunekit.offloading import in_file
 from prunekit.plans.contents import Plan
-from prunekit.scorers.read_places import Place
+from prunekit.scorers.read_places import Place, may_read
 from prunekit.scorers.second_moments import Reads
 
 
@@ -57,8 +57,9 @@ def cut_places(plan: Plan, model: nn.Module) -> list[Place]:
     return [
         (name, axis)
         for name, weight in model.named_parameters()
-        if name in kept and weight.ndim > 1 and weight.is_floating_point()
+        if name in kept
         for axis in sorted(kept[name].by_axis)
+        if may_read(weight, axis)
     ]
 
 

@@ -107,9 +107,9 @@ class Sums:
 
     def _sweep(self, model: nn.Module, places: Sequence[Place]) -> None:
         weights = dict(model.named_parameters())
-        size = sum(bytes_of_sums(weights[name], axis) for name, axis in [*self._reads, *places])
-        if size > self.how.memory:
-            self._reads.clear()
+        kept = [place for place, reads in self._reads.items() if reads]  # what reads nothing takes nothing
+        if sum(bytes_of_sums(weights[name], axis) for name, axis in [*kept, *places]) > self.how.memory:
+            self._reads = {place: reads for place, reads in self._reads.items() if not reads}
         found: dict[Place, list[Reads]] = {place: [] for place in places}
         how = self.how
         for reads in swept(model, _at_places(found), self.samples, rows=how.rows, seed=how.seed, refuse=PlanError):

@@ -15,8 +15,13 @@ SUMS = 16  # bytes of an element: what is tried and what is held out, float64
 
 
 def read_axes(group: Group, weights: Mapping[str, Tensor]) -> list[Place]:
-    """Axes of parameters with a row for each output that units of ``group`` lie along."""
-    return [(m.tensor, m.axis) for m in group.parameters if weights[m.tensor].ndim > 1]
+    """Axes of parameters that units of ``group`` lie along, and that features may."""
+    return [(m.tensor, m.axis) for m in group.parameters if may_read(weights[m.tensor], m.axis)]
+
+
+def may_read(weight: Tensor, axis: int) -> bool:
+    """Whether features may lie along ``axis``: of kernels and of experts side by side not along the first."""
+    return weight.ndim > 1 and weight.is_floating_point() and (weight.ndim == 2 or axis > 0)
 
 
 def places_within(memory: int, groups: Iterable[Group], weights: Mapping[str, Tensor]) -> set[Place]:
@@ -53,5 +58,5 @@ def asked_within(memory: int, wanted: set[Place], weights: Mapping[str, Tensor])
 
 def bytes_of_sums(weight: Tensor, axis: int) -> int:
     """Bytes that sums of what ``axis`` of a parameter reads may take, whether it reads or not."""
-    experts = weight.shape[0] if weight.ndim == 3 and axis else 1
+    experts = weight.shape[0] if weight.ndim == 3 else 1
     return SUMS * experts * (weight.shape[axis] * (weight[0, 0].numel() if weight.ndim > 3 else 1)) ** 2

@@ -13,6 +13,8 @@ import prunekit
 from prunekit.compensation import in_order
 from prunekit.compensation.ridge import refitted
 from prunekit.compensation.settings import STRENGTHS, Compensation
+from prunekit.compensation.streamed import corrections, cut_places
+from prunekit.compensation.sums import Sums
 from prunekit.errors import InputError
 from prunekit.modules.moments import Split
 
@@ -291,3 +293,14 @@ def test_what_cannot_be_done_is_refused_before_anything_changes(how, data, says)
 def test_settings_that_cannot_be_solved_are_refused(given):
     with pytest.raises(InputError, match="cannot be solved"):
         Compensation(**given)
+
+
+def test_kernels_are_swept_together_as_far_as_what_they_read_has_room():
+    model = seeded(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3, groups=64), nn.ReLU(), nn.Conv2d(64, 8, 1))
+    plan = prunekit.plan(model, DATA[0], ratio=0.5, scorer="magnitude")
+    assert cut_places(plan, model) == [("3.weight", 1)]
+    how = Compensation(memory=16 * 64**2)  # what the last layer reads; the outputs of the second are no features
+    sums = Sums.over(DATA, how)
+    for _ in range(2):
+        assert corrections(model, plan, sums).keys() == {"3.weight", "3.bias"}
+    assert sums.sweeps == 1
