@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from prunekit.allocation.measuring import Meter
 from prunekit.compensation.settings import as_compensation
-from prunekit.compensation.sums import Sums
 from prunekit.coupling.structure import Structure
 from prunekit.errors import InputError, NothingToPruneError, SelectionError
 from prunekit.inputs import Inputs
@@ -25,6 +24,7 @@ from prunekit.planning.depth_search import Deep, DepthSearch
 from prunekit.planning.dropping import Dropping, Proposal, carried
 from prunekit.planning.measured import measured_inputs, other_samples
 from prunekit.planning.mixing import Mixing, is_met
+from prunekit.planning.scoring import scored_by
 from prunekit.planning.width_drafts import (
     Draft,
     More,
@@ -36,7 +36,6 @@ from prunekit.planning.width_drafts import (
 )
 from prunekit.plans.composition import compose
 from prunekit.quantities.gauge import Baseline, Gauge
-from prunekit.registry import criterion
 from prunekit.scorers import Scored
 from prunekit.surgery.cutting import applied
 
@@ -80,7 +79,7 @@ def shared_target(
     except NothingToPruneError as error:  # then the widths alone meet the target, or say that they cannot
         logger.warning("no block goes: %s", error.what)
         return widths_draft(model, structure, for_widths(widths), data=data, progress=progress, baseline=baseline)
-    known = (data, progress, baseline, mixing.meter.sums)
+    known = (data, progress, baseline, mixing.meter)
     shared = _Shared(model, structure, search, widths, *known, fits if has_maps else None)
     mixing.one_after_another(search.steps(), shared.ranked)
     mixing.add("depth alone", None, shared.depth_alone)
@@ -102,9 +101,12 @@ def shared_target(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Shared:
-    """Whole plans within one target over depth and widths, in the ways in which they are made."""
+    """Whole plans within one target over depth and widths, in the ways in which they are made.
+
+    Widths are scored once, in the original: what goes of depth takes units along, and changes no score of the others.
+    """
 
     model: nn.Module
     structure: Structure
@@ -113,8 +115,17 @@ class _Shared:
     data: Sequence[Any] | None
     progress: Any
     baseline: Baseline
-    sums: Sums | None
+    meter: Meter
     fits: Sequence[Inputs] | None
+
+    @cached_property
+    def scored(self) -> Scored:
+        """Every width that may go, by the criterion that was asked for."""
+        asked, model = for_widths(self.widths), self.model
+        groups = choose(self.structure, asked.scope)
+        given = asked.choice.scorer, model, self.structure, groups, self.data, asked.choice.seed, self.progress
+        scorer, scores = scored_by(*given)
+        return Scored(scores, scorer)
 
     def ranked(self, deep: Deep | None) -> Draft:
         """Widths by their scores, after ``deep``."""
@@ -124,10 +135,12 @@ class _Shared:
         """Widths by what each damages, after ``deep``; ``dropping`` is told what was measured."""
         if deep is not None:
             return self._after(deep, self.widths)
-        asked = for_widths(self.widths)
+        asked = for_widths(self.widths).replaced(scorer=self.scored)
         check_allocation(asked, self.structure)
         known = (self.model, self.structure, self.data, self.progress, self.baseline)
-        return one_draft(*known, None, asked, More(dropping=dropping, sums=self.sums))
+        return self._told(
+            one_draft(*known, None, asked, More(dropping=dropping, fits=self.meter.fits, sums=self.meter.sums))
+        )
 
     def depth_alone(self, deep: Deep | None) -> Draft:
         """The target met without any width."""
@@ -147,19 +160,31 @@ class _Shared:
             left = traced_again(self.model, self.structure)
             kept, scores = carried(left, self.structure, deep.plan, proposal.kept, known)
             if all(group.name in scores for group in choose(left, self.widths.scope)):
-                scorer = criterion(for_widths(self.widths).choice.scorer)
-                asked = for_widths(self.widths).replaced(allocation="ranked", scorer=Scored(scores, scorer))
-                made = one_draft(self.model, left, None, self.progress, self.baseline, None, asked, More(wanted=kept))
-                made = replace(made, scorer=scorer)
+                asked = for_widths(self.widths).replaced(allocation="ranked", scorer=Scored(scores, self.scored.scorer))
+                known_here = (self.model, left, None, self.progress, self.baseline)
+                made = self._told(one_draft(*known_here, None, asked, More(wanted=kept)))
                 return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)
         return None
+
+    def _told(self, made: Draft) -> Draft:
+        """With the criterion that the scores came from."""
+        assert self.scored.scorer is not None
+        return replace(made, scorer=self.scored.scorer) if isinstance(made.scorer, Scored) else made
 
     def _after(self, deep: Deep | None, asked: Options) -> Draft:
         given: Any = {"data": self.data, "progress": self.progress, "baseline": self.baseline}
         if deep is None:
-            return widths_draft(self.model, self.structure, for_widths(asked), **given)
+            scored = for_widths(asked).replaced(scorer=self.scored)
+            return self._told(widths_draft(self.model, self.structure, scored, **given))
+
+        def known(left: Structure) -> Scored | None:
+            (scores,) = carried(left, self.structure, deep.plan, self.scored.scores)
+            found = all(group.name in scores for group in choose(left, for_widths(asked).scope))
+            return Scored(scores, self.scored.scorer) if found else None
+
         try:
-            return widths_after(self.model, self.structure, deep, asked, fits=self.fits, **given)
+            fits = self.fits
+            return self._told(widths_after(self.model, self.structure, deep, asked, fits=fits, known=known, **given))
         except InputError as error:
             return self._without_widths(deep, error)
 

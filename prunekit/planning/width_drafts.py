@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -76,12 +76,13 @@ class Draft:
 class More:
     """What a draft of widths is made with where depth goes too.
 
-    ``wanted`` are units to keep, in the place of a choice; ``dropping`` is told what was measured; ``sums`` are what a
-    refit of the same model has swept already.
+    ``wanted`` are units to keep, in the place of a choice; ``dropping`` is told what was measured; ``fits`` are
+    what maps and a refit are fitted on, ``sums`` what has been swept of them already.
     """
 
     wanted: Mapping[str, Tensor] | None = None
     dropping: Dropping | None = None
+    fits: Sequence[Inputs] | None = None
     sums: Sums | None = None
 
 
@@ -121,14 +122,17 @@ def widths_after(
     progress: Any,
     baseline: Baseline | None = None,
     fits: Sequence[Inputs] | None = None,
+    known: Callable[[Structure], Scorer | None] | None = None,
 ) -> Draft:
     """``deep``, and then widths of what it leaves: the model is without these blocks while they are chosen.
 
-    ``fits`` are what affine maps in their place are fitted on.
+    ``fits`` are what affine maps in their place are fitted on; ``known`` are scores of what is left, where there are.
     """
     with applied(model, deep.plan, fits):
-        left = traced_again(model, structure)
-        made = widths_draft(model, left, for_widths(options), data=data, progress=progress, baseline=baseline)
+        left, asked = traced_again(model, structure), for_widths(options)
+        scores = None if known is None else known(left)
+        asked = asked if scores is None else asked.replaced(scorer=scores)
+        made = widths_draft(model, left, asked, data=data, progress=progress, baseline=baseline)
     return replace(made, plan=compose(deep.plan, made.plan), certificate=deep.certificate)
 
 
@@ -213,8 +217,10 @@ def _measured_aim(
     assert how is not None
     samples = measured_inputs(model, structure, data, how, seed)
     refit = as_compensation(options.cutting.compensate)
-    is_swept = refit is not None and not refit.in_order
-    fits = other_samples(model, structure, data, refit, seed, samples) if is_swept else samples
+    fits = more.fits
+    if fits is None:
+        is_swept = refit is not None and not refit.in_order
+        fits = other_samples(model, structure, data, refit, seed, samples) if is_swept else samples
     meter = Meter.of(model, how, samples, refit, fits, more.sums)
     asked = Choosing(model, structure, scores, gauge, words, how, samples)
     return MeasuredAim(asked, meter, [], progress, dropping=more.dropping)

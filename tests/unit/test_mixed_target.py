@@ -147,3 +147,25 @@ def test_a_second_call_over_both_measures_no_width_or_block_again(tmp_path):
     first, second = plans_measured(), plans_measured()
     assert first > 6
     assert second == 0
+
+
+class Counted:
+    """Magnitude, and how often it was asked about each group."""
+
+    def __init__(self):
+        self.asked = []
+
+    def score(self, group, statistics):
+        self.asked.append(group.name)
+        return prunekit.Magnitude().score(group, statistics)
+
+
+@pytest.mark.parametrize("refit", [None, "ridge"])
+def test_widths_are_scored_once_however_many_sets_are_tried(refit):
+    scorer = Counted()
+    made = pruned(idle_blocks(Net(), (1, 4)), scorer=scorer, compensate=refit)
+    told = [note for note in made.report.notes if "depth and widths within one target" in note]
+    assert "damage by units of depth gone: 0 " in told[0]
+    assert "measured widths alone" in told[0]
+    assert sorted(scorer.asked) == sorted(set(scorer.asked))
+    assert made.report.scorer == repr(scorer)
