@@ -37,6 +37,7 @@ OURS: Mapping[str, Callable[[int], Scorer]] = {
     "taylor": lambda seed: prunekit.Taylor(loss),
     "fisher": lambda seed: prunekit.Fisher(loss),
     "obd": lambda seed: prunekit.OBD(loss),
+    "obs": lambda seed: prunekit.OBS(),
     "disturbed_taylor": lambda seed: prunekit.DisturbedTaylor(),
 }
 

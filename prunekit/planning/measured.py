@@ -250,10 +250,18 @@ def measured_inputs(
 
 
 def calibration(
-    model: nn.Module, structure: Structure, data: Iterable[Any] | None, refit: Compensation | None, seed: int
+    model: nn.Module,
+    structure: Structure,
+    data: Iterable[Any] | None,
+    refit: Compensation | None,
+    seed: int,
+    more: int = 0,
 ) -> list[Inputs]:
-    """The samples that a refit sees, and affine maps are fitted on: the first of ``data``, or generated ones."""
-    count = refit.samples if refit is not None else MAP_SAMPLES
+    """The samples that a refit sees, and affine maps are fitted on: the first of ``data``, or generated ones.
+
+    ``more`` are so many beyond what is asked for.
+    """
+    count = more + (refit.samples if refit is not None else MAP_SAMPLES)
     if data is None:
         return generated_for(model, structure.inputs, count, seed)
     return refuse_odd_samples(model, [sample.inputs for sample in samples_for(model, data, structure.inputs, count)])
@@ -271,5 +279,5 @@ def other_samples(
 
     A fit looks better than it is on what it was fitted to.
     """
-    found = calibration(model, structure, data, refit, seed)
+    found = calibration(model, structure, data, refit, seed, len(measured))
     return found[len(measured) :] or found

@@ -307,3 +307,11 @@ def test_damages_of_a_refit_are_not_those_without_and_depend_on_what_it_sees(tmp
     again = Meter.of(model, how, [normalise(X)], Compensation(), FITS)
     assert again.damages([plan]) == meters[1].damages([plan])
     assert again.bill.plans == 0
+
+
+def test_a_refit_sees_as_many_other_samples_as_it_asks_for():
+    data = list(torch.randn(40, 6, generator=torch.Generator().manual_seed(3)).split(1))
+    for asked, seen in ((12, 12), (32, 24)):
+        how = prunekit.Measured(samples=16)
+        told = cut(Uneven(), data=data, compensate=Compensation(samples=asked), allocation=how).report.notes
+        assert f"refits read {seen} inputs 1 times" in "\n".join(told)
