@@ -11,7 +11,6 @@ from torch import nn
 
 from prunekit.allocation.measuring import Meter
 from prunekit.coupling.structure import Structure
-from prunekit.inputs import Inputs
 from prunekit.options import Options
 from prunekit.options.measured import Measured
 from prunekit.planning.depth_bounds import caps_of, least_of
@@ -52,7 +51,7 @@ def depth_within_target(
     asked = options.replaced(replace=None)
     search = DepthSearch.of(model, structure, asked, data=data, progress=progress, maps=has_maps)
     mixing.add("in the order of the criterion", None, lambda _: as_draft(search.settled(baseline), structure))
-    dropping = droppable(search, fits)
+    dropping = droppable(search, with_maps=has_maps)
     dropping.propose(Attainable(structure, (), {}, {}, ()), (), (), gauge, how, mixing.meter, progress)
     for each in dropping.proposals:
         if (deep := search.without(each.gone, each.mapped)) is not None:
@@ -73,13 +72,13 @@ def as_draft(deep: Deep, structure: Structure) -> Draft:
     return Draft(deep.plan, deep.kept, structure, None, (), deep.scorer, deep.certificate)
 
 
-def droppable(search: DepthSearch, fits: Sequence[Inputs] | None) -> Dropping:
+def droppable(search: DepthSearch, *, with_maps: bool) -> Dropping:
     """What a program may drop; nothing where so much of it has to go that a program is no help.
 
-    ``fits`` are what affine maps are fitted on; None where none may stand.
+    ``with_maps`` where affine maps may stand for some.
     """
     options, choice = search.options, search.choice
     most = caps_of(choice.groups, search.structure, options)
     alone = [] if any(least_of(choice.groups, options).values()) else search.alone()
-    drops = [Drop(unit, plan, None if fits is None else choice.with_map(unit)) for unit, plan in alone]
-    return Dropping(drops, choice.cover, most, fits or ())
+    drops = [Drop(unit, plan, choice.with_map(unit) if with_maps else None) for unit, plan in alone]
+    return Dropping(drops, choice.cover, most)

@@ -18,7 +18,6 @@ from prunekit.allocation.sites import Site, kept_by
 from prunekit.coupling.cost import CostTerm, measure_ops
 from prunekit.coupling.groups import Group, Member
 from prunekit.coupling.structure import Structure
-from prunekit.inputs import Inputs
 from prunekit.options.measured import Measured
 from prunekit.planning.variants import Attainable
 from prunekit.plans.contents import Plan
@@ -71,14 +70,13 @@ class _Common:
 class Dropping:
     """What may be dropped; ``proposals`` are sets of these and of widths.
 
-    ``most`` is how many units of each group may go, ``fits`` what maps are fitted on, ``told`` what the program says
-    of itself, ``scores`` those of the widths.
+    ``most`` is how many units of each group may go, ``told`` what the program says of itself, ``scores`` those of the
+    widths.
     """
 
     drops: Sequence[Drop]
     cover: Cover
     most: Mapping[str, int]
-    fits: Sequence[Inputs] = ()
     proposals: list[Proposal] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     scores: Mapping[str, Tensor] = field(default_factory=dict)

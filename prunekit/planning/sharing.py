@@ -83,7 +83,7 @@ def shared_target(
     shared = _Shared(model, structure, search, widths, *known, fits if has_maps else None)
     mixing.one_after_another(search.steps(), shared.ranked)
     mixing.add("depth alone", None, shared.depth_alone)
-    dropping = droppable(search, shared.fits) if any(mix.deep for mix in mixing.tried) else None
+    dropping = droppable(search, with_maps=has_maps) if any(mix.deep for mix in mixing.tried) else None
     mixing.add("measured widths alone", None, partial(shared.measured, dropping))
     for each in () if dropping is None else dropping.proposals:
         if (deep := search.without(each.gone, each.mapped)) is not None:
