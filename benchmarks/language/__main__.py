@@ -28,6 +28,7 @@ from benchmarks.zoo.runner import write_atomically
 LEVELS = (0.1, 0.2, 0.3)
 SCORERS = ("disturbed_taylor", "wanda", "obs", "activation", "magnitude", "random", "disturbed_taylor:global")
 THEIRS = ("torch-pruning/magnitude", "torch-pruning/taylor", "torch-pruning/random")
+WITH_THE_REFIT = ("obs",)  # criteria that see the windows that the refit sees
 BY_CHANCE = ("random", "torch-pruning/random", "depth-random")
 DISTILLED, RATE = ("wanda", "random"), 1e-4
 WINDOW, CALIBRATION, REFITTED, JUDGED = 256, 32, 128, 16
@@ -141,7 +142,8 @@ def _rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         start, clock = time.process_time(), time.perf_counter()
         if not scores and not named.startswith(PREFIX) and named not in deep.ROWS:
             structure = prunekit.trace(model, data[0])
-            samples = list(as_samples(data[:CALIBRATION], structure.inputs))
+            seen = data if named in WITH_THE_REFIT else data[:CALIBRATION]
+            samples = list(as_samples(seen, structure.inputs))
             groups = [group for group in structure.groups if group.role == "mlp.hidden"]
             statistics = Statistics(model, samples, groups=groups)
             scores["all"] = Scored.of(criterion(named, seed=int(seed)), groups, statistics)
