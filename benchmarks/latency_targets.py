@@ -176,9 +176,10 @@ plan is made for is corrected
 by what was found, five plans at most. It ends where the measured latency is between 3% below and 1% above the limit, or
 where no wider plan is to be had; of all plans the nearest is taken, those within the limit before those above.
 `report.latency` has `before`, `predicted` by the table, `after` as measured in turn, and `noise`, the error of that
-median; `report.notes` says how far from the limit that is. Several steps, `uniform=True`, a
-measured allocation and widths after blocks within one target are not corrected: their `after` is measured once, and
-there is no `noise`.
+median; `report.notes` says how far from the limit that is. Where depth goes, or where a measured allocation spends the
+target, the whole choice is made again, three times at most, with damages recalled: of two widths that damage alike a
+search takes the one that the table believes to be quicker, so it needs the clock more than a ranking does. Several
+steps and `uniform=True` are not corrected: their `after` is measured once, and there is no `noise`.
 
 ```python
 table = prunekit.LatencyTable.load("here.json")  # or prunekit.LatencyTable(): empty
@@ -215,7 +216,8 @@ def markdown(records: Sequence[Record], command: str) -> str:
         named = " and ".join(sorted({f"`--runner {r['runner']} --only {r['model']}`" for r in others}))
         lines += [
             "",
-            f"The same with {named} and `--pairs 20`, beside several other jobs; what runs them is the benchmark's:",
+            f"The same with {named},",
+            "`--pairs 20`, beside several other jobs; what runs them is the benchmark's:",
             "",
             *lines[-len(eager) - 2 : -len(eager)],
             *(_row(r, f"{r['model']}, {r['runner']}") for r in others),
