@@ -9,35 +9,37 @@ COMMANDS = ("    make language MODEL=FOLDER   # all rows: nine hours on one core
 RULE = """\
 SmolLM2-135M-Instruct, 134.5 M parameters, out of its GGUF file. Hidden units of the feed-forward parts go
 (`roles=["mlp.hidden"]`; one share in all layers, or where `:global` stands by their scores over all of them) until so
-much of all parameters is gone. Criteria see 32 windows of 256 tokens from the beginning of Debian's
-handbook; perplexity and next-token accuracy are on its last 16 windows, and on 16 windows of psalms, text of another
-kind that nothing here has seen. **refit**: `none`; `ridge`, which is `compensate="ridge"` on the first 128 windows; or
-`distil`, the recipe `minitron`: the refit, then 300 windows of the handbook (none that is judged on) distilled on
-logits, one window a step, learning rate 1e-4 falling as a cosine. CPU seconds are those of the cut and what follows; a
-gradient criterion's scores cost 113 to 126 more, once for all its rows, those from activations 47. torch-pruning is
-Torch-Pruning with its own criteria on the same windows, told by hand which layers to leave alone; torch-kirigami 0.2.1
-cannot capture the model (CaptureError).
+much of all parameters is gone. Criteria see 32 windows of 256 tokens from the beginning of Debian's handbook, `obs`
+the 128 that the refit sees; perplexity and next-token accuracy are on its last 16 windows, and on 16 windows of
+psalms, text of another kind that nothing here has seen. **refit**: `none`; `ridge`, which is `compensate="ridge"` on
+the first 128 windows; or `distil`, the recipe `minitron`: the refit, then 300 windows of the handbook (none that is
+judged on) distilled on logits, one window a step, learning rate 1e-4 falling as a cosine. CPU seconds are those of
+the cut and what follows; a gradient criterion's scores cost 113 to 126 more, once for all its rows, those from
+activations 47, those of `obs` 445. torch-pruning is Torch-Pruning with its own criteria on the same windows, told by
+hand which layers to leave alone; torch-kirigami 0.2.1 cannot capture the model (CaptureError).
 
 What the table says. Distilled, a model with a tenth of its parameters gone is 4 % worse than the whole one (33.2
 against 32.0), and one with a fifth gone stands where the refit alone leaves one with a tenth gone. Distillation does
 not make up for the criterion: with a fifth gone, units drawn at random end at 43.4, 43.5 and 53.1 (three seeds) where
 Wanda's end at 36.9. The refit matters as much as the criterion, and the more the more is gone. Refitted, criteria
-that see data lie within 7 % of each other. Refitted in order, each layer to what the cut ones before it give
-(`ridge-in-order`, one row), it is no better, 46.9 against 45.3, for twice the time and memory. Units drawn at random
-(the control) do not ruin the model as long as the few units with huge activations happen to stay: with one seed of
-three they do not, and no refit saves it. Magnitude takes just those. Torch-Pruning's best, Taylor on the model's own
-loss, is behind ours without refit (43.0, 74.6, 212 against 41.2, 63.1, 139) and has no refit to follow. Text of
-another kind loses at least twice as much, and the refit, which never saw it, helps it less: calibrate on text of the
-kind that the model will read.
+that see data and know nothing of the refit lie within 7 % of each other. **The one that counts the refit in is ahead
+of them, the more the more goes**: `obs` ends at 42.8 where Wanda ends at 45.3 with a fifth gone, and at 55.0 where it
+ends at 63.2 with three tenths; on psalms it is level and ahead. Refitted in order, each layer to what the cut ones
+before it give (`ridge-in-order`, one row), it is no better, 46.9 against 45.3, for twice the time and memory. Units
+drawn at random (the control) do not ruin the model as long as the few units with huge activations happen to stay:
+with one seed of three they do not, and no refit saves it. Magnitude takes just those. Torch-Pruning's best, Taylor on
+the model's own loss, is behind ours without refit (43.0, 74.6, 212 against 41.2, 63.1, 139) and has no refit to
+follow. Text of another kind loses at least twice as much, and the refit, which never saw it, helps it less: calibrate
+on text of the kind that the model will read.
 
 Whole blocks (`depth-random`: drawn by chance; `mixed`: blocks and hidden units within one target, every layer's share
 and the number of blocks by damage measured on 8 windows without labels). Chance over blocks ruins this model at any
 share. Asked with a tenth to go, the measurement takes no block: the damage is 0.168 with widths alone, each layer's
 own, 0.258 with one share everywhere, 0.270 with one block gone and widths for the rest, 0.482 with four blocks alone.
 So here width wins, and what measuring gains is 39.0 against 41.2 to 42.1 of the ranked rows, as cut, for 40 CPU
-minutes. **After a refit it gains nothing**: sets measured with the refit take no block either (0.067 with widths alone,
-0.161 with one block gone), and the row ends at 37.1 where one share everywhere with the same criterion ends at 36.5.
-Blocks by damage alone (`depth`) and the other shares of `mixed` were not run."""
+minutes. **After a refit it gains nothing**: sets measured with the refit take no block either (0.067 with widths
+alone, 0.161 with one block gone), and the row ends at 37.1 where one share everywhere with the same criterion ends at
+36.5. Blocks by damage alone (`depth`) and the other shares of `mixed` were not run."""
 
 
 def markdown(told: Mapping[str, Any]) -> str:
