@@ -26,7 +26,8 @@ class OBS:
     ZipLM, arXiv 2302.04089).
 
     Units go one after the other, the cheapest first, so of two that say the same only one is dear. Made for a cut that
-    is refitted, ``compensate="ridge"``. Where nothing reads a unit (queries and keys), I is its share of the square of
+    is refitted, ``compensate="ridge"``, and for as many samples as the refit has: of fewer rows than a layer has features
+    lambda makes up the rest. Where nothing reads a unit (queries and keys), I is its share of the square of
     what is written.
 
     Args:
