@@ -21,14 +21,14 @@ from prunekit.scorers.statistics import Statistics
 
 @dataclass(frozen=True)
 class OBS:
-    """I = the squared error that a unit's going adds to what reads it, all units that are left refitted to make up for
-    it, as a share of the square of what is read (Hassibi and Stork 1993, Optimal Brain Surgeon; Kurtic et al. 2023,
-    ZipLM, arXiv 2302.04089).
+    """I = the squared error that a unit's going adds to what its readers give, all units that are left refitted to make
+    up for it, as a share of the square of what they give (Hassibi and Stork 1993, Optimal Brain Surgeon; Kurtic et al.
+    2023, ZipLM, arXiv 2302.04089).
 
     Units go one after the other, the cheapest first, so of two that say the same only one is dear. Made for a cut that
-    is refitted, ``compensate="ridge"``, and for as many samples as the refit has: of fewer rows than a layer has features
-    lambda makes up the rest. Where nothing reads a unit (queries and keys), I is its share of the square of
-    what is written.
+    is refitted, ``compensate="ridge"``, and for as many samples as the refit has: with fewer rows than a layer has
+    features lambda decides. Where nothing reads a unit (queries and keys), I is its share of the square of what is
+    written.
 
     Args:
         strength: lambda of the refit, as a share of the mean square of a feature; > 0.
