@@ -21,9 +21,10 @@ from prunekit.scorers.statistics import Statistics
 
 @dataclass(frozen=True)
 class OBS:
-    """I = the squared error that a unit's going adds to what its readers give, all units that are left refitted to make
-    up for it, as a share of the square of what they give (Hassibi and Stork 1993, Optimal Brain Surgeon; Kurtic et al.
-    2023, ZipLM, arXiv 2302.04089).
+    """I = the squared error that a unit's going leaves in its readers, once other units make up for it (ZipLM, Eq. 2).
+
+    As a share of the square of what the readers give (Hassibi and Stork 1993, Optimal Brain Surgeon; of whole columns
+    Kurtic et al. 2023, ZipLM, arXiv 2302.04089).
 
     Units go one after the other, the cheapest first, so of two that say the same only one is dear. Made for a cut that
     is refitted, ``compensate="ridge"``, and for as many samples as the refit has: with fewer rows than a layer has
