@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.compensation.sums import Sums
+from prunekit.modules.moments import bias_of
 from prunekit.modules.observing import Product, as_matrix
 from prunekit.offloading import in_file
 from prunekit.plans.contents import Plan
@@ -78,11 +79,8 @@ def _solve_part(found: dict[str, Tensor], model: nn.Module, left: Remaining, rea
     product = reads.like
     weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     weight = weights[product.name].detach()
+    bias = bias_of(product, weights)
     bias_name = f"{product.name.removesuffix('weight')}bias"
-    bias = weights.get(bias_name) if bias_name != product.name else None
-    bias = (
-        bias if bias is not None and bias.shape == weight.shape[product.output_axis : product.output_axis + 1] else None
-    )
     mean = buffers.get(reads.mean_of or "") if bias is None and reads.ends == reads.calls else None
     matrix = as_matrix(product, weight)  # (G, O, K)
     features = _features(product, left, weight)

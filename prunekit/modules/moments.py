@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -78,3 +79,10 @@ def on_device(inputs: Inputs, model: nn.Module) -> Inputs:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     moved: Inputs = map_tensors(inputs, lambda t: t.to(device))
     return moved
+
+
+def bias_of(product: Product, weights: Mapping[str, nn.Parameter]) -> nn.Parameter | None:
+    """What is added to the outputs of a product: the bias that its module holds beside the weight."""
+    name = f"{product.name.removesuffix('weight')}bias"
+    bias, outputs = weights.get(name), weights[product.name].shape[product.output_axis]
+    return bias if bias is not None and name != product.name and bias.shape == (outputs,) else None

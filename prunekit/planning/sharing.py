@@ -105,7 +105,8 @@ def shared_target(
 class _Shared:
     """Whole plans within one target over depth and widths, in the ways in which they are made.
 
-    Widths are scored once, in the original: what goes of depth takes units along, and changes no score of the others.
+    Widths are scored once, in the original. A block that goes moves what later layers read, and so their true scores;
+    every whole set is measured, and scores anew for each would cost more than all of that.
     """
 
     model: nn.Module

@@ -67,7 +67,7 @@ def _reader(reads: Reads, member: Member, statistics: Statistics, strength: floa
         return None
     weight = statistics.parameter(product.name)
     matrix = as_matrix(product, weight).double()  # (G, O, K)
-    shifts = statistics.has_bias(product.name) or (reads.mean_of is not None and reads.ends == reads.calls)
+    shifts = statistics.has_bias(product) or (reads.mean_of is not None and reads.ends == reads.calls)
     means = sums.x / sums.rows if shifts else torch.zeros_like(sums.x)
     moments = torch.stack([about(sums, g, mean) for g, mean in enumerate(means)]) / sums.rows
     square = float(((matrix @ moments) * matrix).sum())

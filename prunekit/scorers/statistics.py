@@ -14,6 +14,8 @@ from prunekit.coupling.groups import Group
 from prunekit.errors import ScorerError
 from prunekit.inputs import Sample, is_number, reals
 from prunekit.inputs.per_rank import ALONE, Alone
+from prunekit.modules.moments import bias_of
+from prunekit.modules.observing import Product
 from prunekit.modules.setting_aside import Passage
 from prunekit.offloading import relieve
 from prunekit.scorers.accumulate import accumulation as accumulation_named
@@ -177,10 +179,9 @@ class Statistics:
                 self._reads[count, reads.like.name, reads.like.feature_axis].append(reads)
         return [reads for key in axes for reads in self._reads[key]]
 
-    def has_bias(self, name: str) -> bool:
-        """Whether the module of the weight ``name`` adds a bias to what it gives."""
-        bias = self._weights.get(f"{name.removesuffix('weight')}bias")
-        return bias is not None and bias is not self._weights[name]
+    def has_bias(self, product: Product) -> bool:
+        """Whether a bias is added to the outputs of ``product``."""
+        return bias_of(product, self._weights) is not None
 
     def contributions(self, group: Group, limit: int | None = None) -> Contributions:
         """What the experts of ``group`` add to their layer's output, over the first ``limit`` samples.
